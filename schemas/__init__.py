@@ -1,0 +1,1 @@
+"""The contract: events, batches, definitions, control, partials, looks, topics, hashing."""

@@ -1,0 +1,136 @@
+"""A packed batch: one Arrow record batch per message, decoded once, read as columns.
+
+Nothing unvalidated is ever packed, so readers trust what they unpack.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+KIND_ASSIGNMENT = 0
+KIND_METRIC = 1
+
+_NAMES = pa.dictionary(pa.int32(), pa.string())
+
+SCHEMA = pa.schema(
+    [
+        pa.field("kind", pa.uint8(), nullable=False),
+        pa.field("unit_type", _NAMES, nullable=False),
+        pa.field("unit_id", pa.string(), nullable=False),
+        pa.field("unit_hash_high", pa.uint64(), nullable=False),
+        pa.field("unit_hash_low", pa.uint64(), nullable=False),
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("event_hash_high", pa.uint64(), nullable=False),
+        pa.field("event_hash_low", pa.uint64(), nullable=False),
+        pa.field("experiment_id", _NAMES),
+        pa.field("variant", _NAMES),
+        pa.field("metric", _NAMES),
+        pa.field("attributes", _NAMES),
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("timestamp", pa.int64(), nullable=False),
+        pa.field("timestamp_given", pa.bool_(), nullable=False),
+        pa.field("received_at", pa.int64(), nullable=False),
+        pa.field("allocation_version", pa.int64()),
+    ]
+)
+"""Columns of a batch. ``timestamp`` and ``received_at`` are epoch milliseconds.
+
+``event_hash`` covers the unit and the event id. ``value`` of an assignment is 0. The schema's
+metadata says which ``door`` packed it.
+"""
+
+ROWS_MAX = 1 << 16
+"""Rows of one batch: a position in a partition is offset * 2**20 + row."""
+
+
+class UnreadableBatchError(ValueError):
+    """The bytes are no packed batch."""
+
+
+class Names(NamedTuple):
+    """A dictionary column.
+
+    Attributes:
+        values: Distinct strings.
+        codes: Shape (rows,), index into ``values``; -1 where the row has none.
+    """
+
+    values: list[str]
+    codes: NDArray[np.int32]
+
+
+class Batch(NamedTuple):
+    """The columns of a batch that counting needs; every array has shape (rows,)."""
+
+    kind: NDArray[np.uint8]
+    unit_type: Names
+    unit_hash_high: NDArray[np.uint64]
+    unit_hash_low: NDArray[np.uint64]
+    event_hash_high: NDArray[np.uint64]
+    event_hash_low: NDArray[np.uint64]
+    experiment_id: Names
+    variant: Names
+    metric: Names
+    value: NDArray[np.float64]
+    timestamp: NDArray[np.int64]
+    timestamp_given: NDArray[np.bool_]
+
+    def __len__(self) -> int:  # type: ignore[override]  # rows, not fields
+        return len(self.kind)
+
+
+def write_batch(batch: pa.RecordBatch) -> bytes:
+    """Return the message of a record batch of ``SCHEMA``."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def read_batch(value: bytes) -> pa.RecordBatch:
+    """Return the record batch of a message.
+
+    Raises:
+        UnreadableBatchError: If it is none, or of another schema.
+    """
+    try:
+        with pa.ipc.open_stream(value) as reader:
+            batch = reader.read_next_batch()
+    except (pa.ArrowInvalid, StopIteration, OSError) as error:
+        raise UnreadableBatchError(f"{len(value)} bytes are no packed batch: {error}") from error
+    if not batch.schema.equals(SCHEMA, check_metadata=False):
+        raise UnreadableBatchError(f"schema == {batch.schema}, must be that of litmus.events")
+    return batch
+
+
+def unpack(value: bytes) -> Batch:
+    """Return the columns of a message; they share its memory.
+
+    Raises:
+        UnreadableBatchError: If it is no packed batch.
+    """
+    batch = read_batch(value)
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    return Batch(
+        kind=columns["kind"].to_numpy(),
+        unit_type=_names(columns["unit_type"]),
+        unit_hash_high=columns["unit_hash_high"].to_numpy(),
+        unit_hash_low=columns["unit_hash_low"].to_numpy(),
+        event_hash_high=columns["event_hash_high"].to_numpy(),
+        event_hash_low=columns["event_hash_low"].to_numpy(),
+        experiment_id=_names(columns["experiment_id"]),
+        variant=_names(columns["variant"]),
+        metric=_names(columns["metric"]),
+        value=columns["value"].to_numpy(),
+        timestamp=columns["timestamp"].to_numpy(),
+        timestamp_given=columns["timestamp_given"].to_numpy(zero_copy_only=False),
+    )
+
+
+def _names(column: pa.DictionaryArray) -> Names:
+    indices = column.indices
+    if indices.null_count:
+        indices = indices.fill_null(-1)
+    return Names(column.dictionary.to_pylist(), indices.to_numpy(zero_copy_only=False))
