@@ -1,0 +1,59 @@
+# Everything is written under .venv/ and .litmus/; see `make help`.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+SITE := .venv/lib/python3.11/site-packages
+SECONDS ?= 60
+KEEP ?=
+
+# Compiled kernels are kept here, for the stack and for the tests alike.
+export NUMBA_CACHE_DIR := $(CURDIR)/.litmus/numba
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check up down clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.ready ## Install the locked packages, fetch Kafka, compile the kernels
+
+demo: setup ## Stream real data through the whole stack (SECONDS=60, KEEP=1 leaves it running)
+	SECONDS=$(SECONDS) KEEP=$(KEEP) $(BIN)/litmus demo
+
+test: setup ## Run all tests
+	$(BIN)/python -m pytest
+
+check: .venv/.installed ## Lint, types, import rules
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+up: setup ## Start the stack and follow its log; Ctrl-C stops it
+	$(BIN)/litmus up
+
+down: ## Stop the stack
+	@if [ -x $(BIN)/litmus ]; then $(BIN)/litmus down; fi
+
+clean: down ## Stop the stack and delete all its data; packages and jars stay
+	@if [ -d .litmus ]; then find .litmus -mindepth 1 -maxdepth 1 ! -name jars -exec rm -rf {} +; fi
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .venv/.ready
+
+# Stamps, so that a second run installs nothing.
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo 'Python 3.11 with venv is needed: install python3.11 and python3.11-venv,' >&2; \
+	  echo 'or say where it is: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: requirements.lock | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@printf '%s\n' '$(CURDIR)' > $(SITE)/litmus.pth
+	@printf '%s\n' '#!/bin/sh' 'exec "$(CURDIR)/$(BIN)/python" -P -m tools "$$@"' > $(BIN)/litmus
+	@chmod +x $(BIN)/litmus
+	@touch $@
+
+.venv/.ready: .venv/.installed tools/kafka-jars.sha256
+	$(BIN)/litmus setup
+	@touch $@
