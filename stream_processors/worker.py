@@ -1,0 +1,116 @@
+"""How every Faust app of ours is made and run: the settings that keep its promises.
+
+Reasons stand beside each setting that differs from Faust's defaults. The processors keep their
+own offsets (see ``seeking``), so Faust is asked for membership, delivery and changelogs only.
+"""
+
+import asyncio
+import logging
+import sys
+from typing import Any, NoReturn
+
+import faust
+import mode
+import uvloop
+from faust.types import TopicT
+
+from stream_processors.seeking import SeekingTableManager
+from stream_processors.settings import WorkerSettings
+
+CHANGELOG_RECORD_BYTES_MAX = 4 * 1024 * 1024
+
+
+def create_faust_app(settings: WorkerSettings, app_id: str, **changed: Any) -> faust.App:
+    """Return an app without agents; ``changed`` overrides settings for one app."""
+    options = _membership(settings) | _delivery() | _inactive(settings) | changed
+    app = faust.App(
+        app_id,
+        broker=settings.broker_url,
+        store=settings.store,
+        datadir=str(settings.data_dir),
+        key_serializer="raw",
+        value_serializer="raw",
+        TableManager=SeekingTableManager,
+        # An error stops the process; the next start resumes at the state's own offset.
+        agent_supervisor=mode.CrashingSupervisor,
+        **options,
+    )
+    app.finalize()
+    return app
+
+
+def bind_topic(app: faust.App, *names: str) -> TopicT:
+    """Return a channel of undecoded records of existing topics.
+
+    Agents decode for themselves. Left to Faust, a record that cannot be decoded is acknowledged
+    and its error thrown into the agent.
+    """
+    return app.topic(
+        *names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+    )
+
+
+def run_worker(app: faust.App) -> NoReturn:
+    """Run ``app`` until SIGTERM (exit 0) or an error (exit 1)."""
+    app.conf.datadir.parent.mkdir(parents=True, exist_ok=True)  # Faust makes only the last level
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    log_to_stdout()
+    worker = faust.Worker(app, quiet=True, override_logging=False)
+    worker.spinner = None  # it writes control characters into the log
+    worker.execute_from_commandline()
+
+
+def log_to_stdout() -> None:
+    """Log one line per event; Faust itself only from warnings up, it prints tables otherwise."""
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    for name in ("faust", "mode", "aiokafka", "stream_processors.seeking"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _membership(settings: WorkerSettings) -> dict[str, Any]:
+    return {
+        # A killed process is back with its partitions at once; another takes over after 10 s.
+        "consumer_group_instance_id": settings.instance,
+        # Part of the membership: a process that restarts must not look like another one.
+        "canonical_url": f"http://{settings.instance}",
+        "broker_session_timeout": 10.0,
+        "broker_heartbeat_interval": 1.0,
+        "broker_rebalance_timeout": 30.0,
+        "broker_request_timeout": 60.0,
+        "stream_recovery_delay": 0.0,
+        # Only a measure of lag: where to resume, the state knows.
+        "broker_commit_interval": 1.0,
+        "broker_commit_every": 500,
+        "consumer_auto_offset_reset": "earliest",
+    }
+
+
+def _delivery() -> dict[str, Any]:
+    return {
+        "producer_acks": -1,
+        # Also how long a batch may wait for its broker: the default is 20 minutes.
+        "producer_request_timeout": 45.0,
+        "producer_linger": 0.0,
+        "producer_max_batch_size": 524_288,
+        "producer_max_request_size": CHANGELOG_RECORD_BYTES_MAX,
+        "consumer_max_fetch_size": 8 * 1024 * 1024,
+        "broker_max_poll_records": 64,
+        "stream_buffer_maxsize": 1024,
+    }
+
+
+def _inactive(settings: WorkerSettings) -> dict[str, Any]:
+    return {
+        # Topics are made before the processes start, with settings of their own.
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "topic_replication_factor": 1,
+        "topic_partitions": settings.partitions,
+        "table_standby_replicas": 0,
+        "web_enabled": False,
+        "worker_redirect_stdouts": False,
+    }
