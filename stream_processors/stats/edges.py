@@ -77,7 +77,7 @@ def _any_arm(rule: Callable[[Sums], bool]) -> Callable[[Pair], bool]:
 
 
 def _is_control_near_zero(pair: Pair) -> bool:
-    # |mean| < 3 SE, squared and times n²(n − 1): integers, so nothing is rounded.
+    # |mean| < 3 SE, squared and times n²(n - 1): integers, so nothing is rounded.
     count, sum_q, _ = pair.control
     spread_q = pair.control.spread_q
     return sum_q == 0 or sum_q**2 * (count - 1) < MEAN_STD_ERRORS_MIN**2 * spread_q

@@ -44,7 +44,7 @@ class RelativeEffect(NamedTuple):
 
     Attributes:
         status: ``ok``, or why the numbers are None.
-        estimate: (treatment − control) / |control|.
+        estimate: (treatment - control) / |control|.
         method: How the fixed-horizon interval was made: ``log`` or ``fieller``.
         fixed_horizon: Its interval at one planned look; None where it is unbounded.
         sequence: Its interval at all looks, the log ratio's; None before the burn-in and where
@@ -64,8 +64,8 @@ class Effect(NamedTuple):
     Attributes:
         status: ``ok`` or a status of ``edges``.
         flags: What a reader should know besides.
-        estimate: Treatment mean − control mean, in metric units.
-        std_error: √(s²/n summed over both), n − 1 variances; also for rates, whose z is pooled.
+        estimate: Treatment mean - control mean, in metric units.
+        std_error: √(s²/n summed over both), n - 1 variances; also for rates, whose z is pooled.
         fixed_horizon: The test for one look.
         sequence: The test for all looks; None before the burn-in.
         relative: The effect on the relative scale.

@@ -22,7 +22,7 @@ class ProportionsTest(NamedTuple):
     """Fixed-horizon comparison of two rates; right for one look that was planned.
 
     Attributes:
-        difference: Treatment rate − control rate.
+        difference: Treatment rate - control rate.
         z: Pooled statistic. None where all units or none converted: it is 0/0 there.
         p_value: Two-sided; equals Pearson's χ² without correction. None where z is.
         low: Lower end of Newcombe's interval of the difference.
@@ -88,7 +88,7 @@ def log_ratio_std_error(control: Rate, treatment: Rate) -> float:
 def _pooled_z(control: Rate, treatment: Rate, crossed: int) -> float | None:
     converted = control.conversion_count + treatment.conversion_count
     units = control.unit_count + treatment.unit_count
-    # (p_t − p_c) / √(p(1 − p)(1/n_c + 1/n_t)) with both sides times n_c n_t: one rounding less.
+    # (p_t - p_c) / √(p(1 - p)(1/n_c + 1/n_t)) with both sides times n_c n_t: one rounding less.
     variance = converted * (units - converted) * control.unit_count * treatment.unit_count / units
     return crossed / math.sqrt(variance) if variance else None
 

@@ -1,6 +1,6 @@
 """Quantiles and tails of the normal and of Student's t, accurate far out.
 
-Tails are never 1 − cdf: that is 0 from z of about 8.3 on, where the truth is not.
+Tails are never 1 - cdf: that is 0 from z of about 8.3 on, where the truth is not.
 """
 
 import math

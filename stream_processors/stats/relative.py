@@ -1,4 +1,4 @@
-"""The effect as a share of the control's mean: (treatment − control) / |control|.
+"""The effect as a share of the control's mean: (treatment - control) / |control|.
 
 Log interval where both means are positive, Fieller's otherwise. The delta method's symmetric
 interval is kept for comparison with other programs; it is poor when the control is noisy.
@@ -46,7 +46,7 @@ def log_ratio_degrees_of_freedom(control: Moments, treatment: Moments) -> float:
 
 
 def log_interval(ratio: float, reach: float) -> Interval | None:
-    """Return ``ratio * exp(± reach) − 1``; None where an end is no finite number.
+    """Return ``ratio * exp(± reach) - 1``; None where an end is no finite number.
 
     Args:
         ratio: Treatment mean / control mean, > 0.
@@ -72,7 +72,7 @@ def welch_log_interval(control: Moments, treatment: Moments, *, alpha: float) ->
 def fieller_interval(control: Moments, treatment: Moments, *, alpha: float) -> Interval | None:
     """Return Fieller's interval of the relative effect; None where it is unbounded.
 
-    For a negative control it is that of (treatment − control) / |control|.
+    For a negative control it is that of (treatment - control) / |control|.
 
     References:
         Fieller (1954), "Some problems in interval estimation", JRSS B 16(2).

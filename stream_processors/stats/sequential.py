@@ -11,7 +11,7 @@ class SequentialTest(NamedTuple):
     """An asymptotic confidence sequence at one look.
 
     Attributes:
-        low: Lower end. With chance 1 − alpha the true effect lies inside at *all* looks.
+        low: Lower end. With chance 1 - alpha the true effect lies inside at *all* looks.
         high: Upper end.
         p_value: min(1, 1 / e) at this look alone; a running minimum of it stays valid.
         log_e_value: Evidence against no effect. It is kept as a logarithm, because the e-value

@@ -19,7 +19,7 @@ class Sums(NamedTuple):
 
     @property
     def spread_q(self) -> int:
-        """Return n Σq² − (Σq)², the exact integer in every variance; negative: no such values."""
+        """Return n Σq² - (Σq)², the exact integer in every variance; negative: no such values."""
         return self.unit_count * self.sum_squares_q - self.sum_q**2
 
 
@@ -29,7 +29,7 @@ class Moments(NamedTuple):
     Attributes:
         unit_count: Units, >= 2.
         mean: In metric units per unit.
-        variance: Of the values, with n − 1 in the denominator; metric units squared, >= 0.
+        variance: Of the values, with n - 1 in the denominator; metric units squared, >= 0.
     """
 
     unit_count: int
@@ -47,9 +47,14 @@ class Moments(NamedTuple):
         return math.sqrt(self.mean_variance)
 
 
+def quanta(precision: int) -> int:
+    """Return how many quanta make one metric unit."""
+    return int(10**precision)
+
+
 def sample_mean(sums: Sums, precision: int) -> float:
     """Return the float nearest to the mean of the values. At least one unit."""
-    return sums.sum_q / (sums.unit_count * 10**precision)
+    return sums.sum_q / (sums.unit_count * quanta(precision))
 
 
 def sample_variance(sums: Sums, precision: int) -> float:
@@ -80,7 +85,7 @@ def sample_variance(sums: Sums, precision: int) -> float:
     spread_q = sums.spread_q
     if spread_q < 0:
         raise ValueError(f"sums == {sums}, must be sums of real values")
-    return spread_q / (sums.unit_count * (sums.unit_count - 1) * 100**precision)
+    return spread_q / (sums.unit_count * (sums.unit_count - 1) * quanta(precision) ** 2)
 
 
 def moments(sums: Sums, precision: int) -> Moments:
@@ -90,9 +95,9 @@ def moments(sums: Sums, precision: int) -> Moments:
 
 
 def difference_of_means(control: Sums, treatment: Sums, precision: int) -> float:
-    """Return treatment mean − control mean, rounded once.
+    """Return treatment mean - control mean, rounded once.
 
     Taken from the integers, because the difference of two rounded means of 10⁹ has lost digits.
     """
     crossed = treatment.sum_q * control.unit_count - control.sum_q * treatment.unit_count
-    return crossed / (control.unit_count * treatment.unit_count * 10**precision)
+    return crossed / (control.unit_count * treatment.unit_count * quanta(precision))

@@ -11,7 +11,7 @@ class WelchTest(NamedTuple):
     """Fixed-horizon comparison of two means; right for one look that was planned.
 
     Attributes:
-        difference: Treatment mean − control mean, in metric units.
+        difference: Treatment mean - control mean, in metric units.
         std_error: Of the difference, > 0.
         t: difference / std_error.
         degrees_of_freedom: Satterthwaite's, >= 1.
@@ -38,7 +38,7 @@ def welch_test(
         control: At least two units; one of the two variances may be 0, not both.
         treatment: The same.
         alpha: Error probability of the interval, in (0, 1).
-        difference: Treatment mean − control mean where it is known more exactly than from the
+        difference: Treatment mean - control mean where it is known more exactly than from the
             rounded means.
 
     Raises:
