@@ -1,0 +1,55 @@
+"""What the environment says, for the doors: the only place of this package that reads it."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class GatewaySettings(BaseSettings):
+    """Settings of the HTTP gateway.
+
+    Attributes:
+        kafka: Bootstrap address of the broker.
+        bind: Address to listen on.
+        gateway_port: Port to listen on.
+        partitions: Partitions of ``litmus.events``; the topic must have as many.
+        delivery_timeout_ms: A request whose events are not acknowledged by then gets 503.
+        command_timeout_ms: A command without an outcome by then gets 503.
+        shutdown_timeout_s: How long requests under way may take after SIGTERM.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LITMUS_", frozen=True, env_ignore_empty=True)
+
+    kafka: str = "127.0.0.1:9092"
+    bind: str = "127.0.0.1"
+    gateway_port: int = Field(default=8000, ge=0, le=65_535)
+    partitions: int = Field(default=8, ge=1, le=1_024)
+    delivery_timeout_ms: int = Field(default=10_000, ge=100)
+    command_timeout_ms: int = Field(default=10_000, ge=100)
+    shutdown_timeout_s: int = Field(default=15, ge=1)
+
+
+class KafkaDoorSettings(BaseSettings):
+    """Settings of the Kafka door.
+
+    Attributes:
+        kafka: Bootstrap address of the broker.
+        bind: Address that the probe listens on.
+        probe_port: Port of the probe.
+        instance: Stable name of this door in its consumer group.
+        partitions: Partitions of ``litmus.events``; the topic must have as many.
+        delivery_timeout_ms: The door stops when a row is not acknowledged by then.
+        mark_interval_ms: Time between two rounds of low-water marks.
+        clock_skew_ms: How far the clocks of two brokers may differ, and how long a replica may
+            lag; 0 is right for a single broker.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LITMUS_", frozen=True, env_ignore_empty=True)
+
+    kafka: str = "127.0.0.1:9092"
+    bind: str = "127.0.0.1"
+    probe_port: int = Field(default=0, ge=0, le=65_535)
+    instance: str = "kafka-door"
+    partitions: int = Field(default=8, ge=1, le=1_024)
+    delivery_timeout_ms: int = Field(default=30_000, ge=100)
+    mark_interval_ms: int = Field(default=200, ge=10)
+    clock_skew_ms: int = Field(default=0, ge=0)

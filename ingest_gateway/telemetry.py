@@ -1,0 +1,121 @@
+"""Every metric of the doors, each name written once; one function per thing that happens."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ingest_gateway.errors import Rejection
+
+REGISTRY = CollectorRegistry()
+
+
+class Door(StrEnum):
+    """Where events enter."""
+
+    HTTP = "http"
+    KAFKA = "kafka"
+
+
+_EVENTS = Counter(
+    "litmus_gateway_events_total",
+    "Events answered for, by what became of them.",
+    ["door", "outcome"],
+    registry=REGISTRY,
+)
+_REJECTED = Counter(
+    "litmus_gateway_rejected_events_total",
+    "Events refused, by code.",
+    ["door", "code"],
+    registry=REGISTRY,
+)
+_REFUSED_REQUESTS = Counter(
+    "litmus_gateway_refused_requests_total",
+    "Requests refused as a whole, by code.",
+    ["code"],
+    registry=REGISTRY,
+)
+_REQUEST_SECONDS = Histogram(
+    "litmus_gateway_request_seconds",
+    "From the first byte of a request to its answer.",
+    ["route", "status"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+_BATCH_ROWS = Histogram(
+    "litmus_gateway_batch_rows",
+    "Rows of one packed batch.",
+    ["door"],
+    buckets=(1, 10, 100, 1_000, 4_000, 16_000, 65_536),
+    registry=REGISTRY,
+)
+_QUEUED_ROWS = Gauge(
+    "litmus_gateway_queued_rows",
+    "Rows that are not acknowledged yet.",
+    ["door"],
+    registry=REGISTRY,
+)
+_VIEW_TICK = Gauge(
+    "litmus_gateway_view_tick",
+    "Tick up to which the control log is in use.",
+    registry=REGISTRY,
+)
+_DECISIONS = Counter(
+    "litmus_gateway_decisions_total",
+    "Decisions, by reason.",
+    ["reason"],
+    registry=REGISTRY,
+)
+_LOW_WATER = Gauge(
+    "litmus_gateway_low_water_seconds",
+    "Low-water mark of a source partition, as epoch seconds.",
+    ["source"],
+    registry=REGISTRY,
+)
+
+
+def report_events(
+    door: Door, *, accepted: int, late: int, rejections: Iterable[Rejection]
+) -> None:
+    """Count events once they are durable, whatever became of them."""
+    codes = [rejection.code.value for rejection in rejections]
+    for outcome, count in (("accepted", accepted), ("late", late), ("rejected", len(codes))):
+        if count:
+            _EVENTS.labels(door.value, outcome).inc(count)
+    for code in codes:
+        _REJECTED.labels(door.value, code).inc()
+
+
+def report_refused_request(code: str) -> None:
+    """Count a request that was refused as a whole."""
+    _REFUSED_REQUESTS.labels(code).inc()
+
+
+def report_request(route: str, status: int, seconds: float) -> None:
+    """Time a request; ``route`` is its pattern, never its path."""
+    _REQUEST_SECONDS.labels(route, str(status)).observe(seconds)
+
+
+def report_batch(door: Door, rows: int) -> None:
+    """Note the size of a batch."""
+    _BATCH_ROWS.labels(door.value).observe(rows)
+
+
+def report_queued_rows(door: Door, rows: int) -> None:
+    """Note how many rows are under way."""
+    _QUEUED_ROWS.labels(door.value).set(rows)
+
+
+def report_view(tick: int) -> None:
+    """Note how far the control log is in use."""
+    _VIEW_TICK.set(tick)
+
+
+def report_decision(reason: str) -> None:
+    """Count a decision."""
+    _DECISIONS.labels(reason).inc()
+
+
+def report_mark(source: str, low_water_ms: int) -> None:
+    """Note a low-water mark."""
+    _LOW_WATER.labels(source).set(low_water_ms / 1_000)
