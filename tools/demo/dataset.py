@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from tools.errors import LitmusError
+
 CITATION = (
     "Open Bandit Dataset (ZOZO, Inc., CC BY 4.0). Y. Saito, S. Aihara, M. Matsutani, Y. Narita: "
     "Open Bandit Dataset and Pipeline: Towards Realistic and Reproducible Off-Policy Evaluation. "
@@ -33,7 +35,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _PIP_TIMEOUT_S = 300
 
 
-class DatasetError(Exception):
+class DatasetError(LitmusError):
     """The dataset cannot be had, or is not what it should be."""
 
 

@@ -53,6 +53,7 @@ class Event(NamedTuple):
             return {
                 "type": "metric",
                 "event_id": f"click-{self.unit_id}",
+                "experiment_id": experiment_id(self.campaign),
                 "metric": METRIC,
             } | common
         return {
@@ -120,7 +121,7 @@ def make_schedule(dataset: Dataset, *, seconds: int, seed: int = SEED) -> Schedu
     records = _records(kafka, rng)
     repeated = sum(len(request.events) for request in requests if request.is_repeat)
     repeated += sum(record.is_repeat for record in records)
-    end_ms = max([one.due_ms for one in (*requests, *records)], default=0)
+    end_ms = max(requests[-1].due_ms, records[-1].due_ms)
     return Schedule(requests, records, len(http) + len(kafka), repeated, end_ms)
 
 
@@ -139,8 +140,8 @@ def _events_by_door(
             ):
                 doors[door].append(Event(due, campaign, variant, row, is_click=False))
                 if clicked[row]:
-                    due += int(clicked_after_ms[row])
-                    doors[door].append(Event(due, campaign, variant, row, is_click=True))
+                    clicked_ms = due + int(clicked_after_ms[row])
+                    doors[door].append(Event(clicked_ms, campaign, variant, row, is_click=True))
     for events in doors:
         events.sort(key=lambda event: event.due_ms)
     return doors

@@ -108,6 +108,7 @@ def test_an_event_carries_its_own_id_and_time() -> None:
     assert click.body(1_000) == {
         "type": "metric",
         "event_id": "click-men-bts-00042",
+        "experiment_id": "obd-men",
         "metric": METRIC,
         "unit_id": "men-bts-00042",
         "unit_type": UNIT_TYPE,
