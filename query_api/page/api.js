@@ -1,0 +1,64 @@
+// The query API, as this page uses it.
+
+export class ApiError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function get(path) {
+  let response;
+  try {
+    response = await fetch(path, { headers: { Accept: "application/json" }, cache: "no-store" });
+  } catch {
+    throw new ApiError("The query API does not answer.");
+  }
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    const reason = problem.detail ?? problem.title ?? response.statusText;
+    throw new ApiError(`${response.status}: ${reason}`, response.status);
+  }
+  return response.json();
+}
+
+const pathOf = (id) => `/v1/experiments/${encodeURIComponent(id)}`;
+
+/** Return the definitions, newest first. */
+export async function listExperiments() {
+  const answer = await get("/v1/experiments");
+  const definitions = Array.isArray(answer) ? answer : (answer.experiments ?? []);
+  const started = (definition) => definition.started_at ?? definition.created_at ?? "";
+  return definitions.toSorted((one, other) => started(other).localeCompare(started(one)));
+}
+
+export const getExperiment = (id) => get(pathOf(id));
+
+/** Return the current look, or null when there is none yet. */
+export async function getResults(id) {
+  try {
+    const results = await get(`${pathOf(id)}/results`);
+    return results?.look ? results : null;
+  } catch (error) {
+    if ([404, 409].includes(error.status)) return null;
+    throw error;
+  }
+}
+
+/** Return past effects of a metric's variant as [{tick, at, estimate, low, high}], oldest first. */
+export async function getTimeseries(id, { metric, variant }) {
+  const query = new URLSearchParams({ metric, variant, basis: "matured" });
+  const answer = await get(`${pathOf(id)}/timeseries?${query}`);
+  return answer.points.map(({ tick, as_of: asOf, estimate, low, high }) => ({
+    tick,
+    at: Date.parse(asOf) / 1000,
+    estimate,
+    low,
+    high,
+  }));
+}
+
+export function liveAddress(id) {
+  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+  return `${scheme}//${location.host}${pathOf(id)}/live`;
+}

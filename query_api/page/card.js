@@ -1,0 +1,343 @@
+// One metric: what it says, its interval, its numbers, and the open totals well apart.
+
+import { EffectChart } from "./chart.js";
+import { h, setAttribute, setText } from "./dom.js";
+import { Forest, radiusOf } from "./forest.js";
+import * as format from "./format.js";
+import { Fields, alwaysValid, halfWidth } from "./results.js";
+import { ROLE_WORDS, kindWords, reading } from "./words.js";
+
+export class MetricCard {
+  #fields = new Fields();
+  #rows = [];
+  #chart = null;
+
+  /** `looks`: this metric's results on each basis. `metric`: as the definition has it. */
+  constructor({ metric, looks, alpha, getHistory, onVerdict }) {
+    this.metric = metric;
+    this.confidence = format.percent(1 - alpha);
+    this.getHistory = getHistory;
+    this.onVerdict = onVerdict;
+    const matured = looks.find((look) => look.basis === "matured");
+    const open = looks.find((look) => look.basis === "open");
+    this.element = h(
+      "article",
+      { class: `card ${metric.role}`, "data-metric": metric.id, "aria-label": metric.id },
+      this.#title(),
+      matured ? this.#matured(matured) : null,
+      open ? this.#open(open) : null,
+    );
+  }
+
+  close() {
+    this.#chart?.close();
+  }
+
+  show(results, flat) {
+    this.#fields.show(flat);
+    const matured = results.metrics.find(
+      (look) => look.metric_id === this.metric.id && look.basis === "matured",
+    );
+    if (!matured) return;
+    const margins = this.#margins();
+    const radius = radiusOf(matured.effects.map(alwaysValid), margins);
+    const context = { radius, mismatch: results.sample_ratio?.mismatch ?? false };
+    for (const row of this.#rows) {
+      const effect = matured.effects.find((one) => one.variant === row.variant);
+      if (effect) this.#showRow(row, effect, context);
+    }
+    this.#append(results, matured);
+    this.#showMaturity(results, matured);
+  }
+
+  #title() {
+    const { metric } = this;
+    const wanted = metric.direction === "decrease" ? "lower is better" : "higher is better";
+    return h(
+      "header",
+      {},
+      h("h3", {}, metric.id),
+      h("span", { class: `chip ${metric.role}` }, ROLE_WORDS[metric.role] ?? metric.role),
+      h("p", { class: "muted" }, `${kindWords(metric)}, ${wanted}`),
+    );
+  }
+
+  #matured(look) {
+    const treatments = look.effects.map((effect) => effect.variant);
+    this.#rows = look.effects.map((effect) => this.#row(effect));
+    this.maturity = h("span", { class: "muted" });
+    this.#chart = new EffectChart({
+      name: `Effect on ${this.metric.id} with its always-valid interval`,
+      format: (value) => format.difference(value, this.metric.kind, this.chartHalfWidth ?? null),
+    });
+    this.#choose(treatments[0]);
+    return h(
+      "div",
+      { class: "matured" },
+      this.#rows.map((row) => row.element),
+      h(
+        "div",
+        { class: "chart-title" },
+        h("h4", {}, "Effect over time"),
+        treatments.length > 1 ? this.#picker(treatments) : null,
+      ),
+      this.#chart.element,
+      h("div", { class: "table-title" }, h("h4", {}, "Matured units"), this.maturity),
+      this.#table(look),
+    );
+  }
+
+  #row(effect) {
+    const base = `metrics/${this.metric.id}/matured/effects/${effect.variant}`;
+    const { kind } = this.metric;
+    const half = (flat, interval) =>
+      spread(flat.get(`${interval}/low`), flat.get(`${interval}/high`));
+    const always = `${base}/absolute/always_valid`;
+    const fixed = `${base}/absolute/fixed_horizon`;
+    const shown = (interval) => (value, flat) =>
+      format.difference(value, kind, half(flat, interval));
+    const bind = (path, as, attributes) => this.#fields.bind(path, as, attributes);
+    const forest = new Forest({
+      margins: this.#margins(),
+      describe: (estimate, interval) => this.#describe(effect, estimate, interval),
+    });
+    const row = {
+      variant: effect.variant,
+      forest,
+      headline: h("p", { class: "headline" }),
+      detail: h("p", { class: "detail" }),
+      scale: [h("span"), h("span", {}, "0"), h("span")],
+      note: h("p", { class: "note" }),
+    };
+    row.element = h(
+      "section",
+      { class: "effect", "data-variant": effect.variant },
+      h("p", { class: "pair" }, effect.variant, h("span", {}, " against "), effect.control),
+      h("div", { class: "verdict" }, row.headline, row.detail),
+      forest.element,
+      h("p", { class: "scale", "aria-hidden": "true" }, row.scale),
+      h(
+        "dl",
+        { class: "numbers" },
+        h("dt", {}, "Difference"),
+        h("dd", { class: "big" }, bind(`${base}/absolute/estimate`, shown(always))),
+        h("dt", {}, `Always-valid ${this.confidence} interval`),
+        h(
+          "dd",
+          { class: "big" },
+          bind(`${always}/low`, shown(always)),
+          " to ",
+          bind(`${always}/high`, shown(always)),
+        ),
+        h("dt", {}, "Over all looks"),
+        h(
+          "dd",
+          {},
+          bind(`${always}/running_low`, shown(always)),
+          " to ",
+          bind(`${always}/running_high`, shown(always)),
+        ),
+        h("dt", {}, "Always-valid p"),
+        h(
+          "dd",
+          {},
+          bind(`${always}/p_value`, format.pValue),
+          h("span", { class: "muted" }, ", over all looks "),
+          bind(`${always}/running_p_value`, format.pValue),
+        ),
+        h("dt", {}, "Relative"),
+        h("dd", {}, this.#relative(`${base}/relative`)),
+        h("dt", {}, "Std error"),
+        h("dd", {}, bind(`${base}/absolute/std_error`, shown(always))),
+      ),
+      row.note,
+      h(
+        "div",
+        { class: "fixed" },
+        h("p", {}, "Fixed horizon: only valid at one look planned in advance. Not for watching."),
+        h(
+          "p",
+          { class: "fixed-numbers" },
+          bind(`${fixed}/test`, (value) => value ?? "test"),
+          " ",
+          bind(`${fixed}/statistic`, (value) => (value === null ? format.NONE : value.toFixed(3))),
+          ", p ",
+          bind(`${fixed}/p_value`, format.pValue),
+          ", interval ",
+          bind(`${fixed}/low`, shown(fixed)),
+          " to ",
+          bind(`${fixed}/high`, shown(fixed)),
+        ),
+      ),
+    );
+    return row;
+  }
+
+  #relative(base) {
+    const bind = (path, as) => this.#fields.bind(path, as);
+    return [
+      bind(`${base}/estimate`, format.relative),
+      h("span", { class: "muted" }, " ("),
+      bind(`${base}/always_valid/low`, format.relative),
+      h("span", { class: "muted" }, " to "),
+      bind(`${base}/always_valid/high`, format.relative),
+      h("span", { class: "muted" }, ")"),
+    ];
+  }
+
+  #showRow(row, effect, { radius, mismatch }) {
+    const { tone, headline, detail } = reading(effect, this.metric, { mismatch });
+    const interval = alwaysValid(effect);
+    if (row.headline.textContent && row.headline.textContent !== headline) {
+      this.onVerdict(`${this.metric.id}: ${headline}`);
+    }
+    setText(row.headline, headline);
+    setText(row.detail, detail);
+    setAttribute(row.element, "data-tone", tone);
+    setAttribute(row.element, "data-status", effect.status);
+    row.forest.show(effect.absolute?.estimate ?? null, interval, { radius, tone });
+    const edge = (value) => format.difference(value, this.metric.kind, radius);
+    setText(row.scale[0], interval ? edge(-radius) : "");
+    setText(row.scale[2], interval ? edge(radius) : "");
+    setText(row.note, noteOn(interval, effect));
+  }
+
+  #showMaturity(results, matured) {
+    const sum = (variants) => variants.reduce((total, variant) => total + variant.units, 0);
+    const [of, all] = [sum(matured.variants), sum(results.variants)];
+    setText(
+      this.maturity,
+      `${format.integer(of)} of ${format.integer(all)} units: ` +
+        `their window of ${matured.window ?? this.metric.window} has passed`,
+    );
+  }
+
+  #append(results, matured) {
+    const effect = matured.effects.find((one) => one.variant === this.chosen);
+    const interval = alwaysValid(effect);
+    if (interval) this.chartHalfWidth = halfWidth(interval);
+    this.#chart.append({
+      tick: results.look.tick,
+      at: Date.parse(results.look.as_of) / 1000,
+      estimate: effect?.absolute?.estimate ?? null,
+      low: interval?.low ?? null,
+      high: interval?.high ?? null,
+    });
+  }
+
+  #choose(variant) {
+    this.chosen = variant;
+    this.#chart.clear();
+    this.getHistory(this.metric.id, variant).then((past) => {
+      if (this.chosen === variant) this.#chart.prepend(past);
+    });
+  }
+
+  #picker(treatments) {
+    return h(
+      "select",
+      {
+        "aria-label": "Variant of the chart",
+        onchange: ({ target }) => this.#choose(target.value),
+      },
+      treatments.map((variant) => h("option", { value: variant }, variant)),
+    );
+  }
+
+  #open(look) {
+    const rows = (look.effects ?? []).map((effect) => this.#openRow(effect));
+    return h(
+      "section",
+      { class: "open" },
+      h(
+        "div",
+        { class: "table-title" },
+        h("h4", {}, "Open totals"),
+        h("span", { class: "chip plain" }, "descriptive: totals still growing"),
+      ),
+      this.#table(look),
+      rows,
+    );
+  }
+
+  #openRow(effect) {
+    const base = `metrics/${this.metric.id}/open/effects/${effect.variant}/absolute`;
+    const fixed = `${base}/fixed_horizon`;
+    const shown = (value, flat) =>
+      format.difference(
+        value,
+        this.metric.kind,
+        spread(flat.get(`${fixed}/low`), flat.get(`${fixed}/high`)),
+      );
+    return h(
+      "p",
+      { class: "fixed-numbers" },
+      `${effect.variant} − ${effect.control}: `,
+      this.#fields.bind(`${base}/estimate`, shown),
+      ", pointwise interval ",
+      this.#fields.bind(`${fixed}/low`, shown),
+      " to ",
+      this.#fields.bind(`${fixed}/high`, shown),
+    );
+  }
+
+  #table(look) {
+    const { kind } = this.metric;
+    const columns = [
+      ["units", format.integer, "Units"],
+      ["total", format.plain, kind === "conversion" ? "Converted" : "Total"],
+      ["mean", (value) => format.mean(value, kind), kind === "conversion" ? "Rate" : "Mean"],
+      ["std_error", (value) => format.mean(value, kind), "Std error"],
+    ];
+    const row = ({ variant }) =>
+      h(
+        "tr",
+        {},
+        h("th", { scope: "row" }, variant),
+        columns.map(([name, as]) =>
+          this.#fields.bind(
+            `metrics/${this.metric.id}/${look.basis}/variants/${variant}/${name}`,
+            as,
+            { tag: "td" },
+          ),
+        ),
+      );
+    const head = ["Variant", ...columns.map(([, , title]) => title)];
+    return h(
+      "div",
+      { class: "scroll" },
+      h(
+        "table",
+        {},
+        h("thead", {}, h("tr", {}, head.map((title) => h("th", { scope: "col" }, title)))),
+        h("tbody", {}, look.variants.map(row)),
+      ),
+    );
+  }
+
+  #margins() {
+    const margin = this.metric.role === "guardrail" ? this.metric.margin?.absolute : null;
+    if (!margin) return [];
+    return [this.metric.direction === "decrease" ? margin : -margin];
+  }
+
+  #describe(effect, estimate, interval) {
+    const pair = `${effect.variant} against ${effect.control}`;
+    if (!interval) return `${pair}: no interval yet`;
+    const show = (value) => format.difference(value, this.metric.kind, halfWidth(interval));
+    const [low, high] = [show(interval.low), show(interval.high)];
+    return `${pair}: ${show(estimate)}, always-valid interval ${low} to ${high}`;
+  }
+}
+
+const spread = (low, high) =>
+  typeof low === "number" && typeof high === "number" ? (high - low) / 2 : null;
+
+function noteOn(interval, effect) {
+  if (!interval) return "";
+  if (interval.running_low === null) {
+    return "The intervals of all looks no longer overlap, so the present one is shown alone.";
+  }
+  if (effect.status !== "ok") return `Status: ${effect.status.replaceAll("_", " ")}.`;
+  return "";
+}

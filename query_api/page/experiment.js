@@ -1,0 +1,338 @@
+// One experiment, live.
+
+import { getExperiment, getResults, getTimeseries } from "./api.js";
+import { MetricCard } from "./card.js";
+import { announce, h, setAttribute, setText, time, utcTitle } from "./dom.js";
+import * as format from "./format.js";
+import { Freshness } from "./freshness.js";
+import { LiveLooks } from "./live.js";
+import { Fields, flatten, structureOf } from "./results.js";
+import { errorState } from "./states.js";
+
+const POLL_MS = 3_000;
+const ROLES = ["decision", "guardrail", "secondary"];
+
+export class ExperimentView {
+  #cards = [];
+  #fields = new Fields();
+  #structure = null;
+  #definition = null;
+  #results = null;
+  #connected = false;
+  #polling = false;
+  #closed = false;
+
+  constructor(host, id) {
+    this.id = id;
+    this.host = host;
+    this.freshness = new Freshness();
+    this.header = h("header", { class: "page-head" });
+    this.alarm = h("div", { class: "alarm", role: "alert", hidden: true });
+    this.body = h("div", { class: "body" }, h("p", { class: "state" }, "Loading …"));
+    this.element = h("div", { class: "experiment" }, this.header, this.alarm, this.body);
+    host.replaceChildren(this.element);
+    this.#start();
+  }
+
+  close() {
+    this.#closed = true;
+    clearInterval(this.timer);
+    this.live?.close();
+    this.freshness.close();
+    this.#cards.forEach((card) => card.close());
+  }
+
+  async #start() {
+    try {
+      this.#setDefinition(await getExperiment(this.id));
+    } catch (error) {
+      if (!this.#closed) this.#fail(error);
+      return;
+    }
+    if (this.#closed) return;
+    this.#showWaiting();
+    this.live = new LiveLooks(this.id, {
+      onLook: (results, isFirst) => this.#onLook(results, isFirst),
+      onState: (state) => this.#onState(state),
+    });
+    this.timer = setInterval(() => this.#poll(), POLL_MS);
+  }
+
+  #fail(error) {
+    const missing = error.status === 404;
+    const again = () => this.#start();
+    this.body.replaceChildren(
+      missing
+        ? errorState({ title: `There is no experiment “${this.id}”`, detail: error.message, again })
+        : errorState({ title: "The results cannot be read", detail: error.message, again }),
+    );
+  }
+
+  /** The definition, and looks over HTTP while the socket is down. */
+  async #poll() {
+    if (document.hidden || this.#polling) return;
+    this.#polling = true;
+    try {
+      this.#setDefinition(await getExperiment(this.id));
+      if (!this.#connected) {
+        const results = await getResults(this.id);
+        if (results && !this.#connected) this.#onLook(results, false);
+      }
+    } catch {
+      // The freshness badge says it: the socket is down too, and both try again.
+    } finally {
+      this.#polling = false;
+    }
+  }
+
+  #setDefinition(definition) {
+    if (this.#closed) return;
+    const known = this.#definition;
+    this.#definition = definition;
+    if (known?.version === definition.version && known?.status === definition.status) return;
+    this.#structure = null;
+    this.#showHeader(definition);
+    if (known) announce(`${definition.name || definition.id} is ${definition.status}`);
+    if (this.#results) this.#show(this.#results);
+    else if (known) this.#showWaiting();
+  }
+
+  #onState(state) {
+    const wasConnected = this.#connected;
+    this.#connected = state === "open";
+    this.freshness.connection(state);
+    if (wasConnected && !this.#connected) announce("Live connection lost. Trying again.");
+    if (!wasConnected && this.#connected) announce("Live connection is open.");
+  }
+
+  #onLook(results, isFirst) {
+    const known = this.#definition;
+    if (results.version !== known.version || results.status !== known.status) this.#poll();
+    if (!results.look) return;
+    const shown = this.#results?.look;
+    if (!isFirst && shown && results.look.tick < shown.tick) return;
+    if (!isFirst && shown?.tick === results.look.tick && shown.final === results.look.final) {
+      this.freshness.look(results.look, results.status);
+      return;
+    }
+    this.#show(results);
+  }
+
+  #show(results) {
+    this.freshness.look(results.look, results.status);
+    this.#results = results;
+    const structure = structureOf(results);
+    if (structure !== this.#structure) {
+      this.#structure = structure;
+      this.#build(results);
+    }
+    const flat = flatten(results);
+    this.#fields.show(flat);
+    this.#cards.forEach((card) => card.show(results, flat));
+    this.#showShares(results);
+    this.#showAlarm(results.sample_ratio);
+    setText(this.asOf, format.moment(results.look.as_of));
+    setAttribute(this.asOf, "datetime", results.look.as_of);
+    setAttribute(this.asOf, "title", utcTitle(results.look.as_of));
+    this.finalNote.hidden = !results.look.final;
+    setAttribute(this.element, "data-tick", results.look.tick);
+    setAttribute(this.element, "data-final", results.look.final ? "true" : null);
+  }
+
+  #showHeader(definition) {
+    const { hypothesis } = definition;
+    const started = definition.started_at
+      ? ["started ", time(definition.started_at, format.moment)]
+      : ["created ", time(definition.created_at, format.moment)];
+    const stopped = definition.stopped_at
+      ? [", stopped ", time(definition.stopped_at, format.moment)]
+      : [];
+    document.title = `${definition.name || definition.id} · Litmus`;
+    this.header.replaceChildren(
+      h("p", { class: "crumb" }, h("a", { href: "#/" }, "All experiments")),
+      h(
+        "div",
+        { class: "title-line" },
+        h("h1", {}, definition.name || definition.id),
+        h("span", { class: `status ${definition.status}` }, definition.status),
+        this.freshness.element,
+      ),
+      h(
+        "p",
+        { class: "muted facts" },
+        h("code", {}, definition.id),
+        ` · version ${definition.version} · `,
+        ...started,
+        ...stopped,
+      ),
+      hypothesis ? hypothesisOf(hypothesis) : "",
+    );
+  }
+
+  #showWaiting() {
+    const draft = this.#definition.status === "draft";
+    this.body.replaceChildren(
+      h(
+        "section",
+        { class: "state" },
+        h("h2", {}, draft ? "Not started yet" : "No look yet"),
+        h(
+          "p",
+          {},
+          draft
+            ? "Results appear here by themselves once the experiment runs. Start it with:"
+            : "The first look appears here by itself, a moment after the first events.",
+        ),
+        draft
+          ? h(
+              "pre",
+              {},
+              "curl -X POST http://127.0.0.1:8000/v1/experiments/" +
+                `${encodeURIComponent(this.id)}/start`,
+            )
+          : null,
+      ),
+    );
+  }
+
+  #build(results) {
+    this.#cards.forEach((card) => card.close());
+    this.#fields = new Fields();
+    this.#cards = this.#metricsOf(results).map((one) => this.#card(one, results));
+    this.asOf = h("time");
+    this.finalNote = h(
+      "p",
+      { class: "final-note" },
+      "This is the final look: the experiment is over and its numbers will not change again.",
+    );
+    this.body.replaceChildren(
+      this.finalNote,
+      this.#unitsSection(results),
+      ...this.#cards.map((card) => card.element),
+      h(
+        "footer",
+        { class: "muted foot" },
+        "Look of tick ",
+        this.#fields.bind("look/tick", format.integer),
+        " at ",
+        this.asOf,
+        ". Every number here is the query API's, unchanged: ",
+        h("a", { href: `/v1/experiments/${encodeURIComponent(this.id)}/results` }, "as JSON"),
+        ".",
+      ),
+    );
+  }
+
+  /** The metrics of the look in the order of their roles, each with its bases. */
+  #metricsOf(results) {
+    const ids = [...new Set(results.metrics.map((look) => look.metric_id))];
+    const ofMetric = ids.map((id) => results.metrics.filter((look) => look.metric_id === id));
+    const rank = (looks) => ROLES.indexOf(looks[0].role ?? "secondary");
+    return ofMetric.toSorted((one, other) => rank(one) - rank(other));
+  }
+
+  #card(looks) {
+    const { metric_id: id, kind, role, window } = looks[0];
+    const defined = this.#definition.metrics.find((metric) => metric.id === id);
+    return new MetricCard({
+      metric: { id, kind, role, window, ...defined },
+      looks,
+      alpha: this.#definition.analysis?.alpha ?? 0.05,
+      getHistory: (metric, variant) =>
+        getTimeseries(this.id, { metric, variant }).catch(() => []),
+      onVerdict: announce,
+    });
+  }
+
+  #unitsSection(results) {
+    const bind = (path, as, attributes) => this.#fields.bind(path, as, attributes);
+    this.shares = results.variants.map(({ variant }) => this.#share(variant));
+    this.ratio = h("span", { class: "chip" });
+    return h(
+      "section",
+      { class: "card units", "aria-label": "Units" },
+      h("header", {}, h("h2", {}, "Units"), this.ratio),
+      h("div", { class: "shares" }, this.shares.map((share) => share.element)),
+      h(
+        "dl",
+        { class: "numbers" },
+        h("dt", {}, "Sample ratio, p at any look"),
+        h("dd", {}, bind("sample_ratio/sequential_p_value", format.pValue)),
+        h("dt", {}, "Crossovers, left out"),
+        h("dd", {}, bind("crossovers", format.integer)),
+        h("dt", { class: "faint" }, "Chi-square, one planned look"),
+        h(
+          "dd",
+          { class: "faint" },
+          bind("sample_ratio/chi_square", (value) =>
+            value === null ? format.NONE : value.toFixed(2),
+          ),
+          " on ",
+          bind("sample_ratio/degrees_of_freedom", format.integer),
+          ", p ",
+          bind("sample_ratio/p_value", format.pValue),
+        ),
+      ),
+    );
+  }
+
+  #share(variant) {
+    const defined = this.#definition.variants.find((one) => one.id === variant);
+    const bar = h("progress", { max: 1, value: 0, "aria-label": `Share of ${variant}` });
+    const share = h("span");
+    const planned = defined ? ` (planned ${format.percent(defined.weight, 1)})` : "";
+    const element = h(
+      "div",
+      { class: "share" },
+      h("strong", {}, variant, defined?.is_control ? h("em", {}, "control") : null),
+      this.#fields.bind(`variants/${variant}/units`, format.integer, { class: "count" }),
+      bar,
+      h("span", { class: "muted" }, share, planned),
+    );
+    return { variant, bar, share, element };
+  }
+
+  #showShares({ variants }) {
+    const all = variants.reduce((total, { units }) => total + units, 0);
+    for (const { variant, bar, share } of this.shares) {
+      const units = variants.find((one) => one.variant === variant)?.units ?? 0;
+      setAttribute(bar, "value", all ? units / all : 0);
+      setText(share, all ? format.percent(units / all, 1) : format.NONE);
+    }
+  }
+
+  #showAlarm(ratio) {
+    const mismatch = ratio?.mismatch === true;
+    setText(this.ratio, mismatch ? "sample-ratio mismatch" : "split as planned");
+    setAttribute(this.ratio, "class", mismatch ? "chip alarm-chip" : "chip good-chip");
+    setAttribute(this.element, "data-mismatch", mismatch ? "true" : null);
+    if (mismatch === !this.alarm.hidden) return;
+    this.alarm.hidden = !mismatch;
+    this.alarm.replaceChildren(
+      ...(mismatch
+        ? [
+            h("strong", {}, "Sample-ratio mismatch: do not read the results. "),
+            "Units are not split between the variants as planned, far beyond chance. Something " +
+              "in assignment or logging loses or adds units of one variant; find it first.",
+          ]
+        : []),
+    );
+  }
+}
+
+function hypothesisOf(hypothesis) {
+  const names = {
+    null: "If nothing changes",
+    alternative: "We expect",
+    minimum_effect: "Worth having from",
+  };
+  const entries = Object.entries(hypothesis).filter(([, value]) => value !== null);
+  return h(
+    "dl",
+    { class: "hypothesis" },
+    entries.flatMap(([name, value]) => [
+      h("dt", {}, names[name] ?? name.replaceAll("_", " ")),
+      h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)),
+    ]),
+  );
+}

@@ -1,0 +1,179 @@
+// All experiments, each with a line that says where it stands.
+
+import { getResults, listExperiments } from "./api.js";
+import { h, setAttribute, setText, time } from "./dom.js";
+import { Forest, radiusOf } from "./forest.js";
+import * as format from "./format.js";
+import { alwaysValid, halfWidth } from "./results.js";
+import { emptyState, errorState } from "./states.js";
+import { reading } from "./words.js";
+
+const PERIOD_MS = 3_000;
+const READ_AT_ONCE = 6;
+const READ_MAX = 60;
+
+export class ListView {
+  #rows = new Map();
+  #closed = false;
+  #loading = false;
+
+  constructor(host) {
+    document.title = "Experiments · Litmus";
+    this.notice = h("div", { class: "notice", role: "alert", hidden: true });
+    this.list = h("ul", { class: "list" });
+    this.body = h("div", {}, h("p", { class: "state" }, "Loading …"));
+    host.replaceChildren(
+      h("header", { class: "page-head" }, h("h1", {}, "Experiments")),
+      this.notice,
+      this.body,
+    );
+    this.timer = setInterval(() => document.hidden || this.#load(), PERIOD_MS);
+    this.#load();
+  }
+
+  close() {
+    this.#closed = true;
+    clearInterval(this.timer);
+  }
+
+  async #load() {
+    if (this.#loading) return;
+    this.#loading = true;
+    try {
+      const definitions = await listExperiments();
+      if (this.#closed) return;
+      this.#showDefinitions(definitions);
+      await this.#readAll(definitions);
+    } catch (error) {
+      if (!this.#closed) this.#fail(error);
+    } finally {
+      this.#loading = false;
+    }
+  }
+
+  #fail(error) {
+    const again = () => this.#load();
+    if (!this.#rows.size) {
+      const title = "Experiments cannot be read";
+      this.body.replaceChildren(errorState({ title, detail: error.message, again }));
+      return;
+    }
+    this.list.classList.add("stale");
+    this.notice.hidden = false;
+    this.notice.replaceChildren(
+      `${error.message} What is below is old. Trying again. `,
+      h("button", { type: "button", onclick: again }, "Try now"),
+    );
+  }
+
+  #showDefinitions(definitions) {
+    this.notice.hidden = true;
+    this.list.classList.remove("stale");
+    if (!definitions.length) {
+      this.#rows.clear();
+      if (!this.body.querySelector("[data-state=empty]")) this.body.replaceChildren(emptyState());
+      return;
+    }
+    const rows = definitions.map((definition) => this.#rowOf(definition).element);
+    const same = rows.length === this.list.children.length &&
+      rows.every((row, index) => row === this.list.children[index]);
+    if (!same) this.list.replaceChildren(...rows);
+    if (this.list.parentNode !== this.body) this.body.replaceChildren(this.list);
+  }
+
+  #rowOf(definition) {
+    const known = this.#rows.get(definition.id);
+    if (known?.version === definition.version && known.status === definition.status) return known;
+    const row = buildRow(definition);
+    this.#rows.set(definition.id, row);
+    return row;
+  }
+
+  async #readAll(definitions) {
+    const waiting = definitions
+      .filter(({ status }) => status !== "draft")
+      .slice(0, READ_MAX)
+      .map((definition) => this.#rows.get(definition.id))
+      .filter((row) => !row.isFinal);
+    const worker = async () => {
+      for (let row = waiting.shift(); row && !this.#closed; row = waiting.shift()) {
+        showResults(row, await getResults(row.definition.id));
+      }
+    };
+    await Promise.all(Array.from({ length: READ_AT_ONCE }, worker));
+  }
+}
+
+function buildRow(definition) {
+  const forest = new Forest({ describe: () => "Interval of the first decision metric", ticks: false });
+  const row = {
+    definition,
+    forest,
+    version: definition.version,
+    status: definition.status,
+    units: h("span", { class: "count", "data-field": "units", "data-value": "null" }, format.NONE),
+    headline: h("span", { class: "headline" }, definition.status === "draft" ? "Not started" : ""),
+    numbers: h("span", { class: "muted" }),
+    isFinal: false,
+  };
+  row.element = h(
+    "li",
+    { "data-experiment": definition.id, "data-tone": "waiting" },
+    h(
+      "a",
+      { href: `#/experiments/${encodeURIComponent(definition.id)}` },
+      h(
+        "span",
+        { class: "name" },
+        h("strong", {}, definition.name || definition.id),
+        h("span", { class: `status ${definition.status}` }, definition.status),
+        h(
+          "span",
+          { class: "muted" },
+          definition.started_at ? time(definition.started_at, format.moment) : "not started",
+        ),
+      ),
+      h("span", { class: "units" }, row.units, h("span", { class: "muted" }, " units")),
+      forest.element,
+      h("span", { class: "reading" }, row.headline, row.numbers),
+    ),
+  );
+  return row;
+}
+
+function showResults(row, results) {
+  if (!results) return setText(row.headline, "No look yet");
+  const units = results.variants.reduce((total, variant) => total + variant.units, 0);
+  setText(row.units, format.integer(units));
+  setAttribute(row.units, "data-value", units);
+  row.isFinal = results.look.final === true;
+  const look = results.metrics.find(
+    ({ role, basis }) => role === "decision" && basis === "matured",
+  );
+  const effect = look?.effects[0];
+  if (!effect) return setText(row.headline, "No decision metric");
+  return showEffect(row, results, look, effect);
+}
+
+function showEffect(row, results, look, effect) {
+  const metric = row.definition.metrics.find(({ id }) => id === look.metric_id);
+  const mismatch = results.sample_ratio?.mismatch === true;
+  const { tone, headline } = reading(effect, metric, { mismatch });
+  const interval = alwaysValid(effect);
+  const show = (value) => format.difference(value, look.kind, halfWidth(interval));
+  row.forest.show(effect.absolute?.estimate ?? null, interval, {
+    radius: radiusOf([interval]),
+    tone,
+  });
+  setAttribute(row.element, "data-tone", tone);
+  setText(row.headline, mismatch ? "Sample-ratio mismatch: do not read" : headline);
+  const others = results.metrics.filter(
+    ({ role, basis }) => role === "decision" && basis === "matured",
+  ).length - 1;
+  const more = others > 0 ? `, and ${others} more` : "";
+  const numbers = interval
+    ? `${look.metric_id} ${show(effect.absolute.estimate)} ` +
+      `(${show(interval.low)} to ${show(interval.high)})${more}`
+    : `${look.metric_id}${more}`;
+  setText(row.numbers, row.isFinal ? `final: ${numbers}` : numbers);
+}
