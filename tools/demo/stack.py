@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from tools.errors import StartError
@@ -48,14 +47,16 @@ def demo_stack(*, keep: bool) -> Iterator[Addresses]:
 
 
 def _settings() -> Settings:
-    """Return the usual ports where they are free, and nothing that others share."""
+    """Return the usual ports where they are free, and a home that nobody shares."""
     usual = Settings()
     free = free_ports(2)
     ports = [
         port if port and is_free(port) else instead
         for port, instead in zip((usual.gateway_port, usual.query_port), free, strict=True)
     ]
-    return Settings(home=HOME, gateway_port=ports[0], query_port=ports[1])
+    return Settings(
+        home=HOME, gateway_port=ports[0], query_port=ports[1], bind="127.0.0.1", lateness="1h"
+    )
 
 
 def _clear(settings: Settings) -> None:
@@ -78,8 +79,7 @@ def _start(settings: Settings) -> None:
 
 def _addresses(settings: Settings) -> Addresses:
     described = Home(settings.home).description() or {}
-    addresses = described["addresses"]
-    return Addresses(addresses["gateway"], addresses["query_api"], addresses["kafka"])
+    return Addresses(described["gateway"], described["query"], described["kafka"])
 
 
 def _litmus(
@@ -101,8 +101,3 @@ def _litmus(
         timeout=timeout_s,
         check=False,
     )
-
-
-def logs_folder() -> Path:
-    """Return where the processes of the demo's stack log."""
-    return Home(HOME).logs
