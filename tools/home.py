@@ -60,9 +60,7 @@ class Home:
         noted = read_json(self._format)
         if noted is None:
             if self.kafka.exists() or self.clickhouse.exists():
-                raise DataFormatError(
-                    f"{self.root} holds data without a format number. {advice}"
-                )
+                raise DataFormatError(f"{self.root} holds data without a format number. {advice}")
             self.root.mkdir(parents=True, exist_ok=True)
             write_json(self._format, {"format": DATA_FORMAT})
             return

@@ -1,0 +1,5 @@
+"""``python -m tools`` is the ``litmus`` command."""
+
+from tools.cli import app
+
+app(prog_name="litmus")

@@ -1,0 +1,215 @@
+"""The processes of a stack: what runs, with which settings, and how one sees that it is ready."""
+
+import http.client
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tools.broker import MAIN_CLASS, broker_command, is_broker_ready, prepare_broker
+from tools.home import Home
+from tools.ports import free_ports, require_free
+from tools.settings import CHECKOUT, Settings
+from tools.topics import create_topics
+
+PROBE_SECONDS_MAX = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """A process that the supervisor keeps up.
+
+    Attributes:
+        name: What people and ``stack.json`` call it.
+        command: Program and arguments.
+        program: The argument that tells this process from any other.
+        environment: All of its environment.
+        folder: Where it runs.
+        port: Where it answers.
+        probe: Returns None when it is ready, else why not. Blocks; called from a thread.
+        prepare: Done before every start. Blocks; called from a thread.
+        ready_seconds_max: How long it may take to get ready.
+    """
+
+    name: str
+    command: Sequence[str]
+    program: str
+    environment: Mapping[str, str]
+    port: int
+    probe: Callable[[], str | None]
+    folder: Path = CHECKOUT
+    prepare: Callable[[], None] | None = None
+    ready_seconds_max: float = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Processes that start together; the next stage starts when all of them are ready.
+
+    Attributes:
+        processes: What starts.
+        then: Done once they are ready, for example creating topics. Blocks; called from a thread.
+    """
+
+    processes: Sequence[ProcessSpec] = ()
+    then: Callable[[], None] | None = None
+
+
+class Plan(NamedTuple):
+    """A stack before it starts.
+
+    Attributes:
+        stages: In the order of their start; they stop in the opposite order.
+        addresses: ``kafka``, ``gateway``, ``query``, ``clickhouse``, as ``stack.json`` shows them.
+    """
+
+    stages: list[Stage]
+    addresses: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Services:
+    """What the processes of ours have in common."""
+
+    settings: Settings
+    bootstrap: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def spec(self, name: str, module: str, port: int, **own: str) -> ProcessSpec:
+        environment = dict(self.environment) | own | {"LITMUS_INSTANCE": name}
+        host = own.get("LITMUS_PROBE_HOST", "127.0.0.1")
+        return ProcessSpec(
+            name=name,
+            command=[sys.executable, "-P", "-m", module],
+            program=module,
+            environment=environment,
+            port=port,
+            probe=partial(probe_http, host, port),
+        )
+
+
+def plan_stack(settings: Settings, home: Home, worker_count: int) -> Plan:
+    """Return what has to run, with ports that are free now.
+
+    Raises:
+        PortBusyError: If a port that was asked for is taken.
+        JavaMissingError: If the embedded broker has no Java.
+    """
+    gateway_port = _port(settings.gateway_port, settings.bind, "LITMUS_GATEWAY_PORT")
+    query_port = _port(settings.query_port, settings.bind, "LITMUS_QUERY_PORT")
+    stages = []
+    bootstrap = settings.kafka
+    if bootstrap is None:
+        kafka = _kafka(settings, home)
+        bootstrap = f"127.0.0.1:{kafka.port}"
+        stages.append(Stage([kafka]))
+    stages.append(Stage(then=partial(create_topics, bootstrap, settings.partitions)))
+
+    common = settings.environment() | {
+        "LITMUS_KAFKA": bootstrap,
+        "LITMUS_GATEWAY_PORT": str(gateway_port),
+        "LITMUS_QUERY_PORT": str(query_port),
+    }
+    services = _Services(settings, bootstrap, common)
+    stages += _service_stages(services, worker_count, gateway_port, query_port)
+    addresses = {
+        "kafka": bootstrap,
+        "gateway": url_of(settings.bind, gateway_port),
+        "query": url_of(settings.bind, query_port),
+        "clickhouse": without_password(settings.clickhouse_dsn),
+    }
+    return Plan(stages, addresses)
+
+
+def _service_stages(
+    services: _Services, worker_count: int, gateway_port: int, query_port: int
+) -> list[Stage]:
+    probe_ports = iter(free_ports(3 + worker_count))
+    probe_host = reachable(services.settings.bind)
+
+    def worker(name: str, module: str) -> ProcessSpec:
+        port = next(probe_ports)
+        return services.spec(name, module, port, LITMUS_PROBE_PORT=str(port))
+
+    def web(name: str, module: str, port: int) -> ProcessSpec:
+        return services.spec(name, module, port, LITMUS_PROBE_HOST=probe_host)
+
+    control = worker("control", "stream_processors.control")
+    accumulate = [
+        worker(f"accumulate-{number}", "stream_processors.accumulate")
+        for number in range(worker_count)
+    ]
+    return [
+        Stage([control]),
+        Stage(
+            [
+                web("gateway", "ingest_gateway", gateway_port),
+                worker("kafka-door", "ingest_gateway.kafka_door"),
+                *accumulate,
+                worker("merge", "stream_processors.merge"),
+                web("query-api", "query_api", query_port),
+            ]
+        ),
+    ]
+
+
+def _kafka(settings: Settings, home: Home) -> ProcessSpec:
+    ports = home.kafka_ports()
+    return ProcessSpec(
+        name="kafka",
+        command=broker_command(home.kafka),
+        program=MAIN_CLASS,
+        environment=settings.environment(),
+        folder=home.kafka,
+        port=ports.broker,
+        probe=partial(_probe_kafka, f"127.0.0.1:{ports.broker}"),
+        prepare=partial(prepare_broker, home.kafka, ports),
+    )
+
+
+def _port(asked: int, host: str, setting: str) -> int:
+    if asked == 0:
+        return free_ports(1)[0]
+    require_free(asked, host=host, setting=setting)
+    return asked
+
+
+def _probe_kafka(bootstrap: str) -> str | None:
+    return (
+        None if is_broker_ready(bootstrap, PROBE_SECONDS_MAX) else "the admin client gets no answer"
+    )
+
+
+def probe_http(host: str, port: int) -> str | None:
+    """Return None if ``/ready`` answers 200, else why not."""
+    connection = http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS_MAX)
+    try:
+        connection.request("GET", "/ready")
+        answer = connection.getresponse()
+        text = answer.read(4_000).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return f"/ready does not answer ({error})"
+    finally:
+        connection.close()
+    return None if answer.status == 200 else f"/ready says {answer.status}: {text}"
+
+
+def reachable(bind: str) -> str:
+    """Return the address at which this machine reaches what listens on ``bind``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)  # noqa: S104  # read, not bound
+
+
+def url_of(bind: str, port: int) -> str:
+    """Return the address of a web service for a browser on this machine."""
+    host = reachable(bind)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def without_password(dsn: str) -> str:
+    """Return a DSN that may be shown."""
+    scheme, separator, rest = dsn.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    return f"{scheme}{separator}{user}{at}{host}" if at else dsn

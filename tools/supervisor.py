@@ -1,0 +1,340 @@
+"""Keeps the processes of a stack up: starts in order, watches, restarts, gives up, stops.
+
+Everything happens on one event loop; what blocks (checksums, probes) runs in threads. What is
+known stands in ``stack.json`` at any time, so that another process can see it and, should this one
+be killed, clean up.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from tools.errors import LitmusError, StartError
+from tools.home import DATA_FORMAT, STOP_GRACE_SECONDS, Home, process_created, write_json
+from tools.logs import LogFile, last_lines
+from tools.narration import Narrator
+from tools.processes import Plan, ProcessSpec, Stage
+from tools.settings import CHECKOUT
+
+DEATHS_MAX = 5
+DEATHS_WINDOW_SECONDS = 60.0
+
+_BACKOFF_FIRST_SECONDS = 0.5
+_BACKOFF_SECONDS_MAX = 10.0
+_PROBE_STARTING_SECONDS = 0.1
+_PROBE_READY_SECONDS = 1.0
+_FOLLOW_SECONDS = 0.2
+_LAST_LINES = 10
+
+
+class Child:
+    """A process of the stack and what is known of it.
+
+    Attributes:
+        spec: What it is.
+        pid: Of the running process; None while there is none.
+        is_ready: Whether its last probe succeeded.
+        reason: Why it is not ready.
+        restarts: How often it had to be started again.
+    """
+
+    def __init__(self, spec: ProcessSpec, log: LogFile) -> None:
+        self.spec = spec
+        self.log = log
+        self.pid: int | None = None
+        self.created: float | None = None
+        self.is_ready = False
+        self.reason = "not started"
+        self.restarts = 0
+        self.up_since = 0.0
+        self.is_ended = asyncio.Event()
+        self.is_ended.set()
+
+    def described(self) -> dict[str, Any]:
+        """Return its entry in ``stack.json``."""
+        return {
+            "name": self.spec.name,
+            "pid": self.pid,
+            "ready": self.is_ready,
+            "port": self.spec.port,
+            "restarts": self.restarts,
+            "created": self.created,
+            "program": self.spec.program,
+        }
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and what it started."""
+        if self.pid is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+
+class Supervisor:
+    """Runs a plan until it is told to stop, or gives up."""
+
+    def __init__(
+        self, home: Home, plan: Plan, narrator: Narrator, *, deaths_max: int = DEATHS_MAX
+    ) -> None:
+        self._home = home
+        self._plan = plan
+        self._narrator = narrator
+        self._deaths_max = deaths_max
+        self._deaths: deque[float] = deque()
+        self._state = "starting"
+        self._stop = asyncio.Event()
+        self._failure: str | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        home.logs.mkdir(parents=True, exist_ok=True)
+        self._stages = [
+            (stage, [Child(spec, LogFile(self._log_path(spec.name))) for spec in stage.processes])
+            for stage in plan.stages
+        ]
+        self.children = [child for _, children in self._stages for child in children]
+
+    async def run(self) -> int:
+        """Run the stack; return the exit code: 0 after a stop, 1 after giving up."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal)
+        self._describe()
+        follower = asyncio.create_task(self._follow())
+        try:
+            starting = asyncio.create_task(self._start())
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done() and (error := starting.exception()) is not None:
+                self._fail(error)
+            await self._stop.wait()
+            await _cancel([starting, stopping])
+        finally:
+            await self._stop_all()
+            await _cancel([follower])
+            self._show_new_lines()
+            self._home.stack.unlink(missing_ok=True)
+        if self._failure is not None:
+            self._narrator.say(self._failure, "bold red")
+            return 1
+        self._narrator.say("stopped")
+        return 0
+
+    async def _start(self) -> None:
+        for stage, children in self._stages:
+            self._tasks += [asyncio.create_task(self._keep_up(child)) for child in children]
+            self._tasks += [asyncio.create_task(self._probe(child)) for child in children]
+            await asyncio.gather(*(self._until_ready(child) for child in children))
+            if stage.then is not None:
+                await asyncio.to_thread(stage.then)
+        self._state = "ready"
+        self._describe()
+        self._announce()
+
+    def _announce(self) -> None:
+        addresses = self._plan.addresses
+        self._narrator.say("ready", "bold green")
+        for label, key in (("page and results", "query"), ("gateway", "gateway")):
+            self._narrator.say(f"  {label:<17} {addresses[key]}")
+        self._narrator.say(f"  {'Kafka':<17} {addresses['kafka']}")
+        self._narrator.say(f"  {'data and logs':<17} {self._home.root}")
+
+    async def _until_ready(self, child: Child) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + child.spec.ready_seconds_max
+        while not child.is_ready:
+            if loop.time() > deadline:
+                name, limit = child.spec.name, child.spec.ready_seconds_max
+                raise StartError(
+                    f"{name} did not get ready within {limit:.0f} s: {child.reason}"
+                    f"{self._last_lines_of(name)}"
+                )
+            await asyncio.sleep(_PROBE_STARTING_SECONDS / 2)
+
+    async def _keep_up(self, child: Child) -> None:
+        """Start a process again and again until the stack stops."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                if child.spec.prepare is not None:
+                    await asyncio.to_thread(child.spec.prepare)
+                if self._stop.is_set():
+                    return
+                process = await self._spawn(child)
+            except (LitmusError, OSError) as error:
+                child.is_ended.set()
+                self._fail(error)
+                return
+            if self._stop.is_set():  # it was asked for while this one was being born
+                child.signal(signal.SIGTERM)
+            returncode = await process.wait()
+            lived_seconds = loop.time() - child.up_since
+            self._on_exit(child)
+            if self._stop.is_set():
+                return
+            failures = 1 if lived_seconds > DEATHS_WINDOW_SECONDS else failures + 1
+            pause = min(_BACKOFF_FIRST_SECONDS * 2 ** (failures - 1), _BACKOFF_SECONDS_MAX)
+            if self._count_death(child, how_it_ended(returncode)):
+                return
+            self._narrator.warn(
+                f"{child.spec.name} {how_it_ended(returncode)}{self._last_line_of(child)}; "
+                f"starting it again in {pause:g} s"
+            )
+            child.restarts += 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
+
+    async def _spawn(self, child: Child) -> asyncio.subprocess.Process:
+        spec = child.spec
+        child.is_ended.clear()
+        leash = [sys.executable, "-I", str(CHECKOUT / "tools" / "leash.py"), str(os.getpid())]
+        with self._log_path(spec.name).open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *leash,
+                *spec.command,
+                cwd=spec.folder,
+                env=dict(spec.environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                # Of its own, so that Ctrl-C in the terminal reaches the supervisor alone.
+                process_group=0,
+            )
+        child.pid, child.created = process.pid, process_created(process.pid)
+        child.up_since = asyncio.get_running_loop().time()
+        self._describe()
+        return process
+
+    def _on_exit(self, child: Child) -> None:
+        child.signal(signal.SIGKILL)  # what it may have started itself
+        child.pid = child.created = None
+        child.is_ready, child.reason = False, "not running"
+        child.is_ended.set()
+        self._describe()
+
+    def _count_death(self, child: Child, how: str) -> bool:
+        """Note a death; return whether it was one too many."""
+        now = asyncio.get_running_loop().time()
+        self._deaths.append(now)
+        while self._deaths[0] < now - DEATHS_WINDOW_SECONDS:
+            self._deaths.popleft()
+        if len(self._deaths) < self._deaths_max:
+            return False
+        name = child.spec.name
+        self._fail(
+            LitmusError(
+                f"giving up: {len(self._deaths)} deaths in a minute, the last one {name}, which "
+                f"{how}{self._last_lines_of(name)}"
+            )
+        )
+        return True
+
+    async def _probe(self, child: Child) -> None:
+        """Keep ``is_ready`` true to what the process answers."""
+        while not self._stop.is_set():
+            pid = child.pid
+            if pid is not None:
+                reason = await asyncio.to_thread(child.spec.probe)
+                if child.pid == pid:
+                    self._note_probe(child, reason)
+            pause = _PROBE_READY_SECONDS if child.is_ready else _PROBE_STARTING_SECONDS
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
+
+    def _note_probe(self, child: Child, reason: str | None) -> None:
+        was_ready, child.is_ready, child.reason = child.is_ready, reason is None, reason or ""
+        if was_ready == child.is_ready:
+            return
+        self._describe()
+        if child.is_ready:
+            seconds = asyncio.get_running_loop().time() - child.up_since
+            self._narrator.say(f"{child.spec.name} is ready (pid {child.pid}, {seconds:.1f} s)")
+        else:
+            self._narrator.warn(f"{child.spec.name} is not ready any more: {reason}")
+
+    async def _stop_all(self) -> None:
+        self._stop.set()
+        self._state = "stopping"
+        self._describe()
+        for _, children in reversed(self._stages):
+            await self._stop_stage(children)
+        await _cancel(self._tasks)
+
+    async def _stop_stage(self, children: Iterable[Child]) -> None:
+        running = [child for child in children if not child.is_ended.is_set()]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for child in running:
+                child.signal(number)
+            ends = [asyncio.create_task(child.is_ended.wait()) for child in running]
+            if ends:
+                await asyncio.wait(ends, timeout=STOP_GRACE_SECONDS)
+                await _cancel(ends)
+            running = [child for child in running if not child.is_ended.is_set()]
+            for child in running:
+                self._narrator.warn(
+                    f"{child.spec.name} does not stop after {STOP_GRACE_SECONDS:.0f} s; killing it"
+                )
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            for child in self.children:
+                child.signal(signal.SIGKILL)  # asked twice
+            return
+        self._narrator.say("stopping (once more: at once)")
+        self._stop.set()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = str(error) or repr(error)
+        self._stop.set()
+
+    async def _follow(self) -> None:
+        while True:
+            self._show_new_lines()
+            await asyncio.sleep(_FOLLOW_SECONDS)
+
+    def _show_new_lines(self) -> None:
+        for child in self.children:
+            for line in child.log.new_lines():
+                if self._narrator.echoes:
+                    self._narrator.line(child.spec.name, line)
+            child.log.trim()
+
+    def _log_path(self, name: str) -> Any:
+        return self._home.logs / f"{name}.log"
+
+    def _last_line_of(self, child: Child) -> str:
+        lines = last_lines(self._log_path(child.spec.name), 1)
+        return f", its last line: {lines[0]}" if lines else ""
+
+    def _last_lines_of(self, name: str) -> str:
+        lines = last_lines(self._log_path(name), _LAST_LINES)
+        return "".join(f"\n  {name}: {line}" for line in lines)
+
+    def _describe(self) -> None:
+        description = {
+            "format": DATA_FORMAT,
+            "home": str(self._home.root),
+            "state": self._state,
+            "supervisor": os.getpid(),
+            **self._plan.addresses,
+            "processes": [child.described() for child in self.children],
+        }
+        write_json(self._home.stack, description)
+
+
+def how_it_ended(returncode: int) -> str:
+    """Return the end of a process in words."""
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    return f"was killed by {signal.Signals(-returncode).name}"
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,108 @@
+"""Creates and describes the topics of ``schemas.topics``, the only place that names them."""
+
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from schemas.times import format_duration_ms
+from schemas.topics import CHANGELOGS, FOR_EVER, TOPICS, Topic
+from tools.errors import LitmusError, TopicMismatchError
+
+EVERY_TOPIC = (*TOPICS, *CHANGELOGS)
+TIMEOUT_SECONDS = 30.0
+
+_BROKER_DEFAULT = -1
+"""Replication factor: 1 on the embedded broker, what the operator chose on a cluster."""
+
+
+def create_topics(bootstrap: str, partitions: int) -> list[str]:
+    """Create the topics that are missing and return their names.
+
+    Args:
+        bootstrap: Address of the broker.
+        partitions: ``LITMUS_PARTITIONS``.
+
+    Raises:
+        TopicMismatchError: If one exists with another number of partitions.
+        LitmusError: If the broker refuses, or does not answer.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    counts = partition_counts(bootstrap)
+    for topic in EVERY_TOPIC:
+        if topic.name in counts:
+            _require_count(topic, counts[topic.name], partitions)
+    missing = [topic for topic in EVERY_TOPIC if topic.name not in counts]
+    if not missing:
+        return []
+    created = []
+    for name, future in admin.create_topics([_new(topic, partitions) for topic in missing]).items():
+        try:
+            future.result(TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue  # made by someone else in this moment, who read the same page
+            raise LitmusError(
+                f"The broker does not create {name}: {error.args[0].str()}"
+            ) from error
+        created.append(name)
+    return created
+
+
+def partition_counts(bootstrap: str) -> dict[str, int]:
+    """Return the number of partitions of every topic that exists.
+
+    Raises:
+        LitmusError: If the broker does not answer.
+    """
+    try:
+        listed = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=TIMEOUT_SECONDS)
+    except KafkaException as error:
+        raise LitmusError(
+            f"No Kafka broker answers at {bootstrap}: {error.args[0].str()}. Start the stack with "
+            "`litmus up`, or set LITMUS_KAFKA to a broker that runs."
+        ) from error
+    return {name: len(topic.partitions) for name, topic in listed.topics.items()}
+
+
+def describe_topics(partitions: int) -> list[dict[str, Any]]:
+    """Return what is promised of every topic."""
+    return [
+        {
+            "name": topic.name,
+            "key": topic.key,
+            "value": topic.value,
+            "partitions": topic.partitions(partitions),
+            "retention": "compacted" if topic.cleanup_policy == "compact" else _retention(topic),
+            "cleanup_policy": topic.cleanup_policy,
+            "timestamps": "append time" if topic.append_time else "create time",
+        }
+        for topic in EVERY_TOPIC
+    ]
+
+
+def _retention(topic: Topic) -> str:
+    return "for ever" if topic.retention_ms == FOR_EVER else format_duration_ms(topic.retention_ms)
+
+
+def _new(topic: Topic, partitions: int) -> NewTopic:
+    return NewTopic(
+        topic.name,
+        num_partitions=topic.partitions(partitions),
+        replication_factor=_BROKER_DEFAULT,
+        config=topic.broker_config(),
+    )
+
+
+def _require_count(topic: Topic, found: int, setting: int) -> None:
+    wanted = topic.partitions(setting)
+    if found == wanted:
+        return
+    if topic.partition_count:
+        advice = "Delete the topic, or use another broker or home: it is not one of this version."
+    else:
+        advice = (
+            f"Set LITMUS_PARTITIONS={found}, or start from empty data in another LITMUS_HOME "
+            "(or after `make clean`): where a unit's events go depends on this number."
+        )
+    raise TopicMismatchError(f"{topic.name} has {found} partitions, must have {wanted}. {advice}")
