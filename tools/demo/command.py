@@ -78,7 +78,7 @@ def demo(
         dataset = load_dataset(DATASETS)
         schedule, truth = make_schedule(dataset, seconds=seconds), truth_of(dataset)
         _introduce(console, schedule, seconds)
-        with demo_stack(keep=keep) as addresses:
+        with demo_stack(console, keep=keep) as addresses:
             console.print(f"stack ready after {time.monotonic() - started_s:.1f} s")
             console.print(f"live page: [bold]{addresses.query_api}/[/]\n")
             run = asyncio.run(_stream(console, addresses, schedule, truth))
