@@ -1,0 +1,306 @@
+"""The same rules over columns: quickly proves that most events of a request keep all of them.
+
+A row that is not proven good here is doubtful, no more: ``rules.judge`` reads it again and has the
+last word. So this module knows no codes and no messages, and whatever it cannot decide at once it
+leaves.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Raw, UnsetType
+from numpy.typing import NDArray
+
+from ingest_gateway import rules
+from ingest_gateway.events import KIND_ASSIGNMENT, KIND_METRIC, Admitted
+from ingest_gateway.rules import Refusal, Terms
+from ingest_gateway.splitting import BodyForm
+from ingest_gateway.timestamps import NOT_A_TIME, parse_times_ms
+from schemas.identifiers import is_external_id, is_name
+
+ID_BYTES_MAX = 256
+_FOR_EVER = 2**63 - 1
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An event as it is sent; fields that are not there have values that none can have."""
+
+    type: str | UnsetType = UNSET
+    unit_type: str = rules.DEFAULT_UNIT_TYPE
+    experiment_id: str | None = None
+    variant: str | UnsetType = UNSET
+    metric: str | UnsetType = UNSET
+    unit_id: str = ""
+    event_id: str | UnsetType = UNSET
+    attributes: Raw = Raw(b"")
+    value: float = math.nan
+    timestamp: int | str | UnsetType = UNSET
+    allocation_version: int | None = None
+
+
+class Proven(NamedTuple):
+    """Rows that were proven good.
+
+    Attributes:
+        events: Shape (rows,); None where a row is doubtful.
+        is_late: Shape (rows,); whether the event comes too late to count.
+        doubtful: Rows to be judged one by one.
+    """
+
+    events: list[Admitted | None]
+    is_late: NDArray[np.bool_]
+    doubtful: list[int]
+
+
+class Candidates(NamedTuple):
+    """Decoded events and their rows.
+
+    Attributes:
+        rows: Shape (decoded,); which rows could be decoded.
+        events: Shape (decoded,).
+        count: Number of rows, decoded or not.
+        is_plain: Whether no string can hold a control character.
+        longest_string: Bytes of the longest string at most.
+    """
+
+    rows: Sequence[int]
+    events: list[_Event]
+    count: int
+    is_plain: bool
+    longest_string: int
+
+
+_event_decoder = msgspec.json.Decoder(_Event)
+_array_decoder = msgspec.json.Decoder(list[_Event])
+
+
+def decode_all(body: bytes, count: int, *, is_array: bool, form: BodyForm) -> list[_Event] | None:
+    """Return all events at once; None if one cannot be decoded, or they are not ``count``."""
+    try:
+        if is_array:
+            events = _array_decoder.decode(body)
+        elif form is BodyForm.NDJSON:
+            # Lines mean nothing to it; but every line holds one balanced value, or is a suspect.
+            events = _event_decoder.decode_lines(body)
+        else:
+            events = [_event_decoder.decode(body)]
+    except _UNDECODABLE:
+        return None
+    return events if len(events) == count else None
+
+
+def decode_one(raw: memoryview) -> _Event | None:
+    """Return one event, None if it cannot be decoded."""
+    try:
+        return _event_decoder.decode(raw)
+    except _UNDECODABLE:
+        return None
+
+
+def prove(candidates: Candidates, terms: Terms) -> Proven:
+    """Return the events that keep every rule, and the rows that might not."""
+    proven: list[Admitted | None] = [None] * candidates.count
+    late = np.zeros(candidates.count, np.bool_)
+    if not candidates.events:
+        return Proven(proven, late, list(range(candidates.count)))
+    columns = list(zip(*map(msgspec.structs.astuple, candidates.events), strict=True))
+    shapes = _Shapes(terms)
+    codes = np.array([shapes[shape] for shape in zip(*columns[:5], strict=True)], np.intp)
+    is_good, timestamp_ms, is_late = _check_numbers(columns, shapes, codes, terms)
+    unit_ids, event_ids = columns[5], columns[6]
+    _check_ids(is_good, unit_ids, candidates, may_lack=False)
+    _check_ids(is_good, event_ids, candidates, may_lack=terms.substitute_id is not None)
+    if terms.substitute_id is not None:
+        event_ids = [terms.substitute_id if one is UNSET else one for one in event_ids]
+    attributes = _attributes(columns[7], is_good)
+    is_metric = np.array(shapes.is_metric)[codes]
+    value = np.array(columns[8], np.float64)
+    value = np.where(np.isnan(value), is_metric.astype(np.float64), value)
+    rows = zip(
+        candidates.rows,
+        is_good.tolist(),
+        codes.tolist(),
+        unit_ids,
+        event_ids,
+        attributes,
+        value.tolist(),
+        timestamp_ms.tolist(),
+        columns[9],
+        columns[10],
+        strict=True,
+    )
+    named, received_at_ms = shapes.named, terms.received_at_ms
+    for row, good, code, unit_id, event_id, attribute, number, time_ms, given, version in rows:
+        if good:
+            kind, unit_type, experiment_id, variant, metric = named[code]
+            proven[row] = Admitted(
+                kind,
+                unit_type,
+                unit_id,
+                event_id,
+                experiment_id,
+                variant,
+                metric,
+                attribute,
+                number,
+                time_ms,
+                given is not UNSET,
+                received_at_ms,
+                version,
+            )
+    late[np.asarray(candidates.rows)] = is_late
+    doubtful = [row for row, event in enumerate(proven) if event is None]
+    return Proven(proven, late, doubtful)
+
+
+class _Shapes(dict[tuple[Any, ...], int]):
+    """Numbers the combinations of type and names, of which there are few, and judges each once.
+
+    Attributes:
+        named: Per combination: kind, unit type, experiment, variant, metric.
+        is_good: Whether the names keep the rules.
+        is_metric: Whether it is a metric event.
+        start_ms: First timestamp that counts for sure.
+        end_ms: The one after the last.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        super().__init__()
+        self._terms = terms
+        self.named: list[tuple[int, str, str | None, str | None, str | None]] = []
+        self.is_good: list[bool] = []
+        self.is_metric: list[bool] = []
+        self.start_ms: list[int] = []
+        self.end_ms: list[int] = []
+
+    def __missing__(self, shape: tuple[Any, ...]) -> int:
+        given_type, unit_type, experiment_id, variant, metric = shape
+        kind = self._kind(given_type)
+        self.named.append(
+            (
+                KIND_ASSIGNMENT if kind is None else kind,
+                unit_type,
+                experiment_id,
+                None if variant is UNSET else variant,
+                None if metric is UNSET else metric,
+            )
+        )
+        span = None if kind is None else self._span(kind, shape)
+        self.is_good.append(span is not None)
+        self.is_metric.append(kind == KIND_METRIC)
+        start_ms, end_ms = span or (0, 0)
+        self.start_ms.append(start_ms)
+        self.end_ms.append(end_ms)
+        code = self[shape] = len(self.named) - 1
+        return code
+
+    def _kind(self, given: str | UnsetType) -> int | None:
+        topic_type = self._terms.topic_type
+        if isinstance(given, str):
+            return rules.TYPES.get(given) if topic_type in (None, given) else None
+        return None if topic_type is None else rules.TYPES[topic_type]
+
+    def _span(self, kind: int, shape: tuple[Any, ...]) -> tuple[int, int] | None:
+        """Return from when to when such events count for sure, None if one may be refused."""
+        _, unit_type, experiment_id, variant, metric = shape
+        needed, foreign = (variant, metric) if kind == KIND_ASSIGNMENT else (metric, variant)
+        if foreign is not UNSET or needed is UNSET or not is_name(needed):
+            return None
+        if not is_name(unit_type):
+            return None
+        if experiment_id is None:
+            return (0, _FOR_EVER) if kind == KIND_METRIC else None
+        named_variant = variant if kind == KIND_ASSIGNMENT else None
+        try:
+            definition = rules.experiment_of(
+                self._terms.control, experiment_id, unit_type, named_variant
+            )
+        except Refusal:
+            return None
+        if kind == KIND_METRIC:
+            return 0, _FOR_EVER
+        if not definition.intervals:
+            return 0, 0
+        last = definition.intervals[-1]
+        return last.start_ms, _FOR_EVER if last.end_ms is None else last.end_ms
+
+
+def _check_numbers(
+    columns: list[tuple[Any, ...]], shapes: _Shapes, codes: NDArray[np.intp], terms: Terms
+) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return which rows are good as far as numbers tell, their timestamps, and which are late."""
+    is_metric = np.array(shapes.is_metric)[codes]
+    value = np.array(columns[8], np.float64)
+    has_no_value = np.isnan(value)
+    timestamp_ms = _timestamps_ms(columns[9], terms.received_at_ms)
+    late_after = terms.control.settings.lateness_ms
+    is_late = terms.received_at_ms - timestamp_ms > late_after
+    counts = (np.array(shapes.start_ms)[codes] <= timestamp_ms) & (
+        timestamp_ms < np.array(shapes.end_ms)[codes]
+    )
+    is_good = np.array(shapes.is_good)[codes]
+    is_good &= has_no_value | (is_metric & (np.abs(value) <= rules.VALUE_MAX))
+    is_good &= timestamp_ms != NOT_A_TIME
+    is_good &= timestamp_ms <= terms.received_at_ms + rules.TIMESTAMP_AHEAD_MS_MAX
+    is_good &= is_late | counts
+    versions = columns[10]
+    if versions.count(None) != len(versions):
+        for row, version in enumerate(versions):
+            if version is not None and not (
+                not is_metric[row] and 0 <= version <= rules.ALLOCATION_VERSION_MAX
+            ):
+                is_good[row] = False
+    return is_good, timestamp_ms, is_late
+
+
+def _timestamps_ms(given: tuple[Any, ...], received_at_ms: int) -> NDArray[np.int64]:
+    """Return the time of every row, ``NOT_A_TIME`` where it is none."""
+    if set(map(type, given)) == {str}:
+        return parse_times_ms(list(given))
+    texts = [one for one in given if isinstance(one, str)]
+    parsed = iter(parse_times_ms(texts).tolist() if texts else ())
+    times = [
+        (one if 0 <= one < _FOR_EVER else NOT_A_TIME)
+        if isinstance(one, int)
+        else (received_at_ms if one is UNSET else next(parsed))
+        for one in given
+    ]
+    return np.array(times, np.int64)
+
+
+def _check_ids(
+    is_good: NDArray[np.bool_], ids: Sequence[Any], candidates: Candidates, *, may_lack: bool
+) -> None:
+    if candidates.is_plain and candidates.longest_string <= ID_BYTES_MAX:
+        if all(ids) and UNSET not in ids:
+            return
+        is_good &= [may_lack if one is UNSET else bool(one) for one in ids]
+    else:
+        is_good &= [may_lack if one is UNSET else is_external_id(one) for one in ids]
+
+
+def _attributes(raws: tuple[Raw, ...], is_good: NDArray[np.bool_]) -> list[str | None]:
+    """Return the canonical attributes of every row; rows whose are bad become doubtful."""
+    known: dict[bytes, str | None] = {b"": None}
+    canonical: list[str | None] = []
+    for row, raw in enumerate(raws):
+        text = bytes(raw)
+        if text not in known:
+            known[text] = _canonical(text)
+        found = known[text]
+        if found == "":
+            is_good[row] = False
+        canonical.append(found)
+    return canonical
+
+
+def _canonical(raw: bytes) -> str | None:
+    """Return the canonical text of attributes, an empty one if they break a rule."""
+    try:
+        return rules.canonical_attributes(None if raw == b"null" else rules.parse_object(raw))
+    except Refusal:
+        return ""

@@ -1,0 +1,137 @@
+"""Admitted events become the messages of ``litmus.events`` and ``litmus.late``. Pure.
+
+Columns are built once for all events, sorted by partition, and cut.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ingest_gateway.events import Admitted
+from schemas.batch import ROWS_MAX, SCHEMA, write_batch
+from schemas.hashing import hash128, partitions_of, unit_hashes
+from schemas.topics import MESSAGE_BYTES_MAX
+
+_DICTIONARIES = frozenset(field.name for field in SCHEMA if pa.types.is_dictionary(field.type))
+
+
+class Packed(NamedTuple):
+    """One message.
+
+    Attributes:
+        partition: Where it belongs.
+        value: The packed batch.
+        rows: Shape (rows of the batch,): index of each in the events that were packed.
+    """
+
+    partition: int
+    value: bytes
+    rows: NDArray[np.int64]
+
+
+def pack(events: Sequence[Admitted], *, partition_count: int, door: str) -> list[Packed]:
+    """Return the messages that bring ``events`` to the partitions of their units.
+
+    Within a partition events keep their order. No message is larger than 512 kB.
+
+    Args:
+        events: What was accepted, in the order of its acceptance.
+        partition_count: Partitions of ``litmus.events``.
+        door: Who packs, for people.
+    """
+    if not events:
+        return []
+    columns, unit_keys = _columns(events)
+    partitions = partitions_of(unit_keys, partition_count)
+    order = np.argsort(partitions, kind="stable")
+    ends = np.cumsum(np.bincount(partitions, minlength=partition_count))
+    taken = _taken(columns, order)
+    schema = SCHEMA.with_metadata({"door": door})
+    return [
+        Packed(partition, value, order[start:end])
+        for partition, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
+        for value, start, end in _messages(taken, schema, int(first), int(last))
+    ]
+
+
+def pack_late(events: Sequence[Admitted], *, door: str) -> list[Packed]:
+    """Return the messages that bring late events to ``litmus.late``, in their order.
+
+    Args:
+        events: What came too late to count.
+        door: Who packs, for people.
+    """
+    return pack(events, partition_count=1, door=door)
+
+
+def _columns(events: Sequence[Admitted]) -> tuple[dict[str, pa.Array], pa.StringArray]:
+    """Return the columns of a batch, names not yet as dictionaries, and the key of every unit."""
+    given = dict(
+        zip(
+            Admitted.__struct_fields__,
+            zip(*map(msgspec.structs.astuple, events), strict=True),
+            strict=True,
+        )
+    )
+    columns = {name: pa.array(given[source], type_) for name, source, type_ in _SOURCES}
+    unit_keys = pc.binary_join_element_wise(columns["unit_type"], columns["unit_id"], "/")
+    unit_high, unit_low = unit_hashes(unit_keys)
+    event_high, event_low = hash128(columns["event_id"], unit_high, unit_low)
+    columns["unit_hash_high"], columns["unit_hash_low"] = pa.array(unit_high), pa.array(unit_low)
+    columns["event_hash_high"] = pa.array(event_high)
+    columns["event_hash_low"] = pa.array(event_low)
+    return columns, unit_keys
+
+
+_SOURCES = tuple(
+    (name, {"timestamp": "timestamp_ms", "received_at": "received_at_ms"}.get(name, name), type_)
+    for name, type_ in (
+        (field.name, pa.string() if field.name in _DICTIONARIES else field.type) for field in SCHEMA
+    )
+    if "hash" not in name
+)
+
+
+def _taken(columns: dict[str, pa.Array], order: NDArray[np.int64]) -> list[pa.Array]:
+    """Return the columns in the order of the schema, their rows in ``order``."""
+    if (order == np.arange(len(order))).all():
+        return [columns[field.name] for field in SCHEMA]
+    rows = pa.array(order)
+    return [columns[field.name].take(rows) for field in SCHEMA]
+
+
+def _messages(
+    columns: list[pa.Array], schema: pa.Schema, start: int, end: int
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield messages of the rows from ``start`` to ``end``, each small enough, and their rows."""
+    for first in range(start, end, ROWS_MAX):
+        yield from _halved(columns, schema, first, min(first + ROWS_MAX, end))
+
+
+def _halved(
+    columns: list[pa.Array], schema: pa.Schema, start: int, end: int
+) -> Iterable[tuple[bytes, int, int]]:
+    value = write_batch(_record_batch(columns, schema, start, end))
+    if len(value) <= MESSAGE_BYTES_MAX or end - start == 1:
+        yield value, start, end
+        return
+    middle = (start + end) // 2
+    yield from _halved(columns, schema, start, middle)
+    yield from _halved(columns, schema, middle, end)
+
+
+def _record_batch(
+    columns: list[pa.Array], schema: pa.Schema, start: int, end: int
+) -> pa.RecordBatch:
+    """Return rows as a batch; dictionaries hold the names of these rows only."""
+    arrays = [column.slice(start, end - start) for column in columns]
+    encoded = [
+        array.dictionary_encode() if field.name in _DICTIONARIES else array
+        for array, field in zip(arrays, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(encoded, schema=schema)
