@@ -182,7 +182,10 @@ def describe(*, as_json: AsJson = False) -> None:
         if as_json:
             print(json.dumps(described, indent=2))
             return
-        _show_table(console, described)
+        for topic in described:
+            console.print(topic["name"], style="bold", markup=False)
+            for field in [field for field in topic if field != "name"]:
+                console.print(f"  {field.replace('_', ' '):<15} {topic[field]}", markup=False)
 
 
 def _settings(**changed: Any) -> Settings:

@@ -152,7 +152,7 @@ def process_created(pid: int) -> float | None:
 
 
 def is_noted_process(entry: dict[str, Any]) -> bool:
-    """Return whether the process of an entry of ``stack.json`` lives, and not another by its pid."""
+    """Return whether the process of an entry of ``stack.json`` lives, not another by its pid."""
     return _find_noted(entry) is not None
 
 

@@ -54,7 +54,7 @@ class Stage:
     """
 
     processes: Sequence[ProcessSpec] = ()
-    then: Callable[[], None] | None = None
+    then: Callable[[], object] | None = None
 
 
 class Plan(NamedTuple):

@@ -1,10 +1,7 @@
 """What ``make setup`` does after the packages are there: Kafka's jars, compiled kernels."""
 
 import importlib
-import os
 from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
 
 from tools.jars import ensure_jars
 from tools.narration import Say
@@ -23,10 +20,8 @@ def set_up(say: Say) -> None:
 
 def compile_kernels() -> Iterator[str]:
     """Compile kernels into numba's cache and yield the modules they are in."""
-    cache = os.environ.get("NUMBA_CACHE_DIR")  # noqa: TID251
-    assert cache
-    Path(cache).mkdir(parents=True, exist_ok=True)
     for name in KERNEL_MODULES:
-        if find_spec(name) is not None:
-            importlib.import_module(name).warm()
+        warm = getattr(importlib.import_module(name), "warm", None)
+        if warm is not None:
+            warm()
             yield name

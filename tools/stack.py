@@ -71,17 +71,16 @@ def start_detached(settings: Settings, arguments: list[str], console: Console) -
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    deadline = time.monotonic() + START_SECONDS_MAX
+    deadline, ready = time.monotonic() + START_SECONDS_MAX, (child.pid, "ready")
     with console.status("starting"):
         while time.monotonic() < deadline:
             if child.poll() is not None:
                 lines = "\n".join(last_lines(log_path, 15))
                 raise StartError(f"The stack did not start:\n{lines}")
             description = home.description()
-            if description and description["supervisor"] == child.pid:
-                if description["state"] == "ready":
-                    child.returncode = 0  # it goes on without us: no warning about that
-                    return description
+            if description and (description["supervisor"], description["state"]) == ready:
+                child.returncode = 0  # it goes on without us: no warning about that
+                return description
             time.sleep(_POLL_SECONDS)
     child.terminate()
     raise StartError(f"The stack did not get ready in {START_SECONDS_MAX:.0f} s; see {log_path}")
@@ -159,10 +158,9 @@ def _is_ready(entry: dict[str, Any], kafka: str, settings: Settings) -> bool:
 
 def _asked_for(settings: Settings) -> dict[str, str]:
     """Return the settings that the supervisor reads and its processes get in another form."""
-    own = {
+    return {
         "LITMUS_GATEWAY_PORT": str(settings.gateway_port),
         "LITMUS_QUERY_PORT": str(settings.query_port),
         "LITMUS_CLICKHOUSE": settings.clickhouse or "",
         "LITMUS_KAFKA": settings.kafka or "",
     }
-    return own

@@ -18,7 +18,7 @@ from tools.errors import LitmusError, StartError
 from tools.home import DATA_FORMAT, STOP_GRACE_SECONDS, Home, process_created, write_json
 from tools.logs import LogFile, last_lines
 from tools.narration import Narrator
-from tools.processes import Plan, ProcessSpec, Stage
+from tools.processes import Plan, ProcessSpec
 from tools.settings import CHECKOUT
 
 DEATHS_MAX = 5
