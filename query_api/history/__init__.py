@@ -1,0 +1,1 @@
+"""The history in ClickHouse: its tables, what writes them, what reads them."""

@@ -1,0 +1,58 @@
+"""Runs the query API: ``python -m query_api``."""
+
+import logging
+import sys
+import time
+
+import uvicorn
+
+from query_api.app import create_app
+from query_api.follower import Follower
+from query_api.history.database import DATABASE
+from query_api.history.queries import History
+from query_api.history.sink import Sink
+from query_api.live import Live
+from query_api.parts import Parts
+from query_api.settings import Settings
+from query_api.snapshots import Snapshots
+
+DRAIN_S = 5
+
+
+def clock_ms() -> int:
+    """Return the wall clock."""
+    return time.time_ns() // 1_000_000
+
+
+def assemble(settings: Settings) -> Parts:
+    """Return the parts that the settings describe."""
+    snapshots = Snapshots()
+    live = Live(snapshots, clock_ms)
+    sink = Sink(settings.kafka, settings.history_dsn, DATABASE)
+    follower = Follower(settings.kafka, snapshots, live.publish)
+    history = History(settings.history_dsn, DATABASE)
+    return Parts(snapshots, live, history, sink, clock_ms, background=(follower, sink))
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; what is under way is answered first."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s"
+    )
+    settings = Settings()
+    config = uvicorn.Config(
+        create_app(assemble(settings)),
+        host=settings.bind,
+        port=settings.query_port,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets",
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    uvicorn.Server(config).run()
+
+
+if __name__ == "__main__":
+    main()

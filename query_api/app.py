@@ -1,0 +1,43 @@
+"""Puts the query API together from its parts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from query_api import routes, routes_health, routes_live
+from query_api.parts import Parts
+from query_api.problems import add_problem_handlers
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """Return an application that answers from ``parts`` and runs their background."""
+    app = FastAPI(
+        title="Litmus query API",
+        description="Results, live and past, and the ledger that proves them.",
+        lifespan=_lifespan,
+    )
+    app.state.parts = parts
+    app.include_router(routes.router, tags=["results"])
+    app.include_router(routes_live.router, tags=["live"])
+    app.include_router(routes_health.router, tags=["operation"])
+    app.mount("/static", StaticFiles(directory=routes_health.PAGE), name="static")
+    add_problem_handlers(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    parts.live.open(asyncio.get_running_loop())
+    for one in parts.background:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in reversed(parts.background):
+            await asyncio.to_thread(one.stop)
+        parts.live.close()
+        await asyncio.to_thread(parts.history.close)

@@ -1,0 +1,84 @@
+"""The thread that reads ``litmus.snapshots`` and ``litmus.ledger``, from their beginning."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+
+import msgspec
+from confluent_kafka import KafkaException, Message
+
+from query_api.kafka_log import LogReader, LogTruncatedError, Source
+from query_api.metrics import EXPERIMENTS, SNAPSHOT_RECORDS
+from query_api.snapshots import Snapshots
+from schemas.topics import LEDGER, SNAPSHOTS
+
+_log = logging.getLogger(__name__)
+
+RECORDS_MAX = 1_000
+POLL_S = 0.2
+RETRY_S = 1.0
+
+
+class Follower:
+    """Keeps ``snapshots`` current and says what changed. Kafka may come and go."""
+
+    def __init__(
+        self, kafka: str, snapshots: Snapshots, publish: Callable[[Iterable[str]], None]
+    ) -> None:
+        self._kafka = kafka
+        self._snapshots = snapshots
+        self._publish = publish
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+
+    def start(self) -> None:
+        """Start reading."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading; returns when the thread has ended."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            reader = LogReader(self._kafka, (SNAPSHOTS.name, LEDGER.name), start=lambda _: {})
+            try:
+                self._follow(reader)
+            except (KafkaException, LogTruncatedError) as error:
+                _log.warning("snapshots cannot be read, trying again: %s", error)
+                self._stop.wait(RETRY_S)
+            finally:
+                reader.close()
+
+    def _follow(self, reader: LogReader) -> None:
+        positions = reader.open(self._stop)
+        while not self._stop.is_set():
+            if not self._snapshots.caught_up:
+                self._snapshots.caught_up = all(
+                    positions[source] >= end for source, end in reader.ends.items()
+                )
+            changed: dict[str, None] = {}
+            for record in reader.read(RECORDS_MAX, POLL_S):
+                positions[Source(record.topic(), record.partition())] = record.offset() + 1
+                self._take(record, changed)
+            EXPERIMENTS.set(len(self._snapshots))
+            self._publish(changed)
+
+    def _take(self, record: Message, changed: dict[str, None]) -> None:
+        try:
+            if record.topic() == LEDGER.name:
+                self._snapshots.take_ledger(record.value())
+                return
+            experiment_id = (record.key() or b"").decode()
+            is_news = self._snapshots.take(experiment_id, record.value())
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
+            SNAPSHOT_RECORDS.labels("unreadable").inc()
+            _log.warning(
+                "%s/%d offset %d is unreadable: %s",
+                *(record.topic(), record.partition(), record.offset(), error),
+            )
+            return
+        SNAPSHOT_RECORDS.labels("news" if is_news else "repeat").inc()
+        if is_news:
+            changed[experiment_id] = None

@@ -1,0 +1,28 @@
+"""What the query API counts about itself."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SNAPSHOT_RECORDS = Counter(
+    "litmus_query_snapshot_records", "Records read from litmus.snapshots.", ["outcome"]
+)
+EXPERIMENTS = Gauge("litmus_query_experiments", "Experiments known.")
+LIVE_CLIENTS = Gauge("litmus_query_live_clients", "Clients that follow a result.", ["transport"])
+LIVE_DROPPED = Counter(
+    "litmus_query_live_dropped", "Results that a slow client never saw: a newer one took over."
+)
+LIVE_EVICTED = Counter("litmus_query_live_evicted", "Clients disconnected for being too slow.")
+SINK_ROWS = Counter("litmus_query_sink_rows", "Rows inserted into the history.", ["table"])
+SINK_INSERT_SECONDS = Histogram(
+    "litmus_query_sink_flush_seconds",
+    "Time to insert what was read and to record the progress.",
+    buckets=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+)
+SINK_POSITION = Gauge(
+    "litmus_query_sink_next_offset", "First offset not stored yet.", ["topic", "partition"]
+)
+SINK_FAILURES = Counter(
+    "litmus_query_sink_failures", "Times that the sink started again from its progress."
+)
+SINK_TRIMMED = Counter(
+    "litmus_query_sink_trimmed_records", "Records that left the log before they were stored."
+)

@@ -1,0 +1,205 @@
+"""What can be asked once: experiments, results, time series, the ledger."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Response
+from starlette.requests import HTTPConnection
+
+from query_api import ledger
+from query_api.history.queries import HistoryUnavailableError, Span, StoredLook
+from query_api.parts import Parts, wait_until
+from query_api.problems import ProblemError, invalid_parameter, unknown_experiment
+from query_api.snapshots import Json, Snapshot, current_results, empty_results, with_age
+from schemas.times import parse_duration_ms, parse_time_ms
+
+router = APIRouter(prefix="/v1")
+
+HISTORY_WAIT_S = 5.0
+"""How long an answer waits for the history to reach what was published already."""
+
+RETRY_S = 0.1
+
+
+def parts_of(connection: HTTPConnection) -> Parts:
+    """Return the parts that this application is made of."""
+    found: Parts = connection.app.state.parts
+    return found
+
+
+PartsOf = Annotated[Parts, Depends(parts_of)]
+
+
+def snapshot_of(experiment_id: str, parts: PartsOf) -> Snapshot:
+    """Return what is known of an experiment.
+
+    Raises:
+        ProblemError: If there is no such experiment, or it may not have been read yet.
+    """
+    snapshot = parts.snapshots.get(experiment_id)
+    if snapshot is not None:
+        return snapshot
+    if not parts.snapshots.caught_up:
+        raise ProblemError(503, "not_ready", "the experiments have not all been read yet")
+    raise unknown_experiment(experiment_id)
+
+
+SnapshotOf = Annotated[Snapshot, Depends(snapshot_of)]
+
+
+@router.get("/experiments")
+async def list_experiments(parts: PartsOf) -> Response:
+    """Return the definitions of all experiments, in the order of creation."""
+    definitions = [snapshot.definition for snapshot in parts.snapshots.in_order()]
+    return _json({"experiments": definitions})
+
+
+@router.get("/experiments/{experiment_id}")  # noqa: FAST003  # snapshot_of takes it
+async def get_experiment(snapshot: SnapshotOf) -> Response:
+    """Return the definition of an experiment."""
+    return _json(snapshot.definition)
+
+
+@router.get("/experiments/{experiment_id}/results")  # noqa: FAST003  # the same
+async def get_results(
+    snapshot: SnapshotOf,
+    parts: PartsOf,
+    tick: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
+    at: Annotated[str | None, Query(description="RFC 3339 with offset, or epoch ms")] = None,
+    segment: Annotated[str | None, Query()] = None,
+) -> Response:
+    """Return the latest look, or the one published at a tick or a time."""
+    if segment is not None:
+        raise _segment_problem(snapshot, segment)
+    if tick is not None and at is not None:
+        raise invalid_parameter("at", "must not be given together with tick")
+    at_ms = _time_ms("at", at)
+    if (tick is None and at_ms is None) or _is_current(snapshot, tick, at_ms):
+        ledger_now = parts.snapshots.ledger
+        return _json(current_results(snapshot, now_ms=parts.clock_ms(), ledger=ledger_now))
+    stored = await _stored_look(parts, snapshot, tick, at_ms)
+    if stored.text is None:
+        return _json(empty_results(snapshot.definition))
+    results = msgspec.json.decode(stored.text, type=Json)
+    return _json(with_age(results, now_ms=parts.clock_ms()))
+
+
+@router.get("/experiments/{experiment_id}/timeseries")
+async def get_timeseries(
+    experiment_id: str,
+    snapshot: SnapshotOf,
+    parts: PartsOf,
+    metric: Annotated[str | None, Query()] = None,
+    variant: Annotated[str | None, Query()] = None,
+    from_: Annotated[str | None, Query(alias="from")] = None,
+    to: Annotated[str | None, Query()] = None,
+    step: Annotated[str | None, Query(description="a duration, as 30s")] = None,
+    basis: Annotated[Literal["matured", "open"] | None, Query()] = None,
+) -> Response:
+    """Return flat rows of the looks, one per metric, basis and variant; the last of each step."""
+    _refuse_unknown("metric", metric, snapshot.definition["metrics"])
+    _refuse_unknown("variant", variant, snapshot.definition["variants"])
+    times = (_time_ms("from", from_), _time_ms("to", to), _step_ms(step))
+    span = Span(*times, metric_id=metric, variant=variant, basis=basis)
+    try:
+        rows, is_truncated = await parts.history.timeseries(experiment_id, span)
+    except HistoryUnavailableError as error:
+        raise _history_problem(error) from error
+    return _json({"rows": rows, "truncated": is_truncated})
+
+
+@router.get("/ledger")
+async def get_ledger(parts: PartsOf) -> Response:
+    """Return what was received and what became of it: doors, engine, history."""
+    engine = parts.snapshots.ledger
+
+    def holds_all() -> bool:
+        return bool(parts.sink.stored) and not ledger.lagging(parts.sink.stored, engine)
+
+    await wait_until(holds_all, HISTORY_WAIT_S)
+    stored = parts.sink.stored
+    try:
+        received, comparison = await asyncio.gather(
+            parts.history.rows_below(ledger.engine_offsets(engine)),
+            parts.history.compare(ledger.events_offsets(stored)),
+        )
+    except HistoryUnavailableError as error:
+        raise _history_problem(error) from error
+    doors, behind = ledger.doors_of(stored), ledger.lagging(stored, engine)
+    return _json(
+        ledger.compose(
+            engine, doors=doors, received_at_engine=received, history=comparison, behind=behind
+        )
+    )
+
+
+async def _stored_look(
+    parts: Parts, snapshot: Snapshot, tick: int | None, at_ms: int | None
+) -> StoredLook:
+    """Return a look from the history, once nothing before the present one can be missing."""
+    if snapshot.results is None:
+        return StoredLook(None, has_later=False)
+    experiment_id = snapshot.definition["id"]
+    try:
+        found = await parts.history.look_at(experiment_id, tick=tick, at_ms=at_ms)
+        for _ in range(int(HISTORY_WAIT_S / RETRY_S)):
+            if found.has_later:
+                break
+            await asyncio.sleep(RETRY_S)
+            found = await parts.history.look_at(experiment_id, tick=tick, at_ms=at_ms)
+    except HistoryUnavailableError as error:
+        raise _history_problem(error) from error
+    return found
+
+
+def _is_current(snapshot: Snapshot, tick: int | None, at_ms: int | None) -> bool:
+    if snapshot.results is None:
+        return False
+    look = snapshot.results["look"]
+    if tick is not None:
+        return bool(tick >= look["tick"])
+    return at_ms is not None and at_ms >= parse_time_ms(look["as_of"])
+
+
+def _refuse_unknown(name: str, given: str | None, things: list[Json]) -> None:
+    known = [thing["id"] for thing in things]
+    if given is not None and given not in known:
+        raise invalid_parameter(name, f"{given!r}, must be one of {', '.join(known)}")
+
+
+def _segment_problem(snapshot: Snapshot, segment: str) -> ProblemError:
+    declared = snapshot.definition["segments"]
+    if segment in declared:
+        message = f"{segment!r} is declared, but this version computes no segments"
+    else:
+        message = f"{segment!r} is no segment of the definition"
+    return invalid_parameter("segment", message, "not_supported")
+
+
+def _history_problem(error: HistoryUnavailableError) -> ProblemError:
+    return ProblemError(503, "history_unavailable", f"the history does not answer: {error}")
+
+
+def _parsed(name: str, text: str | None, parse: Callable[[str], int]) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise invalid_parameter(name, str(error)) from error
+
+
+def _time_ms(name: str, text: str | None) -> int | None:
+    if text is not None and text.isascii() and text.isdigit() and len(text) <= 15:
+        return int(text)
+    return _parsed(name, text, parse_time_ms)
+
+
+def _step_ms(text: str | None) -> int | None:
+    return _parsed("step", text, parse_duration_ms)
+
+
+def _json(content: Any) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json")
