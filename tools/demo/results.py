@@ -37,10 +37,10 @@ def arms_on(results: Results, basis: str) -> dict[str, Arm]:
 
 
 def reading_in(results: Results) -> Reading | None:
-    """Return what the results say of the effect; None before they say it."""
+    """Return what the look says of the effect by itself; None while it is warming up."""
     effect = matured_effect(results)
-    absolute = effect["absolute"] if effect and effect["status"] == "ok" else None
-    if not absolute or not absolute.get("always_valid"):
+    absolute = effect.get("absolute") if effect else None
+    if not absolute or not absolute.get("always_valid") or not absolute.get("fixed_horizon"):
         return None
     fixed, interval = absolute["fixed_horizon"], absolute["always_valid"]
     return Reading(fixed["statistic"], fixed["p_value"], interval["low"], interval["high"])

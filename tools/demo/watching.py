@@ -1,4 +1,4 @@
-"""Reads what the query API shows: every look over the WebSocket, the ledger once a second."""
+"""Reads what the query API shows: every look over the WebSocket, the ledger every two seconds."""
 
 import asyncio
 import time
@@ -11,12 +11,12 @@ import msgspec
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from tools.demo.campaigns import ALPHA, experiment_id
+from tools.demo.campaigns import experiment_id
 from tools.demo.dataset import CAMPAIGNS
 from tools.demo.latency import LatencyMeter
-from tools.demo.results import matured_effect
+from tools.demo.results import reading_in
 
-LEDGER_EVERY_S = 1.0
+LEDGER_EVERY_S = 2.0
 RECONNECT_AFTER_S = 0.5
 
 
@@ -36,15 +36,11 @@ class Path:
 
     def add(self, results: dict[str, Any]) -> None:
         """Take one more look."""
-        effect = matured_effect(results)
-        absolute = effect.get("absolute") if effect and effect["status"] == "ok" else None
-        if not absolute or not absolute.get("always_valid"):
-            return
-        p_value = absolute["fixed_horizon"]["p_value"]
-        interval = absolute["always_valid"]
-        self.looks += 1
-        self.significant_looks += p_value is not None and p_value < ALPHA
-        self.excluding_looks += interval["low"] > 0 or interval["high"] < 0
+        reading = reading_in(results)
+        if reading is not None:
+            self.looks += 1
+            self.significant_looks += reading.is_significant
+            self.excluding_looks += reading.excludes_zero
 
 
 @dataclass

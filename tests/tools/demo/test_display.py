@@ -17,7 +17,9 @@ def watched() -> Watch:
     watch = Watch(ledger=ledger_of(fresh=100, duplicate=2, counted={}))
     watch.take("men", results_of(MEN), now_s=0.0)
     warming = results_of(MEN)
-    warming["metrics"][0]["effects"] = [{"status": "warming_up", "absolute": None}]
+    warming["metrics"][0]["effects"] = [
+        {"status": "warming_up", "absolute": {"fixed_horizon": None, "always_valid": None}}
+    ]
     watch.take("women", warming, now_s=0.0)
     return watch
 

@@ -51,7 +51,7 @@ def an_interval_a_millionth_off(results: dict[str, Any]) -> None:
 
 
 def a_warming_effect(results: dict[str, Any]) -> None:
-    results["men"]["metrics"][0]["effects"][0]["status"] = "warming_up"
+    results["men"]["metrics"][0]["effects"][0]["absolute"]["always_valid"] = None
 
 
 def no_results(results: dict[str, Any]) -> None:
