@@ -328,7 +328,7 @@ def _variant_errors(variants: list[VariantBody]) -> Iterable[FieldError]:
         if not 0 <= variant.weight < math.inf:
             message = f"weight == {variant.weight}, must be 0 or more and finite"
             yield FieldError(f"variants[{index}].weight", message)
-    if variants and not 0 < math.fsum(abs(variant.weight) for variant in variants) < math.inf:
+    if variants and not 0 < sum(abs(variant.weight) for variant in variants) < math.inf:
         yield FieldError("variants", "weights add up to 0, must add up to more")
 
 

@@ -58,6 +58,7 @@ def run_worker(app: faust.App) -> NoReturn:
     worker = faust.Worker(app, quiet=True, override_logging=False)
     worker.spinner = None  # it writes control characters into the log
     worker.execute_from_commandline()
+    raise SystemExit  # never reached: the line above leaves by SystemExit
 
 
 def log_to_stdout() -> None:
