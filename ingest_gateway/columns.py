@@ -7,6 +7,7 @@ leaves.
 
 import math
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,6 +27,9 @@ _FOR_EVER = 2**63 - 1
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+_NO_ATTRIBUTES = Raw(b"")
+
+
 class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An event as it is sent; fields that are not there have values that none can have."""
 
@@ -36,7 +40,7 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     metric: str | UnsetType = UNSET
     unit_id: str = ""
     event_id: str | UnsetType = UNSET
-    attributes: Raw = Raw(b"")
+    attributes: Raw = _NO_ATTRIBUTES
     value: float = math.nan
     timestamp: int | str | UnsetType = UNSET
     allocation_version: int | None = None
@@ -51,7 +55,7 @@ class Proven(NamedTuple):
         doubtful: Rows to be judged one by one.
     """
 
-    events: list[Admitted | None]
+    events: Sequence[Admitted | None]
     is_late: NDArray[np.bool_]
     doubtful: list[int]
 
@@ -62,14 +66,14 @@ class Candidates(NamedTuple):
     Attributes:
         rows: Shape (decoded,); which rows could be decoded.
         events: Shape (decoded,).
-        count: Number of rows, decoded or not.
+        row_count: Number of rows, decoded or not.
         is_plain: Whether no string can hold a control character.
         longest_string: Bytes of the longest string at most.
     """
 
     rows: Sequence[int]
     events: list[_Event]
-    count: int
+    row_count: int
     is_plain: bool
     longest_string: int
 
@@ -103,58 +107,72 @@ def decode_one(raw: memoryview) -> _Event | None:
 
 def prove(candidates: Candidates, terms: Terms) -> Proven:
     """Return the events that keep every rule, and the rows that might not."""
-    proven: list[Admitted | None] = [None] * candidates.count
-    late = np.zeros(candidates.count, np.bool_)
-    if not candidates.events:
-        return Proven(proven, late, list(range(candidates.count)))
-    columns = list(zip(*map(msgspec.structs.astuple, candidates.events), strict=True))
-    shapes = _Shapes(terms)
-    codes = np.array([shapes[shape] for shape in zip(*columns[:5], strict=True)], np.intp)
-    is_good, timestamp_ms, is_late = _check_numbers(columns, shapes, codes, terms)
-    unit_ids, event_ids = columns[5], columns[6]
-    _check_ids(is_good, unit_ids, candidates, may_lack=False)
-    _check_ids(is_good, event_ids, candidates, may_lack=terms.substitute_id is not None)
-    if terms.substitute_id is not None:
-        event_ids = [terms.substitute_id if one is UNSET else one for one in event_ids]
-    attributes = _attributes(columns[7], is_good)
-    is_metric = np.array(shapes.is_metric)[codes]
-    value = np.array(columns[8], np.float64)
-    value = np.where(np.isnan(value), is_metric.astype(np.float64), value)
-    rows = zip(
-        candidates.rows,
-        is_good.tolist(),
-        codes.tolist(),
-        unit_ids,
-        event_ids,
-        attributes,
-        value.tolist(),
-        timestamp_ms.tolist(),
-        columns[9],
-        columns[10],
-        strict=True,
-    )
-    named, received_at_ms = shapes.named, terms.received_at_ms
-    for row, good, code, unit_id, event_id, attribute, number, time_ms, given, version in rows:
-        if good:
-            kind, unit_type, experiment_id, variant, metric = named[code]
-            proven[row] = Admitted(
-                kind,
-                unit_type,
-                unit_id,
-                event_id,
-                experiment_id,
-                variant,
-                metric,
-                attribute,
-                number,
-                time_ms,
-                given is not UNSET,
-                received_at_ms,
-                version,
-            )
-    late[np.asarray(candidates.rows)] = is_late
+    proven: list[Admitted | None] = [None] * candidates.row_count
+    late = np.zeros(candidates.row_count, np.bool_)
+    if candidates.events:
+        events, is_good, is_late = _prove_decoded(candidates, terms)
+        if is_good.all() and len(events) == candidates.row_count:
+            return Proven(events, is_late, [])
+        for row, event, good in zip(candidates.rows, events, is_good.tolist(), strict=True):
+            proven[row] = event if good else None
+        late[np.asarray(candidates.rows)] = is_late
     doubtful = [row for row, event in enumerate(proven) if event is None]
     return Proven(proven, late, doubtful)
+
+
+def _prove_decoded(
+    candidates: Candidates, terms: Terms
+) -> tuple[list[Admitted], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return an event for every decoded row, which of them are proven good, and which are late."""
+    given = _Columns(*zip(*map(msgspec.structs.astuple, candidates.events), strict=True))
+    shapes = _Shapes(terms)
+    codes = np.array([shapes[shape] for shape in zip(*given[:5], strict=True)], np.intp)
+    is_metric = np.array(shapes.is_metric)[codes]
+    is_good = np.array(shapes.is_good)[codes]
+    timestamp_ms = _timestamps_ms(given.timestamp, terms.received_at_ms)
+    is_late = _check_times(is_good, timestamp_ms, (shapes, codes), terms)
+    value = np.array(given.value, np.float64)
+    has_no_value = np.isnan(value)
+    is_good &= has_no_value | (is_metric & (np.abs(value) <= rules.VALUE_MAX))
+    _check_versions(is_good, given.allocation_version, is_metric)
+    _check_ids(is_good, given.unit_id, candidates, may_lack=False)
+    _check_ids(is_good, given.event_id, candidates, may_lack=terms.substitute_id is not None)
+    kind, unit_type, experiment_id, variant, metric = (
+        np.array(column, object)[codes].tolist() for column in zip(*shapes.named, strict=True)
+    )
+    events = map(
+        Admitted,
+        kind,
+        unit_type,
+        given.unit_id,
+        _or_else(given.event_id, terms.substitute_id),
+        experiment_id,
+        variant,
+        metric,
+        _attributes(given.attributes, is_good),
+        np.where(has_no_value, is_metric, value).tolist(),
+        timestamp_ms.tolist(),
+        [one is not UNSET for one in given.timestamp],
+        repeat(terms.received_at_ms),
+        given.allocation_version,
+    )
+    return list(events), is_good, is_late
+
+
+class _Columns(NamedTuple):
+    """The fields of ``_Event``, each over all rows."""
+
+    type: tuple[Any, ...]
+    unit_type: tuple[Any, ...]
+    experiment_id: tuple[Any, ...]
+    variant: tuple[Any, ...]
+    metric: tuple[Any, ...]
+    unit_id: tuple[Any, ...]
+    event_id: tuple[Any, ...]
+    attributes: tuple[Any, ...]
+    value: tuple[Any, ...]
+    timestamp: tuple[Any, ...]
+    allocation_version: tuple[Any, ...]
 
 
 class _Shapes(dict[tuple[Any, ...], int]):
@@ -229,32 +247,33 @@ class _Shapes(dict[tuple[Any, ...], int]):
         return last.start_ms, _FOR_EVER if last.end_ms is None else last.end_ms
 
 
-def _check_numbers(
-    columns: list[tuple[Any, ...]], shapes: _Shapes, codes: NDArray[np.intp], terms: Terms
-) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.bool_]]:
-    """Return which rows are good as far as numbers tell, their timestamps, and which are late."""
-    is_metric = np.array(shapes.is_metric)[codes]
-    value = np.array(columns[8], np.float64)
-    has_no_value = np.isnan(value)
-    timestamp_ms = _timestamps_ms(columns[9], terms.received_at_ms)
-    late_after = terms.control.settings.lateness_ms
-    is_late = terms.received_at_ms - timestamp_ms > late_after
-    counts = (np.array(shapes.start_ms)[codes] <= timestamp_ms) & (
-        timestamp_ms < np.array(shapes.end_ms)[codes]
-    )
-    is_good = np.array(shapes.is_good)[codes]
-    is_good &= has_no_value | (is_metric & (np.abs(value) <= rules.VALUE_MAX))
+def _check_times(
+    is_good: NDArray[np.bool_],
+    timestamp_ms: NDArray[np.int64],
+    shaped: tuple[_Shapes, NDArray[np.intp]],
+    terms: Terms,
+) -> NDArray[np.bool_]:
+    """Doubt rows whose time may be wrong; return which come too late to count."""
+    shapes, codes = shaped
+    is_late = terms.received_at_ms - timestamp_ms > terms.control.settings.lateness_ms
+    counts = np.array(shapes.start_ms)[codes] <= timestamp_ms
+    counts &= timestamp_ms < np.array(shapes.end_ms)[codes]
     is_good &= timestamp_ms != NOT_A_TIME
     is_good &= timestamp_ms <= terms.received_at_ms + rules.TIMESTAMP_AHEAD_MS_MAX
     is_good &= is_late | counts
-    versions = columns[10]
-    if versions.count(None) != len(versions):
-        for row, version in enumerate(versions):
-            if version is not None and not (
-                not is_metric[row] and 0 <= version <= rules.ALLOCATION_VERSION_MAX
-            ):
-                is_good[row] = False
-    return is_good, timestamp_ms, is_late
+    return is_late
+
+
+def _check_versions(
+    is_good: NDArray[np.bool_], versions: Sequence[int | None], is_metric: NDArray[np.bool_]
+) -> None:
+    """Doubt rows whose allocation version is out of range, or not theirs to have."""
+    if versions.count(None) == len(versions):
+        return
+    is_good &= [
+        version is None or (not metric and 0 <= version <= rules.ALLOCATION_VERSION_MAX)
+        for version, metric in zip(versions, is_metric.tolist(), strict=True)
+    ]
 
 
 def _timestamps_ms(given: tuple[Any, ...], received_at_ms: int) -> NDArray[np.int64]:
@@ -283,8 +302,14 @@ def _check_ids(
         is_good &= [may_lack if one is UNSET else is_external_id(one) for one in ids]
 
 
-def _attributes(raws: tuple[Raw, ...], is_good: NDArray[np.bool_]) -> list[str | None]:
+def _or_else(given: tuple[Any, ...], substitute: str | None) -> Sequence[Any]:
+    return given if substitute is None else [substitute if e is UNSET else e for e in given]
+
+
+def _attributes(raws: tuple[Raw, ...], is_good: NDArray[np.bool_]) -> Sequence[str | None]:
     """Return the canonical attributes of every row; rows whose are bad become doubtful."""
+    if raws.count(_NO_ATTRIBUTES) == len(raws):
+        return [None] * len(raws)
     known: dict[bytes, str | None] = {b"": None}
     canonical: list[str | None] = []
     for row, raw in enumerate(raws):

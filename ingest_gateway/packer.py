@@ -3,7 +3,7 @@
 Columns are built once for all events, sorted by partition, and cut.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +18,9 @@ from schemas.hashing import hash128, partitions_of, unit_hashes
 from schemas.topics import MESSAGE_BYTES_MAX
 
 _DICTIONARIES = frozenset(field.name for field in SCHEMA if pa.types.is_dictionary(field.type))
+
+_SHARED_NAMES_BYTES_MAX = 2_000
+"""Dictionaries up to this size go along whole with the messages of every partition."""
 
 
 class Packed(NamedTuple):
@@ -50,12 +53,11 @@ def pack(events: Sequence[Admitted], *, partition_count: int, door: str) -> list
     partitions = partitions_of(unit_keys, partition_count)
     order = np.argsort(partitions, kind="stable")
     ends = np.cumsum(np.bincount(partitions, minlength=partition_count))
-    taken = _taken(columns, order)
-    schema = SCHEMA.with_metadata({"door": door})
+    batch = _batch(columns, order, SCHEMA.with_metadata({"door": door}))
     return [
         Packed(partition, value, order[start:end])
         for partition, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
-        for value, start, end in _messages(taken, schema, int(first), int(last))
+        for value, start, end in _messages(batch, int(first), int(last))
     ]
 
 
@@ -97,41 +99,46 @@ _SOURCES = tuple(
 )
 
 
-def _taken(columns: dict[str, pa.Array], order: NDArray[np.int64]) -> list[pa.Array]:
-    """Return the columns in the order of the schema, their rows in ``order``."""
-    if (order == np.arange(len(order))).all():
-        return [columns[field.name] for field in SCHEMA]
+def _batch(
+    columns: dict[str, pa.Array], order: NDArray[np.int64], schema: pa.Schema
+) -> pa.RecordBatch:
+    """Return all events as one batch, its rows in ``order``."""
     rows = pa.array(order)
-    return [columns[field.name].take(rows) for field in SCHEMA]
+    encoded = (
+        columns[name].dictionary_encode() if name in _DICTIONARIES else columns[name]
+        for name in schema.names
+    )
+    return pa.RecordBatch.from_arrays([column.take(rows) for column in encoded], schema=schema)
 
 
-def _messages(
-    columns: list[pa.Array], schema: pa.Schema, start: int, end: int
-) -> Iterator[tuple[bytes, int, int]]:
+def _messages(batch: pa.RecordBatch, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield messages of the rows from ``start`` to ``end``, each small enough, and their rows."""
     for first in range(start, end, ROWS_MAX):
-        yield from _halved(columns, schema, first, min(first + ROWS_MAX, end))
+        yield from _halved(batch, first, min(first + ROWS_MAX, end))
 
 
-def _halved(
-    columns: list[pa.Array], schema: pa.Schema, start: int, end: int
-) -> Iterable[tuple[bytes, int, int]]:
-    value = write_batch(_record_batch(columns, schema, start, end))
+def _halved(batch: pa.RecordBatch, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    value = write_batch(_cut(batch, start, end))
     if len(value) <= MESSAGE_BYTES_MAX or end - start == 1:
         yield value, start, end
         return
     middle = (start + end) // 2
-    yield from _halved(columns, schema, start, middle)
-    yield from _halved(columns, schema, middle, end)
+    yield from _halved(batch, start, middle)
+    yield from _halved(batch, middle, end)
 
 
-def _record_batch(
-    columns: list[pa.Array], schema: pa.Schema, start: int, end: int
-) -> pa.RecordBatch:
-    """Return rows as a batch; dictionaries hold the names of these rows only."""
-    arrays = [column.slice(start, end - start) for column in columns]
-    encoded = [
-        array.dictionary_encode() if field.name in _DICTIONARIES else array
-        for array, field in zip(arrays, schema, strict=True)
+def _cut(batch: pa.RecordBatch, start: int, end: int) -> pa.RecordBatch:
+    """Return some rows as a batch of its own, with the names that they need."""
+    part = batch.slice(start, end - start)
+    # A slice keeps every name of the whole. Names are few, unless a client makes them up.
+    if len(part) == len(batch) or _names_bytes(batch) <= _SHARED_NAMES_BYTES_MAX:
+        return part
+    columns = [
+        column.dictionary_decode().dictionary_encode() if name in _DICTIONARIES else column
+        for name, column in zip(part.schema.names, part.columns, strict=True)
     ]
-    return pa.RecordBatch.from_arrays(encoded, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _names_bytes(batch: pa.RecordBatch) -> int:
+    return sum(batch.column(name).dictionary.nbytes for name in _DICTIONARIES)

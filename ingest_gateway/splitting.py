@@ -103,11 +103,11 @@ def split(body: bytes, form: BodyForm) -> Split:
 
 
 @numba.njit(cache=True, nogil=True)
-def _string_end(octets, start, end):  # type: ignore[no-untyped-def]
+def _string_end(octets, start, end, is_key):  # type: ignore[no-untyped-def]
     """Return where the string that opens at ``start`` closes, and what is in it.
 
     Returns:
-        Position of the closing quote (``end`` if there is none), a hash of the bytes before it,
+        Position of the closing quote (``end`` if there is none), for a key a hash of its bytes,
         whether there is an escape, whether a character may be a control character.
     """
     value = _FNV_OFFSET
@@ -120,16 +120,17 @@ def _string_end(octets, start, end):  # type: ignore[no-untyped-def]
         if octet == _BACKSLASH:
             has_escape = True
             position += 1
-        elif octet == _DELETE or octet == _C1_LEAD:
+        elif octet in (_DELETE, _C1_LEAD):
             has_control = True
-        value = (value ^ np.uint64(octet)) * _FNV_PRIME
+        if is_key:
+            value = (value ^ np.uint64(octet)) * _FNV_PRIME
         position += 1
     return min(position, end), value, has_escape, has_control
 
 
 @numba.njit(cache=True, nogil=True)
 def _is_blank(octet):  # type: ignore[no-untyped-def]
-    return octet == 32 or octet == 10 or octet == 13 or octet == 9
+    return octet in (32, 10, 13, 9)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -158,12 +159,13 @@ def _walk(octets, start, end, splits, spans, suspects, keys):  # type: ignore[no
     while position < end:
         octet = octets[position]
         if octet == _QUOTE:
-            close, value, has_escape, has_control = _string_end(octets, position, end)
+            is_key = depth < _DEPTH_MAX and expects_key[depth]
+            close, value, has_escape, has_control = _string_end(octets, position, end, is_key)
             if close == end:
                 return _NOT_CLOSED, True, False, longest
             is_plain = is_plain and not has_escape and not has_control
             longest = max(longest, close - position - 1)
-            if depth < _DEPTH_MAX and expects_key[depth]:
+            if is_key:
                 expects_key[depth] = False
                 key_count = key_counts[depth]
                 if has_escape or key_count == _KEYS_MAX:
@@ -175,7 +177,7 @@ def _walk(octets, start, end, splits, spans, suspects, keys):  # type: ignore[no
                     keys[depth, key_count] = value
                     key_counts[depth] = key_count + 1
             position = close
-        elif octet == _OPEN_OBJECT or octet == _OPEN_ARRAY:
+        elif octet in (_OPEN_OBJECT, _OPEN_ARRAY):
             depth += 1
             if depth < _DEPTH_MAX:
                 is_object[depth] = octet == _OPEN_OBJECT
@@ -183,7 +185,7 @@ def _walk(octets, start, end, splits, spans, suspects, keys):  # type: ignore[no
                 key_counts[depth] = 0
             else:
                 is_suspect = True
-        elif octet == _COMMA or octet == _CLOSE_OBJECT or octet == _CLOSE_ARRAY:
+        elif octet in (_COMMA, _CLOSE_OBJECT, _CLOSE_ARRAY):
             if splits and depth == 1:
                 is_last = octet != _COMMA
                 if is_last and octet != _CLOSE_ARRAY:

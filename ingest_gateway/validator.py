@@ -12,7 +12,7 @@ import msgspec
 
 from ingest_gateway import columns
 from ingest_gateway.columns import Candidates
-from ingest_gateway.errors import CONTROL_CODES, MalformedBodyError, Rejection, RejectionCode
+from ingest_gateway.errors import CONTROL_CODES, MalformedBodyError, Rejection
 from ingest_gateway.events import Admitted
 from ingest_gateway.rules import EVENT_BYTES_MAX, Refusal, Terms, judge
 from ingest_gateway.splitting import BodyForm, Split, split
