@@ -44,7 +44,7 @@ class LogGapError(Exception):
 
 
 class Send(NamedTuple):
-    """A record to send; the writer waits for the acknowledgement of those it tells ``tick``."""
+    """A record to send for a tick; the writer is told when the broker has it."""
 
     tick: int
     topic: str
@@ -92,7 +92,7 @@ class Writer:
         self._log_id = log_id
         self._partition_count = partition_count
         self._settings = Settings(lateness_ms=lateness_ms, sources=list(sources))
-        self._wanted_lateness_ms: int | None = lateness_ms
+        self._wanted_lateness_ms: int | None = None
         self._origin_ms = origin_ms
         self._marks: dict[str, int] = {}
         self._commands: deque[Received] = deque()
@@ -125,8 +125,12 @@ class Writer:
         """Start to write, when the log was read to its end: copy the last winner again."""
         self._begun = True
         last = self.control.last
-        self.next_command_offset = last.record.commands_to if last else 0
-        return self._duties() if last else []
+        if last is None:
+            return []
+        self.next_command_offset = last.record.commands_to
+        if self.control.state.settings.lateness_ms != self._settings.lateness_ms:
+            self._wanted_lateness_ms = self._settings.lateness_ms
+        return self._duties()
 
     def read_command(self, offset: int, appended_ms: int, value: bytes) -> None:
         """Take in the next record of litmus.commands.
