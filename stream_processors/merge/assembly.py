@@ -1,0 +1,99 @@
+"""Numbered parts, from several writers and with repeats, become whole reports of a partition."""
+
+from collections import deque
+from typing import NamedTuple
+
+from schemas.control import Change, Settings, Times
+from schemas.partials import ExperimentSums, Ledger, Partial
+
+
+class PartialGapError(Exception):
+    """A tick of a partition was never reported. Going on would lose it, so the worker stops."""
+
+
+class Report(NamedTuple):
+    """All parts of one partition's report at one tick.
+
+    Attributes:
+        first_offset: Of its first part, in ``litmus.partials``.
+        state_version: Rules under which it was counted.
+        tick: Number of the tick.
+        times: Its times.
+        next_offset: First offset of ``litmus.events`` that is not in the sums.
+        ledger: The rows of the partition so far.
+        changes: What took effect with the tick; of partition 0 only.
+        settings: The logged settings at the tick.
+        experiments: What is due and changed.
+    """
+
+    first_offset: int
+    state_version: int
+    tick: int
+    times: Times
+    next_offset: int
+    ledger: Ledger
+    changes: list[Change]
+    settings: Settings
+    experiments: list[ExperimentSums]
+
+
+class PartitionReports:
+    """Reports of one partition, in the order of ticks. The first complete one of a tick wins.
+
+    Attributes:
+        last_tick: Last tick that was completely reported.
+        complete: Whole reports that wait for those of other partitions.
+    """
+
+    def __init__(self, last_tick: int) -> None:
+        self.last_tick = last_tick
+        self.complete: deque[Report] = deque()
+        self._parts: dict[str, list[tuple[int, Partial]]] = {}
+
+    def take(self, offset: int, partial: Partial) -> None:
+        """Put one part in. Ticks that are complete already are ignored.
+
+        Raises:
+            PartialGapError: If the tick before was never complete.
+        """
+        if partial.tick <= self.last_tick:
+            return
+        if partial.tick != self.last_tick + 1:
+            raise PartialGapError(
+                f"partition {partial.partition} reports tick {partial.tick},"
+                f" must be {self.last_tick + 1}"
+            )
+        # A writer that begins again begins at part 0; whatever it left before is void.
+        if partial.part == 0:
+            self._parts[partial.writer] = []
+        parts = self._parts.get(partial.writer)
+        if parts is None or partial.part != len(parts):
+            return
+        if parts and parts[0][1].parts != partial.parts:
+            return
+        parts.append((offset, partial))
+        if len(parts) == partial.parts:
+            self.complete.append(_joined(parts))
+            self.last_tick = partial.tick
+            self._parts.clear()
+
+    def first_offset(self) -> int | None:
+        """Return the smallest offset of a part that is not merged yet; None without any."""
+        offsets = [report.first_offset for report in self.complete]
+        offsets += [parts[0][0] for parts in self._parts.values() if parts]
+        return min(offsets, default=None)
+
+
+def _joined(parts: list[tuple[int, Partial]]) -> Report:
+    first_offset, first = parts[0]
+    return Report(
+        first_offset=first_offset,
+        state_version=first.state_version,
+        tick=first.tick,
+        times=first.times,
+        next_offset=first.next_offset,
+        ledger=first.ledger,
+        changes=first.changes,
+        settings=first.settings,
+        experiments=[sums for _, part in parts for sums in part.experiments],
+    )

@@ -1,0 +1,94 @@
+"""One experiment as merge holds it: last report of every partition, path state, last look."""
+
+from schemas.definitions import Definition
+from schemas.partials import ExperimentSums
+from stream_processors.merge.look import Cut, Look, compute_look
+from stream_processors.merge.path import ExperimentPath
+from stream_processors.merge.records import ExperimentRecord
+from stream_processors.merge.totals import ATTRIBUTIONS, Totals, add_totals, totals_of
+
+
+class MergedExperiment:
+    """Sums and path of one experiment. It changes at ticks only.
+
+    Attributes:
+        definition: As of ``tick``.
+        tick: Last tick that changed it; replayed ticks up to it are skipped.
+        is_owed: Whether a look was due and skipped, or none was computed yet.
+        sha256: Identity of the last look; empty before the first.
+    """
+
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
+        self.tick = 0
+        self.is_owed = True
+        self.sha256 = ""
+        self._sums: dict[int, ExperimentSums] = {}
+        self._state_versions: dict[int, int] = {}
+        self._totals: dict[int, Totals] = {}
+        self._looked: Totals | None = None
+        self._path = ExperimentPath()
+
+    @property
+    def has_started(self) -> bool:
+        """Return whether there is anything to look at."""
+        return self.definition.started_at_ms is not None
+
+    @property
+    def state_versions(self) -> set[int]:
+        """Return the rules under which its sums were counted; more than one: no look."""
+        return set(self._state_versions.values())
+
+    def redefine(self, definition: Definition) -> None:
+        """Go on with another definition; metrics may have been added."""
+        self.definition = definition
+        self.is_owed = True
+        self._totals = {part: totals_of(sums, definition) for part, sums in self._sums.items()}
+
+    def report(self, partition: int, state_version: int, sums: ExperimentSums) -> None:
+        """Replace what a partition said before: sums are cumulative."""
+        self._sums[partition] = sums
+        self._state_versions[partition] = state_version
+        self._totals[partition] = totals_of(sums, self.definition)
+
+    def look(self, cut: Cut) -> Look | None:
+        """Return the look at a tick; None if nothing has changed since the last one."""
+        totals = add_totals(self._totals.values(), self.definition)
+        if totals == self._looked and not self.is_owed:
+            return None
+        look = compute_look(self.definition, totals, cut=cut, path_before=self._path)
+        self._path, self.sha256 = look.path_after, look.sha256
+        self._looked, self.is_owed = totals, False
+        return look
+
+    def attribution(self) -> dict[str, int]:
+        """Return what became of its metric events, over all partitions."""
+        counts = zip(*(sums.attribution for sums in self._sums.values()), strict=True)
+        totals = list(map(sum, counts)) or [0] * len(ATTRIBUTIONS)
+        return dict(zip(ATTRIBUTIONS, totals, strict=True))
+
+    def to_record(self) -> ExperimentRecord:
+        """Return all that is needed to go on after ``tick``."""
+        return ExperimentRecord(
+            self.tick,
+            self.definition,
+            self._sums,
+            self._state_versions,
+            self._path,
+            self.is_owed,
+            self.sha256,
+        )
+
+    @classmethod
+    def from_record(cls, record: ExperimentRecord) -> "MergedExperiment":
+        """Return the experiment that ``to_record`` described."""
+        experiment = cls(record.definition)
+        experiment.tick = record.tick
+        experiment.sha256 = record.sha256
+        experiment.is_owed = record.is_owed
+        experiment._path = record.path
+        for partition, sums in record.sums.items():
+            experiment.report(partition, record.state_versions[partition], sums)
+        if not record.is_owed:
+            experiment._looked = add_totals(experiment._totals.values(), record.definition)
+        return experiment

@@ -1,0 +1,302 @@
+"""Partials of all partitions become aligned looks. Pure: messages in, records out.
+
+A tick is merged when every partition has reported it. An experiment gets a look at a tick when
+it is due there and its integers or its definition changed since its last look; what is replayed
+after a crash gives the same looks, with the same identities.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from schemas.control import DefinitionChange, Settings, Times
+from schemas.definitions import public
+from schemas.partials import Ledger, Partial
+from schemas.times import format_time_ms
+from stream_processors.merge.assembly import PartitionReports, Report
+from stream_processors.merge.experiment import MergedExperiment
+from stream_processors.merge.look import Cut
+from stream_processors.merge.records import (
+    EXPERIMENT_PREFIX,
+    PROGRESS_KEY,
+    ProgressRecord,
+    decode_experiment,
+    decode_progress,
+    encode_merge_record,
+    experiment_key,
+)
+from stream_processors.merge.rows import Row, rows_of
+
+BEHIND_TICKS = 10
+
+
+class LogMismatchError(Exception):
+    """Partials do not fit what was merged before: another log, or another partition count."""
+
+
+class SkippedLook(NamedTuple):
+    """A look that was due and not computed; it is owed until it can be."""
+
+    experiment_id: str
+    tick: int
+    reason: str
+
+
+class MergedTick(NamedTuple):
+    """What is to be published for one tick.
+
+    Attributes:
+        tick: Number of the tick.
+        times: Its times.
+        looks: (experiment id, record) for ``litmus.looks``.
+        snapshots: (experiment id, ``{"definition", "results"}``) for ``litmus.snapshots``, of
+            every experiment with a look or a new definition.
+        rows: For ``litmus.snapshot-rows``.
+        ledger: For ``litmus.ledger``.
+        skipped: Looks that were due and not computed, with the reason.
+    """
+
+    tick: int
+    times: Times
+    looks: list[tuple[str, dict[str, Any]]]
+    snapshots: list[tuple[str, dict[str, Any]]]
+    rows: list[Row]
+    ledger: dict[str, Any]
+    skipped: list[SkippedLook]
+
+
+class Merger:
+    """Folds ``litmus.partials``, in the order of offsets, into looks.
+
+    A caller publishes what ``take`` returned, waits until that is acknowledged, and then writes
+    what ``records`` returned, in its order; ``records`` is called before the next ``take``.
+
+    Attributes:
+        next_offset: First offset of ``litmus.partials`` that was not taken.
+        tick: Last tick that was merged; 0 before the first.
+        times: Its times.
+        settings: The logged settings at that tick.
+        experiments: By id.
+    """
+
+    def __init__(self, partition_count: int) -> None:
+        self.next_offset = 0
+        self.log_id = ""
+        self.tick = 0
+        self.times = Times(0, 0, 0)
+        self.settings = Settings()
+        self.experiments: dict[str, MergedExperiment] = {}
+        self._partitions = [PartitionReports(0) for _ in range(partition_count)]
+        self._offsets = [0] * partition_count
+        self._ledgers = [Ledger()] * partition_count
+        self._attributions: dict[str, dict[str, int]] = {}
+        self._owed: set[str] = set()
+        self._unwritten: set[str] = set()
+
+    def take(self, offset: int, partial: Partial) -> list[MergedTick]:
+        """Take one message; return the ticks that it completes, oldest first.
+
+        Raises:
+            LogMismatchError: If it is of another control log or an unknown partition.
+            PartialGapError: If a tick of its partition is missing.
+        """
+        if offset < self.next_offset:
+            return []
+        if partial.partition >= len(self._partitions):
+            raise LogMismatchError(
+                f"partition == {partial.partition}, must be below {len(self._partitions)}"
+            )
+        if self.log_id and partial.log_id != self.log_id:
+            raise LogMismatchError(f"log_id == {partial.log_id!r}, must be {self.log_id!r}")
+        self.log_id = partial.log_id
+        self.next_offset = offset + 1
+        self._partitions[partial.partition].take(offset, partial)
+        merged = []
+        while all(reports.complete for reports in self._partitions):
+            merged.append(self._merge([reports.complete.popleft() for reports in self._partitions]))
+        return merged
+
+    def behind(self) -> list[int]:
+        """Return the partitions that hold looks back: far behind the newest tick of any."""
+        newest = max(reports.last_tick for reports in self._partitions)
+        return [
+            partition
+            for partition, reports in enumerate(self._partitions)
+            if newest - reports.last_tick > BEHIND_TICKS
+        ]
+
+    @property
+    def resume_offset(self) -> int:
+        """Return where to go on after a restart: the smallest offset that is not merged."""
+        offsets = (reports.first_offset() for reports in self._partitions)
+        return min((one for one in offsets if one is not None), default=self.next_offset)
+
+    def records(self) -> dict[str, bytes]:
+        """Return the records that changed since the last call; to be written in this order."""
+        changed = {}
+        for experiment_id in sorted(self._unwritten):
+            key = experiment_key(experiment_id)
+            record = self.experiments[experiment_id].to_record()
+            changed[key] = encode_merge_record(key, record)
+        self._unwritten.clear()
+        # Last, because it says that the others are there.
+        changed[PROGRESS_KEY] = encode_merge_record(PROGRESS_KEY, self._progress())
+        return changed
+
+    @classmethod
+    def load(cls, records: Mapping[str, bytes], partition_count: int) -> Self:
+        """Return the merger that wrote ``records``; the newest may be missing among them.
+
+        Raises:
+            LogMismatchError: If they are of another number of partitions.
+        """
+        merger = cls(partition_count)
+        if PROGRESS_KEY in records:
+            merger._resume(decode_progress(records[PROGRESS_KEY]))
+        for key, value in records.items():
+            if not key.startswith(EXPERIMENT_PREFIX):
+                continue
+            experiment = MergedExperiment.from_record(decode_experiment(value))
+            experiment_id = experiment.definition.id
+            merger.experiments[experiment_id] = experiment
+            merger._note(experiment_id)
+        return merger
+
+    def _resume(self, progress: ProgressRecord) -> None:
+        if len(progress.offsets) != len(self._partitions):
+            raise LogMismatchError(
+                f"records of {len(progress.offsets)} partitions, must be {len(self._partitions)}"
+            )
+        self.log_id, self.tick, self.times = progress.log_id, progress.tick, progress.times
+        self.settings = progress.settings
+        self.next_offset = progress.resume_offset
+        self._offsets, self._ledgers = list(progress.offsets), list(progress.ledgers)
+        self._partitions = [PartitionReports(progress.tick) for _ in progress.offsets]
+
+    def _progress(self) -> ProgressRecord:
+        return ProgressRecord(
+            log_id=self.log_id,
+            tick=self.tick,
+            times=self.times,
+            resume_offset=self.resume_offset,
+            settings=self.settings,
+            offsets=self._offsets,
+            ledgers=self._ledgers,
+        )
+
+    def _merge(self, reports: list[Report]) -> MergedTick:
+        first = reports[0]
+        if any(report.times != first.times for report in reports):
+            raise LogMismatchError(f"tick {first.tick} has several times")
+        self.tick, self.times, self.settings = first.tick, first.times, first.settings
+        self._offsets = [report.next_offset for report in reports]
+        self._ledgers = [report.ledger for report in reports]
+        redefined = self._redefine(first)
+        due = self._report(reports)
+        owed = {one for one in self._owed if self.experiments[one].tick < self.tick}
+        merged = MergedTick(self.tick, self.times, [], [], [], {}, [])
+        for experiment_id in sorted(redefined | due | owed):
+            self.experiments[experiment_id].tick = self.tick
+            self._look(experiment_id, {report.state_version for report in reports}, merged)
+            if experiment_id in redefined and not self.experiments[experiment_id].has_started:
+                self._publish_draft(experiment_id, merged)
+            self._note(experiment_id)
+            self._unwritten.add(experiment_id)
+        return merged._replace(ledger=self._ledger())
+
+    def _redefine(self, report: Report) -> set[str]:
+        """Make the tick's changes; return whose definition is another one now."""
+        redefined = set()
+        for change in report.changes:
+            if not isinstance(change, DefinitionChange):
+                continue
+            definition = change.definition
+            known = self.experiments.get(definition.id)
+            if known is None:
+                self.experiments[definition.id] = MergedExperiment(definition)
+            elif known.tick < self.tick:
+                known.redefine(definition)
+            else:
+                continue
+            redefined.add(definition.id)
+        return redefined
+
+    def _report(self, reports: list[Report]) -> set[str]:
+        """Replace sums by what partitions reported; return whose were reported."""
+        due = set()
+        for partition, report in enumerate(reports):
+            for sums in report.experiments:
+                experiment = self.experiments.get(sums.experiment_id)
+                if experiment is None:
+                    raise LogMismatchError(
+                        f"tick {self.tick} has sums of {sums.experiment_id!r}, never defined"
+                    )
+                if experiment.tick < self.tick:
+                    experiment.report(partition, report.state_version, sums)
+                    due.add(sums.experiment_id)
+        return due
+
+    def _look(self, experiment_id: str, tick_versions: set[int], merged: MergedTick) -> None:
+        experiment = self.experiments[experiment_id]
+        if not experiment.has_started:
+            return
+        versions = experiment.state_versions or tick_versions
+        if len(versions) > 1 or len(tick_versions) > 1:
+            experiment.is_owed = True
+            listed = ", ".join(map(str, sorted(versions | tick_versions)))
+            merged.skipped.append(
+                SkippedLook(experiment_id, self.tick, f"mixed state versions: {listed}")
+            )
+            return
+        cut = Cut(
+            log_id=self.log_id,
+            state_version=min(versions),
+            tick=self.tick,
+            times=self.times,
+            offsets=dict(enumerate(self._offsets)),
+            behind=tuple(self.behind()),
+        )
+        look = experiment.look(cut)
+        if look is None:
+            return
+        definition = public(experiment.definition)
+        merged.looks.append((experiment_id, look.record))
+        merged.snapshots.append(
+            (experiment_id, {"definition": definition, "results": look.results})
+        )
+        merged.rows.extend(rows_of(look.results, self.times.log_ms))
+
+    def _publish_draft(self, experiment_id: str, merged: MergedTick) -> None:
+        definition = public(self.experiments[experiment_id].definition)
+        merged.snapshots.append((experiment_id, {"definition": definition, "results": None}))
+
+    def _note(self, experiment_id: str) -> None:
+        """Keep what is looked up at every tick beside the experiments."""
+        experiment = self.experiments[experiment_id]
+        self._attributions[experiment_id] = experiment.attribution()
+        if experiment.is_owed and experiment.has_started:
+            self._owed.add(experiment_id)
+        else:
+            self._owed.discard(experiment_id)
+
+    def _ledger(self) -> dict[str, Any]:
+        partitions = [
+            {"partition": partition, "offset": offset} | msgspec.structs.asdict(ledger)
+            for partition, (offset, ledger) in enumerate(
+                zip(self._offsets, self._ledgers, strict=True)
+            )
+        ]
+        return {
+            "tick": self.tick,
+            "log_id": self.log_id,
+            "as_of": format_time_ms(self.times.log_ms),
+            "rows": _added(self._ledgers),
+            "partitions": partitions,
+            "experiments": dict(self._attributions),
+        }
+
+
+def _added(ledgers: Iterable[Ledger]) -> dict[str, int]:
+    rows = [msgspec.structs.asdict(ledger) for ledger in ledgers]
+    return {name: sum(row[name] for row in rows) for name in Ledger.__struct_fields__}
