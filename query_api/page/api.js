@@ -45,14 +45,19 @@ export async function getResults(id) {
   }
 }
 
-/** Return past effects of a metric's variant as [{tick, at, estimate, low, high}], oldest first. */
-export async function getTimeseries(id, { metric, variant }) {
+const POINTS_WANTED = 600;
+
+/** Return past effects of a metric's variant as [{tick, at, estimate, low, high}], oldest first.
+ * `spanMs`: how long the experiment has run, so that a long past comes in steps. */
+export async function getTimeseries(id, { metric, variant, spanMs }) {
   const query = new URLSearchParams({ metric, variant, basis: "matured" });
-  const answer = await get(`${pathOf(id)}/timeseries?${query}`);
-  return answer.points.map(({ tick, as_of: asOf, estimate, low, high }) => ({
+  const seconds = Math.ceil(spanMs / 1000 / POINTS_WANTED);
+  if (seconds > 1) query.set("step", `${seconds}s`);
+  const { rows } = await get(`${pathOf(id)}/timeseries?${query}`);
+  return rows.map(({ ts, tick, effect, low, high }) => ({
     tick,
-    at: Date.parse(asOf) / 1000,
-    estimate,
+    at: ts / 1000,
+    estimate: effect,
     low,
     high,
   }));

@@ -15,7 +15,7 @@ export class MetricCard {
   /** `looks`: this metric's results on each basis. `metric`: as the definition has it. */
   constructor({ metric, looks, alpha, getHistory, onVerdict }) {
     this.metric = metric;
-    this.confidence = format.percent(1 - alpha);
+    this.confidence = confidenceOf(alpha);
     this.getHistory = getHistory;
     this.onVerdict = onVerdict;
     const matured = looks.find((look) => look.basis === "matured");
@@ -90,13 +90,16 @@ export class MetricCard {
   #row(effect) {
     const base = `metrics/${this.metric.id}/matured/effects/${effect.variant}`;
     const { kind } = this.metric;
-    const half = (flat, interval) =>
-      spread(flat.get(`${interval}/low`), flat.get(`${interval}/high`));
     const always = `${base}/absolute/always_valid`;
     const fixed = `${base}/absolute/fixed_horizon`;
-    const shown = (interval) => (value, flat) =>
-      format.difference(value, kind, half(flat, interval));
-    const bind = (path, as, attributes) => this.#fields.bind(path, as, attributes);
+    const half = (flat) => halfWidthAt(flat, always) ?? halfWidthAt(flat, fixed);
+    const shown = (value, flat) => format.difference(value, kind, half(flat));
+    const bind = (path, as) => this.#fields.bind(path, as);
+    const range = (interval, low, high) => [
+      bind(`${interval}/${low}`, shown),
+      h("span", { class: "to" }, " to "),
+      bind(`${interval}/${high}`, shown),
+    ];
     const forest = new Forest({
       margins: this.#margins(),
       describe: (estimate, interval) => this.#describe(effect, estimate, interval),
@@ -120,35 +123,21 @@ export class MetricCard {
         "dl",
         { class: "numbers" },
         h("dt", {}, "Difference"),
-        h("dd", { class: "big" }, bind(`${base}/absolute/estimate`, shown(always))),
-        h("dt", {}, `Always-valid ${this.confidence} interval`),
-        h(
-          "dd",
-          { class: "big" },
-          bind(`${always}/low`, shown(always)),
-          " to ",
-          bind(`${always}/high`, shown(always)),
-        ),
-        h("dt", {}, "Over all looks"),
-        h(
-          "dd",
-          {},
-          bind(`${always}/running_low`, shown(always)),
-          " to ",
-          bind(`${always}/running_high`, shown(always)),
-        ),
+        h("dd", { class: "big" }, bind(`${base}/absolute/estimate`, shown)),
+        h("dt", {}, h("i", { class: "swatch" }), `Always-valid ${this.confidence} interval`),
+        h("dd", { class: "big" }, range(always, "low", "high")),
+      ),
+      h(
+        "dl",
+        { class: "numbers" },
+        h("dt", {}, h("i", { class: "swatch dark" }), "Interval over all looks"),
+        h("dd", {}, range(always, "running_low", "running_high")),
         h("dt", {}, "Always-valid p"),
-        h(
-          "dd",
-          {},
-          bind(`${always}/p_value`, format.pValue),
-          h("span", { class: "muted" }, ", over all looks "),
-          bind(`${always}/running_p_value`, format.pValue),
-        ),
-        h("dt", {}, "Relative"),
+        h("dd", {}, bind(`${always}/p_value`, format.pValue)),
+        h("dt", {}, "p over all looks"),
+        h("dd", {}, bind(`${always}/running_p_value`, format.pValue)),
+        h("dt", {}, "Relative difference"),
         h("dd", {}, this.#relative(`${base}/relative`)),
-        h("dt", {}, "Std error"),
-        h("dd", {}, bind(`${base}/absolute/std_error`, shown(always))),
       ),
       row.note,
       h(
@@ -160,13 +149,15 @@ export class MetricCard {
           { class: "fixed-numbers" },
           bind(`${fixed}/test`, (value) => value ?? "test"),
           " ",
-          bind(`${fixed}/statistic`, (value) => (value === null ? format.NONE : value.toFixed(3))),
+          bind(`${fixed}/statistic`, (value) => format.fixed(value, 3)),
           ", p ",
           bind(`${fixed}/p_value`, format.pValue),
           ", interval ",
-          bind(`${fixed}/low`, shown(fixed)),
-          " to ",
-          bind(`${fixed}/high`, shown(fixed)),
+          range(fixed, "low", "high"),
+          ", std error ",
+          bind(`${base}/absolute/std_error`, (value, flat) =>
+            unsigned(format.difference(value, kind, half(flat))),
+          ),
         ),
       ),
     );
@@ -174,14 +165,12 @@ export class MetricCard {
   }
 
   #relative(base) {
-    const bind = (path, as) => this.#fields.bind(path, as);
+    const end = (opening, closing) => (value) =>
+      value === null ? "" : `${opening}${format.relative(value)}${closing}`;
     return [
-      bind(`${base}/estimate`, format.relative),
-      h("span", { class: "muted" }, " ("),
-      bind(`${base}/always_valid/low`, format.relative),
-      h("span", { class: "muted" }, " to "),
-      bind(`${base}/always_valid/high`, format.relative),
-      h("span", { class: "muted" }, ")"),
+      this.#fields.bind(`${base}/estimate`, format.relative),
+      this.#fields.bind(`${base}/always_valid/low`, end(" (", " to "), { class: "muted" }),
+      this.#fields.bind(`${base}/always_valid/high`, end("", ")"), { class: "muted" }),
     ];
   }
 
@@ -208,7 +197,8 @@ export class MetricCard {
     setText(
       this.maturity,
       `${format.integer(of)} of ${format.integer(all)} units: ` +
-        `their window of ${matured.window ?? this.metric.window} has passed`,
+        `their window of ${matured.window ?? this.metric.window} has passed` +
+        (matured.overflowed ? `; ${matured.overflowed} left out: too large to be exact` : ""),
     );
   }
 
@@ -264,11 +254,7 @@ export class MetricCard {
     const base = `metrics/${this.metric.id}/open/effects/${effect.variant}/absolute`;
     const fixed = `${base}/fixed_horizon`;
     const shown = (value, flat) =>
-      format.difference(
-        value,
-        this.metric.kind,
-        spread(flat.get(`${fixed}/low`), flat.get(`${fixed}/high`)),
-      );
+      format.difference(value, this.metric.kind, halfWidthAt(flat, fixed));
     return h(
       "p",
       { class: "fixed-numbers" },
@@ -283,25 +269,24 @@ export class MetricCard {
 
   #table(look) {
     const { kind } = this.metric;
+    const measured = (value, standardError) => format.mean(value, kind, standardError);
     const columns = [
       ["units", format.integer, "Units"],
       ["total", format.plain, kind === "conversion" ? "Converted" : "Total"],
-      ["mean", (value) => format.mean(value, kind), kind === "conversion" ? "Rate" : "Mean"],
-      ["std_error", (value) => format.mean(value, kind), "Std error"],
+      ["mean", measured, kind === "conversion" ? "Rate" : "Mean"],
+      ["std_error", measured, "Std error"],
     ];
-    const row = ({ variant }) =>
-      h(
-        "tr",
-        {},
-        h("th", { scope: "row" }, variant),
-        columns.map(([name, as]) =>
-          this.#fields.bind(
-            `metrics/${this.metric.id}/${look.basis}/variants/${variant}/${name}`,
-            as,
-            { tag: "td" },
-          ),
+    const row = ({ variant }) => {
+      const base = `metrics/${this.metric.id}/${look.basis}/variants/${variant}`;
+      const cells = columns.map(([name, as]) =>
+        this.#fields.bind(
+          `${base}/${name}`,
+          (value, flat) => as(value, flat.get(`${base}/std_error`)),
+          { tag: "td" },
         ),
       );
+      return h("tr", {}, h("th", { scope: "row" }, variant), cells);
+    };
     const head = ["Variant", ...columns.map(([, , title]) => title)];
     return h(
       "div",
@@ -330,14 +315,23 @@ export class MetricCard {
   }
 }
 
-const spread = (low, high) =>
-  typeof low === "number" && typeof high === "number" ? (high - low) / 2 : null;
+const halfWidthAt = (flat, path) =>
+  halfWidth({ low: flat.get(`${path}/low`), high: flat.get(`${path}/high`) });
+
+/** "95 %", "99.9 %": no more digits than α has. */
+const confidenceOf = (alpha) => `${Number(((1 - alpha) * 100).toPrecision(6))} %`;
+
+const unsigned = (text) => text.replace("+", "");
+
+const FLAG_WORDS = {
+  one_variance_zero: "All units of one variant have the same value.",
+  control_negative: "The control's mean is below 0: relative numbers divide by its size.",
+};
 
 function noteOn(interval, effect) {
-  if (!interval) return "";
-  if (interval.running_low === null) {
-    return "The intervals of all looks no longer overlap, so the present one is shown alone.";
+  const notes = (effect.flags ?? []).map((flag) => FLAG_WORDS[flag] ?? `${flag}.`);
+  if (interval && interval.running_low === null) {
+    notes.push("The intervals of all looks no longer overlap, so the present one stands alone.");
   }
-  if (effect.status !== "ok") return `Status: ${effect.status.replaceAll("_", " ")}.`;
-  return "";
+  return notes.join(" ");
 }

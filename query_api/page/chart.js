@@ -3,7 +3,7 @@
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 import { h, setText } from "./dom.js";
 
-const HEIGHT = 180;
+const HEIGHT = 170;
 const POINTS_MAX = 2_400;
 const SHORTEST_S = 10;
 
@@ -73,7 +73,7 @@ export class EffectChart {
 
   #draw() {
     this.#frame = 0;
-    this.empty.hidden = this.#points.length > 0;
+    this.element.classList.toggle("waiting", this.#points.length === 0);
     if (!this.#plot) this.#rebuild();
     else this.#plot.setData(this.#columns());
     this.#read(this.#points.length - 1);
@@ -109,14 +109,14 @@ export class EffectChart {
       cursor: { y: false, drag: { x: false, y: false } },
       scales: { x: { range: timeRange }, y: { range: () => this.#effectRange() } },
       axes: [
-        { ...axis, grid: { show: false }, values: clockLabels, space: 70 },
+        { ...axis, grid: { show: false }, values: clockLabels, space: 90, size: 30 },
         { ...axis, grid, size: 74, values: (_, splits) => splits.map((v) => this.format(v)) },
       ],
       series: [
         {},
         edge,
         edge,
-        { stroke: colour("--accent"), width: 2, points: { show: this.#points.length === 1 } },
+        { stroke: colour("--accent"), width: 2, points: { show: false } },
       ],
       bands: [{ series: [2, 1], fill: colour("--accent-faint") }],
       hooks: {

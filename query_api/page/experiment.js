@@ -6,7 +6,7 @@ import { announce, h, setAttribute, setText, time, utcTitle } from "./dom.js";
 import * as format from "./format.js";
 import { Freshness } from "./freshness.js";
 import { LiveLooks } from "./live.js";
-import { Fields, flatten, structureOf } from "./results.js";
+import { Fields, flatten, isFinal, structureOf } from "./results.js";
 import { errorState } from "./states.js";
 
 const POLL_MS = 3_000;
@@ -111,15 +111,12 @@ export class ExperimentView {
     if (!results.look) return;
     const shown = this.#results?.look;
     if (!isFirst && shown && results.look.tick < shown.tick) return;
-    if (!isFirst && shown?.tick === results.look.tick && shown.final === results.look.final) {
-      this.freshness.look(results.look, results.status);
-      return;
-    }
-    this.#show(results);
+    if (!isFirst && shown?.tick === results.look.tick) this.freshness.show(results);
+    else this.#show(results);
   }
 
   #show(results) {
-    this.freshness.look(results.look, results.status);
+    this.freshness.show(results);
     this.#results = results;
     const structure = structureOf(results);
     if (structure !== this.#structure) {
@@ -134,9 +131,9 @@ export class ExperimentView {
     setText(this.asOf, format.moment(results.look.as_of));
     setAttribute(this.asOf, "datetime", results.look.as_of);
     setAttribute(this.asOf, "title", utcTitle(results.look.as_of));
-    this.finalNote.hidden = !results.look.final;
+    this.finalNote.hidden = !isFinal(results);
     setAttribute(this.element, "data-tick", results.look.tick);
-    setAttribute(this.element, "data-final", results.look.final ? "true" : null);
+    setAttribute(this.element, "data-final", isFinal(results) ? "true" : null);
   }
 
   #showHeader(definition) {
@@ -238,10 +235,16 @@ export class ExperimentView {
       metric: { id, kind, role, window, ...defined },
       looks,
       alpha: this.#definition.analysis?.alpha ?? 0.05,
-      getHistory: (metric, variant) =>
-        getTimeseries(this.id, { metric, variant }).catch(() => []),
+      getHistory: (metric, variant) => this.#past(metric, variant),
       onVerdict: announce,
     });
+  }
+
+  /** The past of an effect; without it the chart begins now. */
+  async #past(metric, variant) {
+    const { started_at: from } = this.#definition;
+    const spanMs = Date.parse(this.#results.look.as_of) - Date.parse(from);
+    return getTimeseries(this.id, { metric, variant, spanMs }).catch(() => []);
   }
 
   #unitsSection(results) {
@@ -264,9 +267,7 @@ export class ExperimentView {
         h(
           "dd",
           { class: "faint" },
-          bind("sample_ratio/chi_square", (value) =>
-            value === null ? format.NONE : value.toFixed(2),
-          ),
+          bind("sample_ratio/chi_square", (value) => format.fixed(value, 2)),
           " on ",
           bind("sample_ratio/degrees_of_freedom", format.integer),
           ", p ",
@@ -281,10 +282,11 @@ export class ExperimentView {
     const bar = h("progress", { max: 1, value: 0, "aria-label": `Share of ${variant}` });
     const share = h("span");
     const planned = defined ? ` (planned ${format.percent(defined.weight, 1)})` : "";
+    const isNamedOtherwise = defined?.is_control && variant !== "control";
     const element = h(
       "div",
       { class: "share" },
-      h("strong", {}, variant, defined?.is_control ? h("em", {}, "control") : null),
+      h("strong", {}, variant, isNamedOtherwise ? h("em", {}, "control") : null),
       this.#fields.bind(`variants/${variant}/units`, format.integer, { class: "count" }),
       bar,
       h("span", { class: "muted" }, share, planned),

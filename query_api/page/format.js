@@ -5,82 +5,77 @@ const NONE = "–";
 
 const formats = new Map();
 
-function decimal(digits, significant) {
-  const key = `${digits}:${significant}`;
+/** Write a number with so many decimals; `sign`: as Intl's signDisplay. Zero has no sign. */
+function written(value, digits, sign = "negative") {
+  const key = `${digits}:${sign}`;
   if (!formats.has(key)) {
-    const options = significant
-      ? { maximumSignificantDigits: digits }
-      : { minimumFractionDigits: digits, maximumFractionDigits: digits };
-    formats.set(key, new Intl.NumberFormat(undefined, options));
+    const decimals = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+    formats.set(key, new Intl.NumberFormat(undefined, { ...decimals, signDisplay: sign }));
   }
-  return formats.get(key);
+  return formats.get(key).format(value).replace("-", MINUS);
 }
 
-function withSign(text, value, signed) {
-  const bare = text.replace("-", MINUS);
-  return signed && value > 0 ? `+${bare}` : bare;
-}
+const isMissing = (value) => value === null || value === undefined;
 
-export const integer = (value) =>
-  value === null || value === undefined ? NONE : decimal(0, false).format(value);
+export const fixed = (value, digits) => (isMissing(value) ? NONE : written(value, digits));
 
-/** A magnitude on its own: four significant digits, or all of them for a large whole number. */
+export const integer = (value) => fixed(value, 0);
+
+/** A total: whole when it is whole, else with four significant digits or two decimals. */
 export function plain(value) {
-  if (value === null || value === undefined) return NONE;
-  if (Number.isInteger(value) || Math.abs(value) >= 10_000) return withSign(integer(value), value);
-  return withSign(decimal(4, true).format(value), value);
+  if (isMissing(value)) return NONE;
+  if (Number.isInteger(value)) return integer(value);
+  return written(value, Math.abs(value) >= 100 ? 2 : decimalsFor(Math.abs(value) / 100));
 }
 
-export function percent(value, digits = null) {
-  if (value === null || value === undefined) return NONE;
-  const text = digits === null ? plain(value * 100) : decimal(digits, false).format(value * 100);
-  return `${text} %`;
-}
+export const percent = (value, digits) =>
+  isMissing(value) ? NONE : `${written(value * 100, digits)} %`;
 
 export function pValue(value) {
-  if (value === null || value === undefined) return NONE;
-  return value > 0 && value < 0.0001 ? "< 0.0001" : decimal(4, false).format(value);
+  if (isMissing(value)) return NONE;
+  return value < 0.0001 ? `< ${written(0.0001, 4)}` : written(value, 4);
 }
 
-/** Decimals that show a quantity of this size with two significant digits, or three. */
+/** Decimals that show a quantity of this size with two significant digits. */
 function decimalsFor(size) {
-  if (!(size > 0)) return 2;
+  if (!(size > 0)) return 1;
   return Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(size))));
 }
 
 /** A difference of means: percentage points for conversions, the metric's own unit otherwise.
  * `halfWidth` of its interval decides how many digits mean something. */
 export function difference(value, kind, halfWidth) {
-  if (value === null || value === undefined) return NONE;
+  if (isMissing(value)) return NONE;
   const scale = kind === "conversion" ? 100 : 1;
-  const digits = decimalsFor(halfWidth === null ? Math.abs(value) * scale : halfWidth * scale);
-  const rounded = decimal(digits, false).format(value * scale);
-  return withSign(rounded, value, true) + (kind === "conversion" ? " pp" : "");
+  const digits = decimalsFor((halfWidth ?? Math.abs(value)) * scale);
+  const text = written(value * scale, digits, "exceptZero");
+  return kind === "conversion" ? `${text} pp` : text;
 }
 
 /** A difference of means divided by the control's mean. */
-export function relative(value) {
-  if (value === null || value === undefined) return NONE;
-  return `${withSign(decimal(1, false).format(value * 100), value, true)} %`;
-}
+export const relative = (value) =>
+  isMissing(value) ? NONE : `${written(value * 100, 1, "exceptZero")} %`;
 
-export const mean = (value, kind) => (kind === "conversion" ? percent(value) : plain(value));
+/** A mean or its standard error: as many digits as the standard error gives meaning to. */
+export function mean(value, kind, standardError) {
+  if (isMissing(value)) return NONE;
+  const scale = kind === "conversion" ? 100 : 1;
+  const text = written(value * scale, decimalsFor((standardError || Math.abs(value)) * scale));
+  return kind === "conversion" ? `${text} %` : text;
+}
 
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 export const moment = (iso) => clock.format(new Date(iso));
 
-const span = (value, unit) =>
-  new Intl.NumberFormat(undefined, { style: "unit", unit, unitDisplay: "long" }).format(value);
-
 /** "0.2 s ago", "3 min ago", "2 days ago". */
 export function age(milliseconds) {
   const seconds = Math.max(0, milliseconds) / 1000;
-  if (seconds < 10) return `${decimal(1, false).format(seconds)} s ago`;
+  if (seconds < 10) return `${written(seconds, 1)} s ago`;
   if (seconds < 120) return `${Math.floor(seconds)} s ago`;
   if (seconds < 7200) return `${Math.floor(seconds / 60)} min ago`;
   if (seconds < 172_800) return `${Math.floor(seconds / 3600)} h ago`;
-  return `${span(Math.floor(seconds / 86_400), "day")} ago`;
+  return `${Math.floor(seconds / 86_400)} days ago`;
 }
 
 export { NONE };

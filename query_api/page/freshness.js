@@ -3,6 +3,7 @@
 
 import { h, setAttribute, setText } from "./dom.js";
 import { age } from "./format.js";
+import { isFinal } from "./results.js";
 
 const AMBER_MS = 3_000;
 const RED_MS = 15_000;
@@ -11,6 +12,7 @@ const PERIOD_MS = 200;
 export class Freshness {
   #look = null;
   #running = true;
+  #final = false;
   #seenAt = 0;
   #connected = false;
 
@@ -31,9 +33,10 @@ export class Freshness {
     clearInterval(this.timer);
   }
 
-  look(look, status) {
-    this.#look = look;
-    this.#running = status === "running";
+  show(results) {
+    this.#look = results.look;
+    this.#final = isFinal(results);
+    this.#running = results.status === "running";
     this.#seenAt = performance.now();
     this.#paint();
   }
@@ -60,7 +63,7 @@ export class Freshness {
       };
     }
     const old = (this.#look.age_ms ?? 0) + performance.now() - this.#seenAt;
-    if (this.#look.final) return { state: "final", text: "final look", note: "" };
+    if (this.#final) return { state: "final", text: "final look", note: "" };
     const behind = this.#look.behind?.length ?? 0;
     const state = this.#stateAt(old, behind);
     const quiet = state === "fresh" ? "" : "looks come when something changes";

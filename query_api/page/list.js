@@ -4,7 +4,7 @@ import { getResults, listExperiments } from "./api.js";
 import { h, setAttribute, setText, time } from "./dom.js";
 import { Forest, radiusOf } from "./forest.js";
 import * as format from "./format.js";
-import { alwaysValid, halfWidth } from "./results.js";
+import { alwaysValid, halfWidth, isFinal } from "./results.js";
 import { emptyState, errorState } from "./states.js";
 import { reading } from "./words.js";
 
@@ -130,7 +130,9 @@ function buildRow(definition) {
         h(
           "span",
           { class: "muted" },
-          definition.started_at ? time(definition.started_at, format.moment) : "not started",
+          definition.started_at
+            ? ["started ", time(definition.started_at, format.moment)]
+            : "not started",
         ),
       ),
       h("span", { class: "units" }, row.units, h("span", { class: "muted" }, " units")),
@@ -146,7 +148,7 @@ function showResults(row, results) {
   const units = results.variants.reduce((total, variant) => total + variant.units, 0);
   setText(row.units, format.integer(units));
   setAttribute(row.units, "data-value", units);
-  row.isFinal = results.look.final === true;
+  row.isFinal = isFinal(results);
   const look = results.metrics.find(
     ({ role, basis }) => role === "decision" && basis === "matured",
   );

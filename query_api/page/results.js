@@ -62,11 +62,17 @@ export function structureOf(results) {
   ]);
 }
 
+/** Return whether nothing can change any more. */
+export const isFinal = (results) => (results.final ?? results.look?.final) === true;
+
 /** Return the interval that may be read at any time, or null before there is one. */
 export function alwaysValid(effect) {
   const interval = effect?.absolute?.always_valid;
   return interval && interval.low !== null && interval.high !== null ? interval : null;
 }
 
-export const halfWidth = (interval) =>
-  interval && interval.low !== null ? (interval.high - interval.low) / 2 : null;
+/** Return half the width of {low, high}, or null when an end is missing. */
+export function halfWidth(interval) {
+  const isWhole = typeof interval?.low === "number" && typeof interval.high === "number";
+  return isWhole ? (interval.high - interval.low) / 2 : null;
+}

@@ -1,5 +1,6 @@
 """Headless Chromium for the tests of the page, and what they read from it."""
 
+import base64
 import shutil
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,6 @@ def console_errors(browser: webdriver.Chrome) -> list[str]:
 
 def screenshot(browser: webdriver.Chrome, path: Path) -> None:
     """Keep a picture of the whole page, however tall."""
-    import base64
-
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
     path.write_bytes(base64.b64decode(picture["data"]))

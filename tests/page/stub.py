@@ -6,6 +6,7 @@
 import asyncio
 import math
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from schemas.times import format_time_ms
+from schemas.times import format_time_ms, parse_time_ms
 
 PAGE = Path(__file__).parents[2] / "query_api" / "page"
 TICK_MS = 200
@@ -141,7 +142,7 @@ class Experiment:
         """Return the current results, without a look when there is none."""
         if self.looks:
             return self.looks[self.tick]
-        none = {"look": None, "variants": [], "sample_ratio": None, "metrics": []}
+        none: Json = {"look": None, "variants": [], "sample_ratio": None, "metrics": []}
         about = {"experiment_id": self.experiment_id, "version": self.version}
         return {**about, "status": self.status, "crossovers": 0, **none}
 
@@ -158,7 +159,8 @@ class Experiment:
             "experiment_id": self.experiment_id,
             "version": self.version,
             "status": self.status,
-            "look": {**look, "behind": [], "final": self.final, "offsets": {"0": self.tick}},
+            "final": self.final,
+            "look": {**look, "behind": [], "offsets": {"0": self.tick}},
             "variants": variants,
             "crossovers": self.units[0] // 400,
             "sample_ratio": {
@@ -179,34 +181,40 @@ class Experiment:
         shrink = 0.2 if metric["id"] == "refund" else 1.0
         share = 1.0 if self.final or basis == "open" else 0.8
         variants = []
-        wave = 1 + 0.08 * math.sin(self.tick / 9)
+        wave = 1 + 0.04 * math.sin(self.tick / 9)
         rates = zip(("control", "treatment"), self.units, self.rates, strict=True)
         for variant, entered, rate in rates:
             units = int(entered * share)
             moved = rate * shrink * (wave if variant == "treatment" and not self.final else 1.0)
             total = round(units * moved * (0.9 if basis == "open" else 1.0))
-            mean = total / units if units else None
-            variance = units / (units - 1) * mean * (1 - mean) if units > 1 else None
-            std_error = math.sqrt(variance / units) if units > 1 else None
-            sums = {"mean": mean, "variance": variance, "std_error": std_error}
+            sums = {"mean": None, "variance": None, "std_error": None}
+            if units > 1:
+                mean = total / units
+                variance = units / (units - 1) * mean * (1 - mean)
+                std_error = math.sqrt(variance / units)
+                sums = {"mean": mean, "variance": variance, "std_error": std_error}
             variants.append({"variant": variant, "units": units, "total": total, **sums})
         effect = conversion_effect(*variants)
         if effect["absolute"]:
-            self._keep(metric["id"], basis, effect["absolute"])
+            self._keep(metric["id"], basis, effect)
         of = {"metric_id": metric["id"], "kind": metric["kind"], "role": metric["role"]}
         about = {**of, "basis": basis, "window": metric["window"]}
         return {**about, "variants": variants, "effects": [effect]}
 
-    def _keep(self, metric_id: str, basis: str, absolute: Json) -> None:
+    def _keep(self, metric_id: str, basis: str, effect: Json) -> None:
         """Intersect the intervals of all looks; open totals have none."""
-        interval = absolute["always_valid"]
+        interval = effect["absolute"]["always_valid"]
         if basis == "open":
-            del absolute["always_valid"]
+            del effect["absolute"]["always_valid"]
+            effect["status"] = "ok"
         elif interval:
             low, high = self.kept.get(metric_id, (-math.inf, math.inf))
-            kept = max(low, interval["low"]), min(high, interval["high"])
-            self.kept[metric_id] = kept
-            interval["running_low"], interval["running_high"] = kept
+            low, high = max(low, interval["low"]), min(high, interval["high"])
+            self.kept[metric_id] = low, high
+            interval["running_low"], interval["running_high"] = low, high
+            if low > high:
+                effect["status"] = "empty_intersection"
+                interval["running_low"] = interval["running_high"] = None
 
 
 class World:
@@ -281,15 +289,15 @@ def create_app(world: World) -> FastAPI:
 
     @app.get("/v1/experiments/{experiment_id}/timeseries")
     async def get_timeseries(experiment_id: str, metric: str) -> Json:
-        points = []
+        rows = []
         for tick, results in known(experiment_id).looks.items():
             effect = next(m for m in results["metrics"] if m["metric_id"] == metric)["effects"][0]
             absolute = effect["absolute"] or {}
             interval = absolute.get("always_valid") or {"low": None, "high": None}
-            as_of = {"tick": tick, "as_of": results["look"]["as_of"]}
+            at = {"ts": parse_time_ms(results["look"]["as_of"]), "tick": tick}
             bounds = {"low": interval["low"], "high": interval["high"]}
-            points.append({**as_of, "estimate": absolute.get("estimate"), **bounds})
-        return {"points": points}
+            rows.append({**at, "effect": absolute.get("estimate"), **bounds})
+        return {"rows": rows, "truncated": False}
 
     @app.websocket("/v1/experiments/{experiment_id}/live")
     async def live(websocket: WebSocket, experiment_id: str) -> None:
@@ -363,7 +371,8 @@ def main() -> None:
     world = every_state()
     server = StubServer(world, port=8090)
     server.start()
-    print(server.address, flush=True)
+    sys.stdout.write(f"{server.address}\n")
+    sys.stdout.flush()
     try:
         while True:
             time.sleep(0.5)
