@@ -4,6 +4,7 @@ Columns are built once for all events, sorted by partition, and cut.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -54,10 +55,12 @@ def pack(events: Sequence[Admitted], *, partition_count: int, door: str) -> list
     order = np.argsort(partitions, kind="stable")
     ends = np.cumsum(np.bincount(partitions, minlength=partition_count))
     batch = _batch(columns, order, SCHEMA.with_metadata({"door": door}))
+    shares_names = _names_bytes(batch) <= _SHARED_NAMES_BYTES_MAX
     return [
         Packed(partition, value, order[start:end])
-        for partition, (first, last) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
-        for value, start, end in _messages(batch, int(first), int(last))
+        for partition, (first, last) in enumerate(pairwise([0, *ends.tolist()]))
+        if first < last
+        for value, start, end in _messages(batch, first, last, shares_names=shares_names)
     ]
 
 
@@ -111,31 +114,28 @@ def _batch(
     return pa.RecordBatch.from_arrays([column.take(rows) for column in encoded], schema=schema)
 
 
-def _messages(batch: pa.RecordBatch, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield messages of the rows from ``start`` to ``end``, each small enough, and their rows."""
-    for first in range(start, end, ROWS_MAX):
-        yield from _halved(batch, first, min(first + ROWS_MAX, end))
+def _messages(
+    batch: pa.RecordBatch, start: int, end: int, *, shares_names: bool
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield messages of the rows from ``start`` to ``end``, each small enough, and their rows.
 
-
-def _halved(batch: pa.RecordBatch, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    value = write_batch(_cut(batch, start, end))
-    if len(value) <= MESSAGE_BYTES_MAX or end - start == 1:
-        yield value, start, end
-        return
-    middle = (start + end) // 2
-    yield from _halved(batch, start, middle)
-    yield from _halved(batch, middle, end)
-
-
-def _cut(batch: pa.RecordBatch, start: int, end: int) -> pa.RecordBatch:
-    """Return some rows as a batch of its own, with the names that they need."""
+    A slice keeps every name of the whole batch. Names are few, unless a client makes them up:
+    then, unless ``shares_names``, each message gets those that its own rows need.
+    """
     part = batch.slice(start, end - start)
-    # A slice keeps every name of the whole. Names are few, unless a client makes them up.
-    if len(part) == len(batch) or _names_bytes(batch) <= _SHARED_NAMES_BYTES_MAX:
-        return part
+    value = write_batch(part if shares_names else _with_own_names(part))
+    if end - start == 1 or (len(value) <= MESSAGE_BYTES_MAX and end - start <= ROWS_MAX):
+        yield value, start, end
+    else:
+        middle = (start + end) // 2
+        yield from _messages(batch, start, middle, shares_names=shares_names)
+        yield from _messages(batch, middle, end, shares_names=shares_names)
+
+
+def _with_own_names(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = [
         column.dictionary_decode().dictionary_encode() if name in _DICTIONARIES else column
-        for name, column in zip(part.schema.names, part.columns, strict=True)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 

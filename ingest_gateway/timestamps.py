@@ -16,13 +16,14 @@ _DAY_MS = 86_400_000
 def parse_times_ms(texts: list[str]) -> NDArray[np.int64]:
     """Return the epoch milliseconds of every text, ``NOT_A_TIME`` where it is none."""
     octets, offsets = buffers_of(pa.array(texts, pa.string()))
-    return _parse_times(octets, offsets)
+    parsed: NDArray[np.int64] = _parse_times(octets, offsets)
+    return parsed
 
 
 @numba.njit(cache=True, nogil=True)
 def _number(octets, start, digits):  # type: ignore[no-untyped-def]
     """Return the number that ``digits`` digits write, -1 if there is anything else."""
-    value = 0
+    value = np.int64(0)
     for position in range(start, start + digits):
         digit = np.int64(octets[position]) - 48
         if digit < 0 or digit > 9:
@@ -76,7 +77,7 @@ def _parse_time(octets, start, end):  # type: ignore[no-untyped-def]
     if not (0 <= minute <= 59 and 0 <= second <= 59):
         return NOT_A_TIME
     position = start + 19
-    millisecond, factor, digits = 0, 100, 0
+    millisecond, factor, digits = np.int64(0), 100, 0
     if octets[position] == 46:  # .
         position += 1
         while position < end and 48 <= octets[position] <= 57:
