@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from ingest_gateway.control_follower import ControlView
+from ingest_gateway.control_view import ControlView
 from ingest_gateway.errors import UnavailableError
 from ingest_gateway.sink import EventSink, Message
 from schemas.control import Command, Outcome

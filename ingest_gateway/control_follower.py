@@ -1,8 +1,6 @@
-"""Reads the control log into memory: definitions and settings, for doors and gateways.
+"""Reads ``litmus.control`` into a view, on a thread, from the last snapshot on.
 
-What record n changes may be used only after record n + 1 was read: then every partition of
-``litmus.events`` holds tick n, so no row that needs a change can stand before it. The view works
-without Kafka once it is caught up; it is only not fresh then.
+The view works without Kafka once it is caught up; it only cannot be freshened then.
 """
 
 import asyncio
@@ -10,93 +8,25 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 
+from ingest_gateway.control_view import View
 from ingest_gateway.errors import ViewUnavailableError
-from schemas.control import ControlFold, ControlState, Outcome, decode_record
+from ingest_gateway.telemetry import report_view
+from schemas.control import ControlState, Outcome, decode_record
 from schemas.topics import CONTROL
 
 logger = logging.getLogger(__name__)
 
 POLL_TIMEOUT_S = 0.1
-QUERY_TIMEOUT_S = 5.0
-START_TIMEOUT_S = 30.0
-
-
-class ControlView(Protocol):
-    """What a gateway knows of the control log."""
-
-    @property
-    def usable(self) -> ControlState:
-        """Return the newest state that may be used."""
-        ...
-
-    @property
-    def is_caught_up(self) -> bool:
-        """Return whether the state is worth using."""
-        ...
-
-    async def fresh(self) -> ControlState:
-        """Return a state that holds every change answered before this call.
-
-        Raises:
-            ViewUnavailableError: If Kafka does not say what that is.
-        """
-        ...
-
-    def outcome_of(self, command_id: str) -> "Future[Outcome]":
-        """Return the outcome of a command, to come once its changes are usable.
-
-        To be called before the command is sent; cancel it to stop waiting.
-        """
-        ...
-
-
-class View:
-    """The fold, and what of it may be used. Pure: records in, state out.
-
-    Attributes:
-        usable: The state up to and including the record before the last.
-        usable_tick: Number of the record that it is the state after; 0 before there is one.
-    """
-
-    def __init__(self) -> None:
-        self.usable = ControlState()
-        self.usable_tick = 0
-        self._fold = ControlFold()
-        self._pending_outcomes: list[Outcome] = []
-
-    @property
-    def next_offset(self) -> int:
-        """Return the first offset that was not read."""
-        return self._fold.next_offset
-
-    @property
-    def last_number(self) -> int:
-        """Return the number of the last valid record; 0 before the first."""
-        return self._fold.last.record.number if self._fold.last else 0
-
-    def take(self, offset: int, appended_ms: int, value: bytes) -> list[Outcome]:
-        """Read one record; return the outcomes that may be told now."""
-        state_before, number_before = self._fold.state, self.last_number
-        winner = self._fold.take(offset, appended_ms, value)
-        if winner is None:
-            return []
-        self.usable, self.usable_tick = state_before, number_before
-        told, self._pending_outcomes = self._pending_outcomes, winner.record.outcomes
-        return told
-
-
-class _Wait(NamedTuple):
-    is_over: Callable[[], bool]
-    future: "Future[None]"
+FRESH_TIMEOUT_S = 5.0
 
 
 class ControlFollower:
-    """Follows ``litmus.control`` on a thread of its own.
+    """Follows the control log. ``start`` it once; any thread may ask.
 
     Args:
         bootstrap: Addresses of brokers.
@@ -107,12 +37,9 @@ class ControlFollower:
         self._consumer = Consumer(_consumer_config(bootstrap))
         self._on_failure = on_failure
         self._view = View()
-        self._lock = threading.Lock()
-        self._waits: list[_Wait] = []
-        self._outcomes: dict[str, Future[Outcome]] = {}
         self._caught_up = threading.Event()
         self._is_stopping = threading.Event()
-        self._freshening: asyncio.Task[int] | None = None
+        self._question: asyncio.Task[int] | None = None
         self._thread = threading.Thread(target=self._run, name="control-follower", daemon=True)
 
     def start(self) -> None:
@@ -139,86 +66,57 @@ class ControlFollower:
         """Return whether the log was once read to its end."""
         return self._caught_up.is_set()
 
+    def outcome_of(self, command_id: str) -> "Future[Outcome]":
+        """Return the outcome of a command, to come once its changes are usable."""
+        return self._view.outcome_of(command_id)
+
     async def fresh(self) -> ControlState:
         """Return a state that holds every change answered before this call."""
         try:
-            async with asyncio.timeout(QUERY_TIMEOUT_S):
-                end_offset = await self._end_offset_from_now()
-                await asyncio.wrap_future(self._read_to(end_offset))
+            async with asyncio.timeout(FRESH_TIMEOUT_S):
+                end_offset = await self._ask_for_end()
+                await asyncio.wrap_future(self._view.read_to(end_offset))
         except (TimeoutError, KafkaException) as error:
-            raise ViewUnavailableError("the control log cannot be read now") from error
+            raise _unavailable() from error
         return self._view.usable
 
     def fresh_blocking(self) -> ControlState:
-        """Do the same from a thread without an event loop."""
+        """Do the same on a thread without an event loop."""
         try:
-            self._read_to(self._query_end_offset()).result(QUERY_TIMEOUT_S)
+            self._view.read_to(self._query_end()).result(FRESH_TIMEOUT_S)
         except (TimeoutError, KafkaException) as error:
-            raise ViewUnavailableError("the control log cannot be read now") from error
+            raise _unavailable() from error
         return self._view.usable
 
     async def wait_for_tick(self, number: int) -> None:
         """Return once record ``number`` was read."""
-        wait = self._wait_until(lambda: self._view.last_number >= number)
-        await asyncio.wrap_future(wait)
+        await asyncio.wrap_future(self._view.tick_read(number))
 
-    def outcome_of(self, command_id: str) -> "Future[Outcome]":
-        """Return the outcome of a command, to come once its changes are usable."""
-        future: Future[Outcome] = Future()
-        with self._lock:
-            self._outcomes[command_id] = future
-        future.add_done_callback(lambda _: self._forget(command_id))
-        return future
-
-    async def _end_offset_from_now(self) -> int:
+    async def _ask_for_end(self) -> int:
         """Ask for the log's end. Callers share a question only if it is asked after they came."""
-        running = self._freshening
-        if running is not None and not running.done():
-            await asyncio.wait([running])
-        if self._freshening is running or self._freshening is None:
-            question = asyncio.to_thread(self._query_end_offset)
-            self._freshening = asyncio.create_task(question)
-        return await asyncio.shield(self._freshening)
+        earlier = self._question
+        if earlier is not None and not earlier.done():
+            await asyncio.wait([earlier])
+        if self._question is earlier or self._question is None:
+            self._question = asyncio.create_task(asyncio.to_thread(self._query_end))
+        return await asyncio.shield(self._question)
 
-    def _query_end_offset(self) -> int:
+    def _query_end(self) -> int:
         partition = TopicPartition(CONTROL.name, 0)
-        _, end = self._consumer.get_watermark_offsets(partition, timeout=QUERY_TIMEOUT_S)
+        _, end = self._consumer.get_watermark_offsets(partition, timeout=FRESH_TIMEOUT_S)
         return int(end)
-
-    def _read_to(self, end_offset: int) -> "Future[None]":
-        return self._wait_until(lambda: self._view.next_offset >= end_offset)
-
-    def _wait_until(self, is_over: Callable[[], bool]) -> "Future[None]":
-        wait = _Wait(is_over, Future())
-        with self._lock:
-            self._waits.append(wait)
-        self._end_waits()
-        return wait.future
-
-    def _end_waits(self) -> None:
-        with self._lock:
-            waits, self._waits = self._waits, []
-            over = []
-            for wait in waits:
-                ended = wait.future.cancelled() or wait.is_over()
-                (over if ended else self._waits).append(wait)
-        for wait in over:
-            if wait.future.set_running_or_notify_cancel():
-                wait.future.set_result(None)
-
-    def _forget(self, command_id: str) -> None:
-        with self._lock:
-            self._outcomes.pop(command_id, None)
 
     def _run(self) -> None:
         try:
             end_offset = self._seek_to_snapshot()
             while not self._is_stopping.is_set():
+                message = self._poll()
+                if message is not None:
+                    _, appended_ms = message.timestamp()
+                    self._view.take(message.offset(), appended_ms, message.value())
+                    report_view(self._view.usable_tick)
                 if self._view.next_offset >= end_offset and self._view.last_number:
                     self._caught_up.set()
-                message = self._consumer.poll(POLL_TIMEOUT_S)
-                if message is not None and _has_value(message):
-                    self._take(message)
         except Exception as error:
             if not self._is_stopping.is_set():
                 logger.exception("control_follower_failed")
@@ -226,71 +124,67 @@ class ControlFollower:
         finally:
             self._consumer.close()
 
-    def _take(self, message: KafkaMessage) -> None:
-        _, appended_ms = message.timestamp()
-        for outcome in self._view.take(message.offset(), appended_ms, message.value()):
-            with self._lock:
-                future = self._outcomes.pop(outcome.command_id, None)
-            if future is not None and future.set_running_or_notify_cancel():
-                future.set_result(outcome)
-        self._end_waits()
-
     def _seek_to_snapshot(self) -> int:
         """Stand where the last snapshot is; return the end of the log as it was then."""
-        low, end = self._watermarks()
+        low, end = self._await_ends()
         start = OFFSET_BEGINNING
         if end > low:
-            # The last record's pointer, never the record itself: a writer that had lost may have
-            # appended it, but what it points to was valid when that writer read it.
-            record = decode_record(self._read_one(end - 1).value())
-            start = record.snapshot_offset if record.snapshot_offset >= 0 else OFFSET_BEGINNING
+            # What the last record points to, never the record itself: a writer that had lost may
+            # have appended it, but the snapshot that it knew was valid when it read the log.
+            snapshot_offset = decode_record(self._read_one(end - 1)).snapshot_offset
+            start = snapshot_offset if snapshot_offset >= 0 else OFFSET_BEGINNING
         self._consumer.assign([TopicPartition(CONTROL.name, 0, start)])
         return end
 
-    def _watermarks(self) -> tuple[int, int]:
+    def _await_ends(self) -> tuple[int, int]:
         """Ask for the ends of the log until a broker answers: it may start after this process."""
         partition = TopicPartition(CONTROL.name, 0)
         while not self._is_stopping.is_set():
             try:
-                return self._consumer.get_watermark_offsets(partition, timeout=1.0)  # type: ignore[no-any-return]
+                low, end = self._consumer.get_watermark_offsets(partition, timeout=1.0)
             except KafkaException as error:
                 logger.info("control_log_awaited reason=%r", error.args[0].str())
                 self._is_stopping.wait(0.2)
+            else:
+                return low, end
         return 0, 0
 
-    def _read_one(self, offset: int) -> KafkaMessage:
+    def _read_one(self, offset: int) -> bytes:
         self._consumer.assign([TopicPartition(CONTROL.name, 0, offset)])
         while not self._is_stopping.is_set():
-            message = self._consumer.poll(POLL_TIMEOUT_S)
-            if message is not None and _has_value(message):
-                return message
+            message = self._poll()
+            if message is not None:
+                return bytes(message.value())
         raise InterruptedError("stopped while starting")
 
+    def _poll(self) -> KafkaMessage | None:
+        """Return the next record, None while there is none or no broker answers.
 
-def _has_value(message: KafkaMessage) -> bool:
-    """Return whether this is a record; errors that librdkafka mends by itself are none.
+        Raises:
+            KafkaException: If reading cannot go on.
+        """
+        message = self._consumer.poll(POLL_TIMEOUT_S)
+        error = message.error() if message is not None else None
+        if error is None:
+            return message
+        if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # its public name
+            raise KafkaException(error)
+        return None
 
-    Raises:
-        KafkaException: If it is an error that lasts.
-    """
-    error = message.error()
-    if error is None:
-        return True
-    if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
-        raise KafkaException(error)
-    return False
+
+def _unavailable() -> ViewUnavailableError:
+    return ViewUnavailableError("the control log cannot be read to its end now")
 
 
 def _consumer_config(bootstrap: str) -> dict[str, Any]:
     return {
         "bootstrap.servers": bootstrap,
         "client.id": "litmus-control-follower",
-        "group.id": "litmus-control-follower",  # required by the client, never joined
+        "group.id": "litmus-control-follower",  # the client wants one; it is never joined
         "enable.auto.commit": False,
         # A log that is shorter than what was read of it is another log.
         "auto.offset.reset": "error",
         "isolation.level": "read_uncommitted",
-        "fetch.wait.max.ms": 500,
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 500,
     }

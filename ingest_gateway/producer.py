@@ -175,7 +175,7 @@ class KafkaSink:
         logger.warning("producer_error code=%s reason=%r", error.name(), error.str())
         if error.fatal():
             self._loop.call_soon_threadsafe(self._on_fatal, error.str())
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
             self._connection.take_outage()
 
 
@@ -239,18 +239,16 @@ class Connection:
     def take_statistics(self, text: str) -> None:
         """Read librdkafka's periodic statistics."""
         brokers = _statistics_decoder.decode(text).brokers.values()
-        self._set(any(broker.state in ("UP", "UPDATE") for broker in brokers))
+        if any(broker.state in ("UP", "UPDATE") for broker in brokers):
+            self._down_since_s = None
+        else:
+            self.take_outage()
 
     def take_outage(self) -> None:
         """Note that the connections to all brokers broke."""
-        self._set(False)
+        if self._down_since_s is None:
+            self._down_since_s = self._clock_s()
 
     def take_delivery(self) -> None:
         """Note that a broker acknowledged something."""
         self._down_since_s = None
-
-    def _set(self, is_up: bool) -> None:
-        if is_up:
-            self._down_since_s = None
-        elif self._down_since_s is None:
-            self._down_since_s = self._clock_s()

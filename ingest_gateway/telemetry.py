@@ -74,9 +74,7 @@ _LOW_WATER = Gauge(
 )
 
 
-def report_events(
-    door: Door, *, accepted: int, late: int, rejections: Iterable[Rejection]
-) -> None:
+def report_events(door: Door, *, accepted: int, late: int, rejections: Iterable[Rejection]) -> None:
     """Count events once they are durable, whatever became of them."""
     codes = [rejection.code.value for rejection in rejections]
     for outcome, count in (("accepted", accepted), ("late", late), ("rejected", len(codes))):

@@ -1,0 +1,105 @@
+"""Run the HTTP gateway: ``python -m ingest_gateway``. Settings come from the environment."""
+
+import asyncio
+import logging
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import uvicorn
+
+from ingest_gateway.app import OpenParts, create_app
+from ingest_gateway.commands import Commands
+from ingest_gateway.control_follower import ControlFollower
+from ingest_gateway.group_commit import GroupCommit
+from ingest_gateway.intake import Intake
+from ingest_gateway.producer import KafkaSink
+from ingest_gateway.routes_request import Parts
+from ingest_gateway.settings import GatewaySettings
+from ingest_gateway.warm_up import compile_kernels
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Serve until SIGTERM; return the exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stdout
+    )
+    settings = GatewaySettings()
+    compile_kernels()
+    failures: list[str] = []
+
+    def end(reason: str) -> None:
+        failures.append(reason)
+        server.should_exit = True
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(kafka_parts(settings, end)),
+            host=settings.bind,
+            port=settings.gateway_port,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        )
+    )
+    server.run()
+    for reason in failures:
+        logger.error("gateway_ended reason=%r", reason)
+    return 1 if failures or not server.started else 0
+
+
+def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenParts:
+    """Return what opens the parts on a real broker.
+
+    Args:
+        settings: Settings.
+        end: Called with a reason when the process must end.
+    """
+
+    @asynccontextmanager
+    async def open_parts() -> AsyncIterator[Parts]:
+        loop = asyncio.get_running_loop()
+        sink = KafkaSink(
+            settings.kafka, on_fatal=end, message_timeout_ms=settings.delivery_timeout_ms
+        )
+        view = ControlFollower(
+            settings.kafka,
+            on_failure=lambda error: loop.call_soon_threadsafe(end, repr(error)),
+        )
+        group_commit = GroupCommit(
+            sink, partition_count=settings.partitions, clock_s=time.monotonic
+        )
+        view.start()
+        try:
+            yield Parts(
+                sink=sink,
+                view=view,
+                intake=Intake(view, group_commit, wall_clock_ms),
+                commands=Commands(sink, view, timeout_ms=settings.command_timeout_ms),
+                clock_ms=wall_clock_ms,
+                new_id=lambda: uuid.uuid4().hex,
+            )
+        finally:
+            await group_commit.drain()
+            await sink.close()
+            await asyncio.to_thread(view.stop)
+
+    return open_parts
+
+
+def wall_clock_ms() -> int:
+    """Return epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+if __name__ == "__main__":
+    sys.exit(main())

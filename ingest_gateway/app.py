@@ -1,0 +1,93 @@
+"""The HTTP application: routes, problems, probes. What it is made of comes from outside."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ingest_gateway import routes_decisions, routes_events, routes_experiments
+from ingest_gateway.routes_problems import add_problem_handlers
+from ingest_gateway.routes_request import Parts, PartsOfApp
+from ingest_gateway.telemetry import REGISTRY, report_request
+
+OpenParts = Callable[[], AbstractAsyncContextManager[Parts]]
+
+probes = APIRouter(tags=["probes"])
+
+
+def create_app(open_parts: OpenParts) -> FastAPI:
+    """Return the application; ``open_parts`` is entered when it starts, and left when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_parts() as parts:
+            app.state.parts = parts
+            yield
+
+    app = FastAPI(
+        title="Litmus ingest gateway",
+        description="Events in, experiments, decisions. 202 means durable; after a 5xx send again.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.add_middleware(Timed)
+    add_problem_handlers(app)
+    for router in (routes_events.router, routes_experiments.router, routes_decisions.router):
+        app.include_router(router)
+    app.include_router(probes)
+    return app
+
+
+@probes.get("/health")
+async def health() -> dict[str, str]:
+    """Answer while the process lives."""
+    return {"status": "ok"}
+
+
+@probes.get("/ready")
+async def ready(parts: PartsOfApp) -> Response:
+    """200 when the control log was read to its end and a broker is connected."""
+    state: dict[str, Any] = {
+        "control_log_read": parts.view.is_caught_up,
+        "broker_reachable": parts.sink.reachable,
+    }
+    is_ready = all(state.values())
+    return JSONResponse({"ready": is_ready} | state, 200 if is_ready else 503)
+
+
+@probes.get("/metrics")
+async def metrics() -> Response:
+    """Return the metrics as Prometheus reads them."""
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+class Timed:
+    """Middleware that times every request by route and status."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        started_s = time.perf_counter()
+        try:
+            await self._app(scope, receive, noting_status)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            report_request(route, status, time.perf_counter() - started_s)

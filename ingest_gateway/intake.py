@@ -1,0 +1,94 @@
+"""The way of a request's events: judged, made durable, answered. The same for every route.
+
+An event is refused for what the control log says only after that log was read to its end as of
+now: an experiment that another gateway has just started is known here before anything is refused.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ingest_gateway.control_view import ControlView
+from ingest_gateway.dead_letters import dead_letter, http_source
+from ingest_gateway.errors import Rejection
+from ingest_gateway.group_commit import Contribution, GroupCommit
+from ingest_gateway.sink import Message
+from ingest_gateway.telemetry import Door, report_events
+from ingest_gateway.validator import Admission, BodyForm, RejectedItem, admit
+
+
+class Intaken(NamedTuple):
+    """What became of a request's events; all of it is durable.
+
+    Attributes:
+        accepted: How many count.
+        late: How many were too late to count, and are kept.
+        rejected: What was refused, and is kept as dead letters.
+        log: Partition of ``litmus.events`` -> highest offset that holds a row of this request.
+    """
+
+    accepted: int
+    late: int
+    rejected: list[Rejection]
+    log: dict[int, int]
+
+
+class Intake:
+    """Takes events in.
+
+    Args:
+        view: What is known of the control log.
+        group_commit: Makes rows durable.
+        clock_ms: Wall clock.
+    """
+
+    def __init__(
+        self, view: ControlView, group_commit: GroupCommit, clock_ms: Callable[[], int]
+    ) -> None:
+        self._view = view
+        self._group_commit = group_commit
+        self._clock_ms = clock_ms
+
+    async def take(
+        self, body: bytes, *, form: BodyForm, idempotency_key: str | None = None
+    ) -> Intaken:
+        """Return what became of the events in ``body``, once that is durable.
+
+        Raises:
+            MalformedBodyError: If the body cannot be split into events.
+            BodyTooLargeError: If there are too many.
+            UnavailableError: If what became of them is not durable; the client sends it again.
+        """
+        admission = await self._admit(body, form, idempotency_key)
+        rejections = [item.rejection for item in admission.rejected]
+        log: dict[int, int] = {}
+        if admission.accepted or admission.late or rejections:
+            set_aside = _dead_letters(admission.rejected)
+            contribution = Contribution(admission.accepted, admission.late, set_aside)
+            log = await self._group_commit.commit(contribution)
+        accepted, late = len(admission.accepted), len(admission.late)
+        report_events(Door.HTTP, accepted=accepted, late=late, rejections=rejections)
+        return Intaken(accepted, late, rejections, log)
+
+    async def _admit(self, body: bytes, form: BodyForm, idempotency_key: str | None) -> Admission:
+        received_at_ms = self._clock_ms()
+        admission = admit(
+            body,
+            form=form,
+            received_at_ms=received_at_ms,
+            control=self._view.usable,
+            idempotency_key=idempotency_key,
+        )
+        if not admission.depends_on_control:
+            return admission
+        return admit(
+            body,
+            form=form,
+            received_at_ms=received_at_ms,
+            control=await self._view.fresh(),
+            idempotency_key=idempotency_key,
+        )
+
+
+def _dead_letters(rejected: Sequence[RejectedItem]) -> list[Message]:
+    letters = (dead_letter(one.rejection, one.raw, http_source(one.rejection)) for one in rejected)
+    return [Message(one.topic, one.value, key=one.key, headers=one.headers) for one in letters]
