@@ -72,7 +72,7 @@ class WorkerSettings(BaseSettings):
             MissingSettingsError: If wiring is missing or wrong; it names every such variable.
         """
         try:
-            return cls()
+            return cls()  # type: ignore[call-arg]  # the environment gives them
         except ValidationError as error:
             raise MissingSettingsError(_explained(error)) from error
 

@@ -66,7 +66,7 @@ def log_to_stdout() -> None:
     logging.basicConfig(
         stream=sys.stdout,
         level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        format="%(levelname)s %(name)s %(message)s",
     )
     for name in ("faust", "mode", "aiokafka", "stream_processors.seeking"):
         logging.getLogger(name).setLevel(logging.WARNING)

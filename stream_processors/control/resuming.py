@@ -1,0 +1,60 @@
+"""How a writer starts: it reads litmus.control to its end before Faust hands it new records.
+
+It starts at the snapshot before the last one, so that it remembers the outcomes of at least the
+last ``SNAPSHOT_EVERY`` records, as a writer that has been running does.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from schemas.control import decode_record
+from schemas.topics import CONTROL
+from stream_processors.control.writing import Writer
+
+_LOG = TopicPartition(CONTROL.name, 0)
+_FETCH_BYTES_MAX = 8 * 1024 * 1024
+
+
+async def resume(servers: str, new_writer: Callable[[int | None], Writer]) -> Writer:
+    """Return a writer that has read the control log to its present end.
+
+    Args:
+        servers: Brokers, ``host:port`` separated by commas.
+        new_writer: Makes one, given when the log's first record was appended (None: it is empty).
+    """
+    async with _reader(servers) as reader:
+        end = (await reader.end_offsets([_LOG]))[_LOG]
+        begin = (await reader.beginning_offsets([_LOG]))[_LOG]
+        if begin == end:
+            return new_writer(None)
+        writer = new_writer((await _record_at(reader, begin)).timestamp)
+        last = await _record_at(reader, end - 1)
+        snapshot = await _record_at(reader, max(begin, decode_record(last.value).snapshot_offset))
+        reader.seek(_LOG, max(begin, decode_record(snapshot.value).snapshot_offset))
+        while writer.control.next_offset < end:
+            record = await reader.getone()
+            writer.read_control(record.offset, record.timestamp, record.value)
+        return writer
+
+
+@asynccontextmanager
+async def _reader(servers: str) -> AsyncIterator[AIOKafkaConsumer]:
+    reader = AIOKafkaConsumer(
+        bootstrap_servers=servers.split(","),
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=_FETCH_BYTES_MAX,
+    )
+    await reader.start()
+    try:
+        reader.assign([_LOG])
+        yield reader
+    finally:
+        await reader.stop()
+
+
+async def _record_at(reader: AIOKafkaConsumer, offset: int) -> ConsumerRecord[bytes, bytes]:
+    reader.seek(_LOG, offset)
+    return await reader.getone()
