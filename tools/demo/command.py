@@ -81,7 +81,7 @@ def demo(
         with demo_stack(console, keep=keep) as addresses:
             console.print(f"stack ready after {time.monotonic() - started_s:.1f} s")
             console.print(f"live page: [bold]{addresses.query_api}/[/]\n")
-            run = asyncio.run(_stream(console, addresses, schedule, truth))
+            run = asyncio.run(stream(console, addresses, schedule, truth))
             _conclude(console, run, schedule, truth)
             _say_how_to_stop(console, addresses, keep=keep)
     except LitmusError as error:
@@ -93,7 +93,7 @@ def demo(
     sys.exit(1 if run.problems else 0)
 
 
-async def _stream(console: Console, addresses: Addresses, schedule: Schedule, truth: Truth) -> Run:
+async def stream(console: Console, addresses: Addresses, schedule: Schedule, truth: Truth) -> Run:
     """Create the experiments, send everything, wait until all is counted, stop, compare."""
     limits = httpx.Limits(max_connections=REQUESTS_IN_FLIGHT_MAX)
     options: dict[str, Any] = {"timeout": REQUEST_TIMEOUT_S, "trust_env": False}
