@@ -42,7 +42,7 @@ _JVM = (
     "-Dorg.slf4j.simpleLogger.showShortLogName=true",
 )
 
-_PROPERTIES = """\
+PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
@@ -89,7 +89,7 @@ def prepare_broker(folder: Path, ports: KafkaPorts, *, jars: Path = JARS) -> Non
     """
     ensure_jars(jars)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "server.properties").write_text(_PROPERTIES.format(**ports._asdict()))
+    (folder / "server.properties").write_text(PROPERTIES.format(**ports._asdict()))
     # Native libraries are unpacked here; a killed broker leaves its copies.
     shutil.rmtree(folder / "tmp", ignore_errors=True)
     (folder / "tmp").mkdir()

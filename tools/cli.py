@@ -220,7 +220,7 @@ def _explained(console: Console, *, as_json: bool = False) -> Iterator[None]:
         if as_json:
             print(json.dumps({"ready": False, "error": str(error)}))
         else:
-            console.print(str(error), style="red", markup=False)
+            console.print(str(error), style="red", markup=False, soft_wrap=True)
         sys.exit(1)
 
 

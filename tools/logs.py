@@ -36,7 +36,7 @@ class LogFile:
         return [line.decode(errors="replace").rstrip() for line in lines if line.strip()]
 
     def trim(self, bytes_max: int = FILE_BYTES_MAX) -> None:
-        """Move a file that grew too large aside; its writer appends, and goes on in an empty one."""
+        """Move a file that grew too large aside; its writer, who appends, goes on in it emptied."""
         if self.path.exists() and self.path.stat().st_size > bytes_max:
             shutil.copyfile(self.path, self.path.with_suffix(".log.1"))
             with self.path.open("r+b") as file:

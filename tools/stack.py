@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +20,7 @@ from tools.errors import BindError, NotRunningError, StartError
 from tools.home import STOP_GRACE_SECONDS, Home, is_noted_process
 from tools.logs import last_lines
 from tools.narration import Narrator
-from tools.processes import plan_stack, probe_http, reachable
+from tools.processes import Plan, plan_stack, probe_http, reachable
 from tools.settings import CHECKOUT, Settings
 from tools.supervisor import DEATHS_MAX, Supervisor
 
@@ -40,14 +42,33 @@ def run_stack(
         LitmusError: If it cannot even begin.
     """
     home = Home(settings.home)
+    make_plan = partial(plan_stack, settings, home, worker_count)
+    return supervise(home, make_plan, narrator, deaths_max=deaths_max)
+
+
+def supervise(
+    home: Home,
+    make_plan: Callable[[], Plan],
+    narrator: Narrator,
+    *,
+    deaths_max: int = DEATHS_MAX,
+    grace_seconds: float = STOP_GRACE_SECONDS,
+) -> int:
+    """Hold a home, clean it of what a killed supervisor left, run a plan; return the exit code.
+
+    Raises:
+        LitmusError: If it cannot even begin.
+    """
     with home.locked():
         home.require_format()
         orphans = home.stop_orphans()
         if orphans:
             narrator.warn(f"stopped what a killed supervisor left behind: {', '.join(orphans)}")
-        plan = plan_stack(settings, home, worker_count)
+        plan = make_plan()
         narrator.say(f"starting from {home.root}")
-        supervisor = Supervisor(home, plan, narrator, deaths_max=deaths_max)
+        supervisor = Supervisor(
+            home, plan, narrator, deaths_max=deaths_max, grace_seconds=grace_seconds
+        )
         return asyncio.run(supervisor.run())
 
 

@@ -78,12 +78,19 @@ class Supervisor:
     """Runs a plan until it is told to stop, or gives up."""
 
     def __init__(
-        self, home: Home, plan: Plan, narrator: Narrator, *, deaths_max: int = DEATHS_MAX
+        self,
+        home: Home,
+        plan: Plan,
+        narrator: Narrator,
+        *,
+        deaths_max: int = DEATHS_MAX,
+        grace_seconds: float = STOP_GRACE_SECONDS,
     ) -> None:
         self._home = home
         self._plan = plan
         self._narrator = narrator
         self._deaths_max = deaths_max
+        self._grace_seconds = grace_seconds
         self._deaths: deque[float] = deque()
         self._state = "starting"
         self._stop = asyncio.Event()
@@ -270,12 +277,12 @@ class Supervisor:
                 child.signal(number)
             ends = [asyncio.create_task(child.is_ended.wait()) for child in running]
             if ends:
-                await asyncio.wait(ends, timeout=STOP_GRACE_SECONDS)
+                await asyncio.wait(ends, timeout=self._grace_seconds)
                 await _cancel(ends)
             running = [child for child in running if not child.is_ended.is_set()]
             for child in running:
                 self._narrator.warn(
-                    f"{child.spec.name} does not stop after {STOP_GRACE_SECONDS:.0f} s; killing it"
+                    f"{child.spec.name} does not stop after {self._grace_seconds:g} s; killing it"
                 )
 
     def _on_signal(self) -> None:

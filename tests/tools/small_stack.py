@@ -1,0 +1,49 @@
+"""A supervisor over small children: ``python -m tests.tools.small_stack HOME PLAN``.
+
+PLAN is JSON: stages, each a list of ``[name, port, behaviour …]`` (see ``tests.tools.child``).
+"""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from tools.errors import LitmusError
+from tools.home import Home
+from tools.narration import Narrator
+from tools.processes import Plan, ProcessSpec, Stage, probe_http
+from tools.settings import Settings
+from tools.stack import supervise
+
+
+def main() -> int:
+    """Run the plan; return what the supervisor returns, 2 if it could not begin."""
+    home, stages = Home(Path(sys.argv[1])), json.loads(sys.argv[2])
+    addresses = {"kafka": "none", "gateway": "none", "query": "none"}
+    plan = Plan([Stage([_spec(home, *child) for child in stage]) for stage in stages], addresses)
+    narrator = Narrator(Console(width=200))
+    try:
+        return supervise(home, lambda: plan, narrator, grace_seconds=1.0)
+    except LitmusError as error:
+        print(error)
+        return 2
+
+
+def _spec(home: Home, name: str, port: int, *behaviour: str) -> ProcessSpec:
+    module = "tests.tools.child"
+    return ProcessSpec(
+        name=name,
+        command=[sys.executable, "-P", "-m", module, str(port), *behaviour],
+        program=module,
+        environment=Settings(home=home.root).environment(),
+        folder=home.root,
+        port=port,
+        probe=partial(probe_http, "127.0.0.1", port),
+        ready_seconds_max=3.0 if "never-ready" in behaviour else 30.0,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
