@@ -39,7 +39,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s"
     )
-    settings = Settings()
+    settings = Settings()  # type: ignore[call-arg]  # the environment has it
     config = uvicorn.Config(
         create_app(assemble(settings)),
         host=settings.bind,

@@ -83,4 +83,4 @@ def compose(
 
 
 def _is_accounted_for(partition: Json) -> bool:
-    return partition["received"] == sum(partition[fate] for fate in FATES)
+    return bool(partition["received"] == sum(partition[fate] for fate in FATES))

@@ -87,14 +87,16 @@ class History:
         Raises:
             HistoryUnavailableError: If ClickHouse does not answer.
         """
-        bound = "tick <= {tick:UInt64}" if tick is not None else "as_of <= {at:DateTime64(3)}"
-        query = f"""
-            SELECT argMaxIf(look, (log_id, tick), {bound}), countIf({bound}), countIf(NOT {bound})
-            FROM looks WHERE experiment_id = {{experiment:String}}"""
-        parameters = {"experiment": experiment_id, "tick": tick, "at": (at_ms or 0) / 1000}
-        [(text, count, later_count)] = await self._run(lambda c: _rows(c, query, parameters))
-        stored = text.encode() if isinstance(text, str) else text
-        return StoredLook(stored if count else None, later_count > 0)
+        name, value = ("tick", tick) if tick is not None else ("as_of_ms", at_ms)
+        parameters = {"experiment": experiment_id, "bound": value}
+
+        def run(client: Client) -> StoredLook:
+            later = _rows(client, _LATER_LOOKS[name], parameters)  # first: what follows is newer
+            found = _rows(client, _LAST_LOOK[name], parameters)
+            text = found[0][0] if found else None
+            return StoredLook(text.encode() if isinstance(text, str) else text, bool(later[0][0]))
+
+        return await self._run(run)
 
     async def timeseries(self, experiment_id: str, span: Span) -> tuple[list[dict[str, Any]], bool]:
         """Return effect rows, oldest first, and whether older ones were left out.
@@ -155,6 +157,22 @@ class History:
             self._clients.append(client)
         return client
 
+
+_LOOKS = """
+SELECT {what} FROM looks WHERE experiment_id = {{experiment:String}} AND {condition} {rest}"""
+_LOOK_TIMES = {"tick": "tick", "as_of_ms": "toUnixTimestamp64Milli(as_of)"}
+_LATER_LOOKS = {
+    name: _LOOKS.format(what="count()", condition=f"{column} > {{bound:Int64}}", rest="")
+    for name, column in _LOOK_TIMES.items()
+}
+_LAST_LOOK = {
+    name: _LOOKS.format(
+        what="look",
+        condition=f"{column} <= {{bound:Int64}}",
+        rest="ORDER BY tick DESC, log_id DESC LIMIT 1",
+    )
+    for name, column in _LOOK_TIMES.items()
+}
 
 _ROWS_BELOW = """
 (SELECT {partition} AS partition, rows_through FROM batches

@@ -185,10 +185,21 @@ class HistoryWriter:
         def text(name: str) -> str:
             return headers.get(f"litmus.dlq.{name}", b"").decode("utf-8", "replace")
 
-        position = (record.partition(), record.offset(), max(0, record.timestamp()[1]))
-        names = ("topic", "partition", "offset", "code", "error.class", "error.message", "field")
-        content = (record.key() or b"", record.value() or b"")
-        self._dead_letters.append(rows.DeadLetter(*position, *map(text, names), *content))
+        letter = rows.DeadLetter(
+            kafka_partition=record.partition(),
+            kafka_offset=record.offset(),
+            appended_at=max(0, record.timestamp()[1]),
+            topic=text("topic"),
+            partition=text("partition"),
+            offset=text("offset"),
+            code=text("code"),
+            error_class=text("error.class"),
+            error_message=text("error.message"),
+            field=text("field"),
+            key=record.key() or b"",
+            value=record.value() or b"",
+        )
+        self._dead_letters.append(letter)
         return 1
 
     def _take_look(self, record: Record, _headers: dict[str, bytes]) -> int:

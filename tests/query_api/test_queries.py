@@ -1,0 +1,140 @@
+"""What the history answers: the look of a moment, time series, and what the log holds."""
+
+from collections.abc import Iterator
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from query_api.history.queries import Comparison, History, HistoryUnavailableError, Span
+from query_api.history.writer import HistoryWriter, Position
+from query_api.kafka_log import Source
+from schemas.topics import LOOKS
+from tests.query_api.builders import (
+    Event,
+    FakeRecord,
+    as_of_ms,
+    batch_record,
+    look_value,
+    tick_record,
+)
+
+ID = "checkout-color"
+
+
+@pytest.fixture
+def history(dsn: str, database: str, client: Client) -> Iterator[History]:
+    found = History(dsn, database)
+    yield found
+    found.close()
+
+
+def store(client: Client, records: list[FakeRecord]) -> HistoryWriter:
+    sources = {Source(record.topic_, record.partition_) for record in records}
+    writer = HistoryWriter(client, dict.fromkeys(sources, Position(0, 0)))
+    for record in records:
+        writer.take(record)
+    writer.flush(record_progress=True)
+    return writer
+
+
+def looks(ticks: list[int]) -> list[FakeRecord]:
+    return [
+        FakeRecord(LOOKS.name, 0, offset, look_value(tick)) for offset, tick in enumerate(ticks)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tick", "found", "has_later"), [(4, None, True), (5, 5, True), (8, 5, True), (9, 9, False)]
+)
+async def test_a_tick_gives_the_look_published_then(
+    history: History, client: Client, tick: int, found: int | None, *, has_later: bool
+) -> None:
+    store(client, looks([5, 9]))
+
+    by_tick = await history.look_at(ID, tick=tick)
+    by_time = await history.look_at(ID, at_ms=as_of_ms(tick) + 199)
+
+    expected = None if found is None else look_value(found)
+    assert by_tick == by_time == (expected, has_later)
+    assert (await history.look_at("another", tick=9)).text is None
+
+
+async def test_a_time_series_has_the_last_look_of_each_step(
+    history: History, client: Client
+) -> None:
+    store(client, looks(list(range(20))))
+
+    every, _ = await history.timeseries(ID, Span(variant="treatment", basis="matured"))
+    steps, _ = await history.timeseries(
+        ID, Span(step_ms=1_000, metric_id="conversion", variant="treatment", basis="matured")
+    )
+
+    assert [row["tick"] for row in every] == list(range(20))
+    assert [(row["tick"], row["ts"]) for row in steps] == [
+        (tick, as_of_ms(tick)) for tick in (4, 9, 14, 19)
+    ]
+    assert steps[0]["effect"] == 0.004
+
+
+async def test_a_time_series_is_bounded_by_times(history: History, client: Client) -> None:
+    store(client, looks(list(range(20))))
+
+    rows, is_truncated = await history.timeseries(ID, Span(as_of_ms(3), as_of_ms(5)))
+
+    assert not is_truncated
+    assert {row["tick"] for row in rows} == {3, 4, 5}
+    assert len(rows) == 3 * 2 * 2, "three looks, two bases, two variants"
+    assert [row["ts"] for row in rows] == sorted(row["ts"] for row in rows)
+
+
+async def test_rows_below_an_offset_are_those_of_the_log(history: History, client: Client) -> None:
+    """Partition 0: 2 rows at offset 0, a tick, 3 rows at offset 2."""
+    store(
+        client,
+        [
+            batch_record(0, [Event()] * 2),
+            tick_record(1),
+            batch_record(2, [Event()] * 3),
+            batch_record(0, [Event()], partition=1),
+        ],
+    )
+
+    for offset, rows in enumerate([0, 2, 2, 5, 5]):
+        assert await history.rows_below({0: offset, 1: 1, 7: 9}) == {0: rows, 1: 1, 7: 0}
+    assert await history.rows_below({}) == {}
+
+
+async def test_a_comparison_finds_what_is_missing_and_what_is_too_much(
+    history: History, client: Client
+) -> None:
+    store(client, [batch_record(0, [Event()] * 3), batch_record(1, [Event()] * 2)])
+    assert await history.compare({0: 2}) == Comparison(rows=5, missing=0, extra=0)
+
+    client.command("DELETE FROM events WHERE kafka_offset = 0 AND row = 1")
+    client.command("ALTER TABLE batches DELETE WHERE kafka_offset = 1 SETTINGS mutations_sync = 1")
+
+    assert await history.compare({0: 2}) == Comparison(rows=4, missing=1, extra=2)
+
+
+async def test_what_was_inserted_twice_is_there_once(history: History, client: Client) -> None:
+    records = [batch_record(0, [Event()] * 3)]
+    store(client, records)
+    store(client, records)
+
+    assert await history.compare({0: 1}) == Comparison(rows=3, missing=0, extra=0)
+
+
+async def test_rows_above_the_position_are_not_compared(history: History, client: Client) -> None:
+    store(client, [batch_record(0, [Event()] * 3), batch_record(1, [Event()] * 2)])
+
+    assert await history.compare({0: 1}) == Comparison(rows=3, missing=0, extra=0)
+    assert await history.compare({}) == Comparison(rows=0, missing=0, extra=0)
+
+
+async def test_tables_that_are_not_there_are_an_unavailable_history(dsn: str) -> None:
+    history = History(dsn, "test_without_tables")
+    try:
+        with pytest.raises(HistoryUnavailableError):
+            await history.look_at(ID, tick=1)
+    finally:
+        history.close()
