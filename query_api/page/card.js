@@ -4,7 +4,7 @@ import { EffectChart } from "./chart.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { Forest, radiusOf } from "./forest.js";
 import * as format from "./format.js";
-import { Fields, alwaysValid, halfWidth } from "./results.js";
+import { Fields, alwaysValid, halfWidth, isFinal } from "./results.js";
 import { ROLE_WORDS, kindWords, reading } from "./words.js";
 
 export class MetricCard {
@@ -35,13 +35,16 @@ export class MetricCard {
 
   show(results, flat) {
     this.#fields.show(flat);
+    const growing = isFinal(results) ? "" : ": totals still growing";
+    if (this.growing) setText(this.growing, `descriptive${growing}`);
     const matured = results.metrics.find(
       (look) => look.metric_id === this.metric.id && look.basis === "matured",
     );
     if (!matured) return;
     const margins = this.#margins();
     const radius = radiusOf(matured.effects.map(alwaysValid), margins);
-    const context = { radius, mismatch: results.sample_ratio?.mismatch ?? false };
+    const mismatch = results.sample_ratio?.mismatch === true;
+    const context = { radius, mismatch, final: isFinal(results) };
     for (const row of this.#rows) {
       const effect = matured.effects.find((one) => one.variant === row.variant);
       if (effect) this.#showRow(row, effect, context);
@@ -174,8 +177,8 @@ export class MetricCard {
     ];
   }
 
-  #showRow(row, effect, { radius, mismatch }) {
-    const { tone, headline, detail } = reading(effect, this.metric, { mismatch });
+  #showRow(row, effect, { radius, mismatch, final }) {
+    const { tone, headline, detail } = reading(effect, this.metric, { mismatch, final });
     const interval = alwaysValid(effect);
     if (row.headline.textContent && row.headline.textContent !== headline) {
       this.onVerdict(`${this.metric.id}: ${headline}`);
@@ -235,6 +238,7 @@ export class MetricCard {
   }
 
   #open(look) {
+    this.growing = h("span", { class: "chip plain" });
     const rows = (look.effects ?? []).map((effect) => this.#openRow(effect));
     return h(
       "section",
@@ -243,7 +247,7 @@ export class MetricCard {
         "div",
         { class: "table-title" },
         h("h4", {}, "Open totals"),
-        h("span", { class: "chip plain" }, "descriptive: totals still growing"),
+        this.growing,
       ),
       this.#table(look),
       rows,

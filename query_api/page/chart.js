@@ -107,7 +107,7 @@ export class EffectChart {
       height: HEIGHT,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false } },
-      scales: { x: { range: timeRange }, y: { range: () => this.#effectRange() } },
+      scales: { x: { range: () => this.#timeRange() }, y: { range: () => this.#effectRange() } },
       axes: [
         { ...axis, grid: { show: false }, values: clockLabels, space: 90, size: 30 },
         { ...axis, grid, size: 74, values: (_, splits) => splits.map((v) => this.format(v)) },
@@ -116,7 +116,7 @@ export class EffectChart {
         {},
         edge,
         edge,
-        { stroke: colour("--accent"), width: 2, points: { show: false } },
+        { stroke: colour("--accent"), width: 2, points: { show: isAlone, size: 9 } },
       ],
       bands: [{ series: [2, 1], fill: colour("--accent-faint") }],
       hooks: {
@@ -124,6 +124,12 @@ export class EffectChart {
         setCursor: [({ cursor }) => this.#read(cursor.idx ?? this.#points.length - 1)],
       },
     };
+  }
+
+  #timeRange() {
+    const first = this.#points[0]?.at ?? Date.now() / 1000 - SHORTEST_S;
+    const last = this.#points.at(-1)?.at ?? first;
+    return [first, Math.max(last, first + SHORTEST_S)];
   }
 
   /** The first intervals are very wide: they may leave the picture, the present one may not. */
@@ -141,11 +147,7 @@ export class EffectChart {
   }
 }
 
-const timeRange = (_, low, high) => {
-  const now = Date.now() / 1000;
-  if (low === null) return [now - SHORTEST_S, now];
-  return [low, Math.max(high, low + SHORTEST_S)];
-};
+const isAlone = ({ data }) => data[0].length === 1;
 
 function clockLabels(_, splits, __, ___, step) {
   const options =

@@ -160,7 +160,7 @@ function showResults(row, results) {
 function showEffect(row, results, look, effect) {
   const metric = row.definition.metrics.find(({ id }) => id === look.metric_id);
   const mismatch = results.sample_ratio?.mismatch === true;
-  const { tone, headline } = reading(effect, metric, { mismatch });
+  const { tone, headline } = reading(effect, metric, { mismatch, final: row.isFinal });
   const interval = alwaysValid(effect);
   const show = (value) => format.difference(value, look.kind, halfWidth(interval));
   row.forest.show(effect.absolute?.estimate ?? null, interval, {

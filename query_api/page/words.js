@@ -28,9 +28,10 @@ const STATUS_WORDS = {
 
 /** Return {tone, headline, detail} for one effect; tone is a CSS class.
  *
- * `metric` is the definition's metric (direction, margin); `mismatch` the sample-ratio alarm.
+ * `metric` is the definition's metric (direction, margin); `mismatch` the sample-ratio alarm;
+ * `final`: there will be no other look.
  */
-export function reading(effect, metric, { mismatch = false } = {}) {
+export function reading(effect, metric, { mismatch = false, final = false } = {}) {
   if (mismatch) {
     return {
       tone: "alarm",
@@ -42,7 +43,7 @@ export function reading(effect, metric, { mismatch = false } = {}) {
   if (!interval) return withoutInterval(effect);
   return metric?.role === "guardrail" && metric.margin?.absolute
     ? guardrailReading(interval, metric)
-    : decisionReading(effect, interval, metric);
+    : decisionReading(effect, interval, { metric, final });
 }
 
 function withoutInterval(effect) {
@@ -54,7 +55,7 @@ function withoutInterval(effect) {
   return { tone: "waiting", headline, detail };
 }
 
-function decisionReading(effect, interval, metric) {
+function decisionReading(effect, interval, { metric, final }) {
   const side = sideOf(interval.low, interval.high);
   if (side !== 0) {
     return {
@@ -74,6 +75,10 @@ function decisionReading(effect, interval, metric) {
         "The looks taken together exclude 0, which is a valid finding; the present interval " +
         "alone includes 0 again.",
     };
+  }
+  if (final) {
+    const headline = "No difference shown";
+    return { tone: "open", headline, detail: "The interval of the final look includes 0." };
   }
   return {
     tone: "open",

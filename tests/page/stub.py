@@ -187,7 +187,7 @@ class Experiment:
             units = int(entered * share)
             moved = rate * shrink * (wave if variant == "treatment" and not self.final else 1.0)
             total = round(units * moved * (0.9 if basis == "open" else 1.0))
-            sums = {"mean": None, "variance": None, "std_error": None}
+            sums: dict[str, float | None] = {"mean": None, "variance": None, "std_error": None}
             if units > 1:
                 mean = total / units
                 variance = units / (units - 1) * mean * (1 - mean)
