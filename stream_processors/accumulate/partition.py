@@ -1,0 +1,391 @@
+"""One partition of litmus.events: messages in, partials and checkpoint records out. Pure.
+
+Agent, replay, simulation, benchmark and property tests all drive this.
+"""
+
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from schemas.batch import unpack
+from schemas.control import (
+    ControlState,
+    DefinitionChange,
+    Settings,
+    Tick,
+    Times,
+    decode_tick,
+    stride_of,
+)
+from schemas.definitions import Definition
+from schemas.hashing import stable_hash64
+from schemas.partials import (
+    STATE_VERSION,
+    ExperimentSums,
+    Ledger,
+    Partial,
+    encode_partial,
+    sums_to_bytes,
+)
+from schemas.topics import KIND_BATCH, KIND_TICK, MESSAGE_BYTES_MAX
+from stream_processors.accumulate import kernels
+from stream_processors.accumulate.checkpoints import compact, is_mostly_empty, make_room
+from stream_processors.accumulate.limbs import MATURED_WORDS, WORDS
+from stream_processors.accumulate.plan import (
+    Names,
+    in_order,
+    is_final,
+    make_plan,
+    sum_row_count,
+    variant_count,
+)
+from stream_processors.accumulate.records import Header
+from stream_processors.accumulate.rows import make_rows
+from stream_processors.accumulate.state import (
+    EXPERIMENT_SUMS,
+    HEAP,
+    SEGMENTS,
+    empty_state,
+)
+from stream_processors.accumulate.writing import CHUNK_TICKS, CheckpointWriter, Write
+
+NEVER = Times(0, 0, 0)
+
+
+class OffsetGapError(Exception):
+    """A message is missing or out of turn. Going on would lose it for good."""
+
+
+class TickGapError(Exception):
+    """A tick is missing, or is of another log: the partition is not a copy of the control log."""
+
+
+class UnknownMessageError(Exception):
+    """A message is neither batch nor tick: something else writes to litmus.events."""
+
+
+class Ticked(NamedTuple):
+    """What a tick yields.
+
+    Attributes:
+        tick: Its number.
+        partials: Messages for litmus.partials; none while a replay catches up.
+        writes: Records for the changelog, to be written once the partials are acknowledged.
+    """
+
+    tick: int
+    partials: list[bytes]
+    writes: list[Write]
+
+
+class Partition:
+    """The live state of one partition.
+
+    Attributes:
+        number: Which partition.
+        cursor: Next source offset to apply.
+        tick: Number of the last tick applied.
+        times: Its times; all zero before the first.
+        control: Definitions and settings as of that tick.
+        is_live: Whether every segment has been caught up with, so that sums are kept.
+        state: The arrays.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        writer: str,
+        control: ControlState | None = None,
+        start: Header | None = None,
+        log_id: str | None = None,
+    ) -> None:
+        self.number = number
+        self.writer = writer
+        self.control = control or ControlState()
+        self.log_id = log_id or (start.log_id if start else None)
+        self.cursor = start.offset if start else 0
+        self.tick = start.tick if start else 0
+        self.times = start.times if start else NEVER
+        self.metrics, self.unit_types = Names(), Names()
+        self.state = empty_state()
+        self.is_live = False
+        self._tick_hash = start.tick_hash if start else 0
+        self._final = self._finals()
+        self.plan_anew()
+        self.checkpoints = CheckpointWriter(number)
+
+    @property
+    def header(self) -> Header:
+        """Return how far the state is complete."""
+        return Header(
+            self.log_id or "", STATE_VERSION, self.cursor, self.tick, self.times, self._tick_hash
+        )
+
+    def apply(self, offset: int, kind: bytes | None, value: bytes) -> Ticked | None:
+        """Apply the next message; a tick yields something, a batch nothing.
+
+        Raises:
+            OffsetGapError: If ``offset`` is not the cursor.
+            TickGapError: If it is a tick, not a repeated one, and not the next.
+            UnknownMessageError, schemas.batch.UnreadableBatchError: If it is no message of ours.
+        """
+        if offset != self.cursor:
+            raise OffsetGapError(
+                f"litmus.events/{self.number}: offset == {offset}, must be {self.cursor}"
+            )
+        if kind == KIND_BATCH:
+            self._apply_batch(offset, value)
+            self.cursor = offset + 1
+            return None
+        if kind != KIND_TICK:
+            raise UnknownMessageError(
+                f"litmus.events/{self.number}, offset {offset}: kind == {kind!r}, "
+                "must be batch or tick"
+            )
+        return self._apply_tick(offset, value)
+
+    def sums(self) -> tuple[Any, ...]:
+        """Return copies of all that is summed, for audits: they equal a fold at any time."""
+        state = self.state
+        counts = state.experiments[["crossovers", "counted", "outside", "excluded"]]
+        return (state.units_of.copy(), counts.tolist(), state.sums.copy(), state.overflowed.copy())
+
+    def refold(self) -> None:
+        """Compute all sums from the cells."""
+        definitions = in_order(self.control.definitions)
+        touched = self.state.experiments["touched"].copy()
+        self.state = self.state._replace(
+            experiments=np.zeros(len(definitions), EXPERIMENT_SUMS),
+            units_of=np.zeros(variant_count(definitions), np.int64),
+            sums=np.zeros((sum_row_count(definitions), 2 * WORDS), np.uint64),
+            overflowed=np.zeros(len(self.plan.slots), np.int64),
+        )
+        self.state.counts[HEAP] = 0
+        self.state = make_room(self.state, heap=int(kernels.heap_room(self.state, self.plan)))
+        kernels.fold(self.state, self.plan, self.times.settled_ms)
+        self.state.experiments["touched"] = touched
+
+    # --- messages ---
+
+    def _apply_batch(self, offset: int, value: bytes) -> None:
+        rows = make_rows(
+            unpack(value),
+            self.control.definitions,
+            metrics=self.metrics,
+            unit_types=self.unit_types,
+        )
+        count, assigning = len(rows.kind), int((rows.kind == 0).sum())
+        self.state = make_room(
+            self.state,
+            units=count,
+            cells=assigning,
+            slots=assigning * self._slots_max,
+            recent=count,
+            heap=assigning * self._slots_max,
+        )
+        kernels.apply_rows(
+            self.state,
+            self.plan,
+            rows,
+            offset,
+            self.times.settled_ms,
+            self.times.horizon_ms,
+            self.is_live,
+            False,
+        )
+
+    def _apply_tick(self, offset: int, value: bytes) -> Ticked | None:
+        tick = decode_tick(value)
+        if self.log_id is not None and tick.log_id != self.log_id:
+            raise TickGapError(f"log == {tick.log_id!r}, must be {self.log_id!r}")
+        if tick.number <= self.tick:
+            self.cursor = offset + 1
+            return None
+        if tick.number != self.tick + 1:
+            raise TickGapError(
+                f"litmus.events/{self.number}: tick == {tick.number}, must be {self.tick + 1}"
+            )
+        self.log_id = tick.log_id
+        changed = self._change(tick, offset)
+        self.tick, self.times, self.cursor = tick.number, tick.times, offset + 1
+        self._tick_hash = zlib.crc32(value)
+        self._settle(refold=changed)
+        newly_final = self._finals() - self._final
+        partials = self._report(tick, newly_final) if self.is_live else []
+        if newly_final:
+            self._drop(newly_final, offset)
+        self.state, writes = self.checkpoints.at_tick(
+            self.state,
+            header=self.header,
+            is_live=self.is_live,
+            metrics=self.metrics,
+            unit_types=self.unit_types,
+        )
+        if self.is_live and tick.number % CHUNK_TICKS == 0 and is_mostly_empty(self.state):
+            self.state = compact(self.state)
+            self.refold()
+        return Ticked(tick.number, partials, writes)
+
+    # --- what a tick does ---
+
+    def _change(self, tick: Tick, offset: int) -> bool:
+        """Make the changes of a tick; return whether any changes what counts."""
+        definitions = [
+            change.definition for change in tick.changes if isinstance(change, DefinitionChange)
+        ]
+        after = self.control.after(tick.changes)
+        if not definitions:
+            self.control = ControlState(after.definitions, tick.settings)
+            return False
+        changed = sorted({definition.ordinal for definition in definitions} - self._final)
+        horizon, old_plan = self.times.horizon_ms, self.plan
+        for ordinal in changed:
+            if ordinal < len(old_plan.experiments):
+                kernels.replace_recent(self.state, old_plan, ordinal, offset, -1, horizon)
+        self.control = ControlState(after.definitions, tick.settings)
+        self.plan_anew()
+        missing = int(kernels.slots_missing(self.state, self.plan))
+        self.state = make_room(self.state, slots=missing)
+        kernels.widen_cells(self.state, self.plan)
+        for ordinal in changed:
+            kernels.take_back_assignments(self.state, self.plan, ordinal, offset)
+            kernels.replace_recent(self.state, self.plan, ordinal, offset, 1, horizon)
+            arriving = int(kernels.count_recent_assignments(self.state, ordinal))
+            self.state = make_room(self.state, cells=arriving, slots=arriving * self._slots_max)
+            kernels.assign_recent(self.state, old_plan, self.plan, ordinal, offset, horizon)
+            self.state.experiments["touched"][ordinal] = True
+        return True
+
+    def _settle(self, *, refold: bool) -> None:
+        """Bring the sums to the new settled time."""
+        if not self.is_live:
+            if self.cursor < int(self.state.segments["offset"].max()):
+                return
+            self.is_live = True
+            self.state.experiments["touched"] = True
+            refold = True
+        if refold:
+            self.refold()
+        else:
+            kernels.mature(self.state, self.plan, self.times.settled_ms)
+
+    def _finals(self) -> set[int]:
+        return {
+            one.ordinal
+            for one in self.control.definitions.values()
+            if is_final(one, self.times.horizon_ms)
+        }
+
+    def _drop(self, newly_final: set[int], offset: int) -> None:
+        for ordinal in newly_final:
+            kernels.drop_cells(self.state, ordinal, offset)
+            self.state.no_assignment[self.state.segments["offset"] <= offset, ordinal] = 0
+            self.state.experiments["touched"][ordinal] = False
+        self._final |= newly_final
+        self.plan_anew()
+        if self.is_live:
+            self.refold()
+
+    def plan_anew(self) -> None:
+        """Make the plan of the definitions, and room in what is kept per experiment."""
+        definitions = in_order(self.control.definitions)
+        self.plan = make_plan(
+            definitions, final=self._final, metrics=self.metrics, unit_types=self.unit_types
+        )
+        self._definitions = definitions
+        self._slots_max = max((len(one.metrics) for one in definitions), default=0)
+        count = len(definitions)
+        experiments = np.zeros(count, EXPERIMENT_SUMS)
+        experiments[: len(self.state.experiments)] = self.state.experiments
+        known = self.state.no_assignment.shape[1]
+        no_assignment = np.zeros((SEGMENTS, max(count, known)), np.int64)
+        no_assignment[:, :known] = self.state.no_assignment
+        self.state = self.state._replace(experiments=experiments, no_assignment=no_assignment)
+
+    # --- reports ---
+
+    def _report(self, tick: Tick, newly_final: set[int]) -> list[bytes]:
+        """Return the partials of a tick: cumulative sums of the due experiments that changed."""
+        reported = []
+        for definition in self._due(tick.settings, newly_final):
+            reported.append(self._experiment_sums(definition, definition.ordinal in newly_final))
+            self.state.experiments["touched"][definition.ordinal] = False
+        groups = _grouped(reported)
+        ledger = Ledger(*self.state.ledger.sum(axis=0).tolist())
+        return [
+            encode_partial(
+                Partial(
+                    log_id=tick.log_id,
+                    state_version=STATE_VERSION,
+                    partition=self.number,
+                    tick=tick.number,
+                    times=tick.times,
+                    next_offset=self.cursor,
+                    writer=self.writer,
+                    part=part,
+                    parts=len(groups),
+                    ledger=ledger,
+                    changes=tick.changes if self.number == 0 and part == 0 else [],
+                    settings=tick.settings,
+                    experiments=group,
+                )
+            )
+            for part, group in enumerate(groups)
+        ]
+
+    def _due(self, settings: Settings, newly_final: set[int]) -> list[Definition]:
+        started = [
+            one
+            for one in self._definitions
+            if one.started_at_ms is not None and one.ordinal not in self._final
+        ]
+        running = sum(one.status in ("running", "paused") for one in started)
+        stride = stride_of(settings, running)
+        return [
+            one
+            for one in started
+            if one.ordinal in newly_final
+            or (
+                self.state.experiments["touched"][one.ordinal]
+                and (self.tick + stable_hash64(one.id)) % stride == 0
+            )
+        ]
+
+    def _experiment_sums(self, definition: Definition, final: bool) -> ExperimentSums:
+        state, ordinal = self.state, definition.ordinal
+        rules, width = self.plan.experiments[ordinal], len(definition.variants)
+        slots = range(int(rules["slot_start"]), int(rules["slot_end"]))
+        rows = [slice(int(row), int(row) + width) for row in self.plan.slots["row"][slots]]
+        first = int(rules["variant_start"])
+        return ExperimentSums(
+            experiment_id=definition.id,
+            units=state.units_of[first : first + width].tolist(),
+            crossovers=int(state.experiments["crossovers"][ordinal]),
+            matured=[sums_to_bytes(state.sums[row, MATURED_WORDS:]) for row in rows],
+            open=[sums_to_bytes(state.sums[row, :MATURED_WORDS]) for row in rows],
+            overflowed=state.overflowed[slots].tolist(),
+            attribution=self.attribution(ordinal),
+            final=final,
+        )
+
+    def attribution(self, ordinal: int) -> list[int]:
+        """Return the metric events of an experiment: counted, outside, excluded, no assignment."""
+        without = int(self.state.no_assignment[:, ordinal].sum())
+        counts = self.state.experiments[["counted", "outside", "excluded"]][ordinal]
+        return [*counts.tolist(), without]
+
+
+def _grouped(reported: list[ExperimentSums]) -> list[list[ExperimentSums]]:
+    """Return the sums in groups that fit a message each; at least one group."""
+    groups: list[list[ExperimentSums]] = [[]]
+    size = 0
+    for one in reported:
+        its_size = 400 + sum(len(row) for row in one.matured) + sum(len(row) for row in one.open)
+        if groups[-1] and size + its_size > MESSAGE_BYTES_MAX // 2:
+            groups.append([])
+            size = 0
+        groups[-1].append(one)
+        size += its_size
+    return groups

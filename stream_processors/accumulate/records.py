@@ -1,0 +1,227 @@
+"""What a partition keeps in its changelog: segments, chunks, a manifest. Bytes, and their keys.
+
+Every record says what it is a record of: log, state version, offsets. A record that is damaged,
+cut, or of another log or version is never read by halves: it is refused.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.control import Times
+from schemas.partials import STATE_VERSION
+
+PART_BYTES_MAX = 900_000
+"""No record is larger; what is larger is written in parts under one offset."""
+
+_KEY = struct.Struct(">HBIqHH")
+_CHECKSUM = struct.Struct("<I")
+
+MANIFEST, SEGMENT, CHUNK = range(3)
+
+
+class CorruptRecordError(Exception):
+    """The bytes of a record are not those that were written; restore the changelog or replay."""
+
+
+class ForeignRecordError(Exception):
+    """A record is of another log or another state version than this worker reads."""
+
+
+class Key(NamedTuple):
+    """Key of a record.
+
+    Attributes:
+        partition: Source partition; the memory store keeps all partitions in one dict.
+        kind: MANIFEST, SEGMENT or CHUNK.
+        number: Of the segment or chunk; 0 for the manifest.
+        offset: First source offset that is not in the record; 0 for the manifest.
+        part: From 0.
+        parts: How many parts make the record.
+    """
+
+    partition: int
+    kind: int
+    number: int
+    offset: int
+    part: int
+    parts: int
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What every record begins with.
+
+    Attributes:
+        log_id: Log of control.
+        state_version: Rules and format.
+        offset: First source offset not contained; the message before it is a tick.
+        tick: Number of that tick.
+        times: Its times.
+        tick_hash: CRC-32 of its bytes: a recreated log has another.
+    """
+
+    log_id: str
+    state_version: int
+    offset: int
+    tick: int
+    times: Times
+    tick_hash: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Which record of each segment is its newest, as of a cycle that began at ``base``."""
+
+    base: Header
+    expected: list[int]
+
+
+class SegmentRecord(msgspec.Struct, frozen=True):
+    """A segment: its cells in the order of (unit hash, experiment), so that equals are equal bytes.
+
+    Attributes:
+        unit_types: Names that ``unit_type`` counts in.
+        ledger: Rows of its units by what became of them.
+        no_assignment: Per experiment.
+        columns: Cells, name of the column to little-endian bytes.
+    """
+
+    header: Header
+    unit_types: list[str]
+    ledger: list[int]
+    no_assignment: list[int]
+    columns: dict[str, bytes]
+
+
+class ChunkRecord(msgspec.Struct, frozen=True):
+    """The fresh rows between two ticks: ids and recent events. It never changes.
+
+    Attributes:
+        header: Of the tick that ends it.
+        start: First source offset in it.
+        timestamp_through_max: Latest timestamp in this or any earlier chunk of the partition.
+        metrics: Names that the codes of metric events count in.
+        unit_types: Names that ``unit_type`` counts in.
+        columns: Rows, name of the column to little-endian bytes.
+    """
+
+    header: Header
+    start: int
+    timestamp_through_max: int
+    metrics: list[str]
+    unit_types: list[str]
+    columns: dict[str, bytes]
+
+
+Record = TypeVar("Record", Manifest, SegmentRecord, ChunkRecord)
+
+SEGMENT_COLUMNS = {
+    "unit_high": "<u8",
+    "unit_low": "<u8",
+    "unit_type": "<u2",
+    "experiment": "<i4",
+    "variant": "<i2",
+    "entry": "<i8",
+    "entry_high": "<u8",
+    "entry_low": "<u8",
+    "other": "<i8",
+    "counted": "<i4",
+    "outside": "<i4",
+    "slots": "<i2",
+    "total": "<i8",
+    "magnitude": "<i8",
+}
+CHUNK_COLUMNS = {
+    "unit_high": "<u8",
+    "unit_low": "<u8",
+    "unit_type": "<u2",
+    "high": "<u8",
+    "low": "<u8",
+    "position": "<i8",
+    "timestamp": "<i8",
+    "content": "<u8",
+    "kind": "<u1",
+    "experiment": "<i4",
+    "code": "<i4",
+    "value": "<f8",
+}
+
+
+def encode_key(key: Key) -> bytes:
+    """Return the key as it stands in the changelog."""
+    return _KEY.pack(*key)
+
+
+def decode_key(value: bytes) -> Key:
+    """Return a key of the changelog."""
+    return Key._make(_KEY.unpack(value))
+
+
+def partition_of(key: bytes) -> int:
+    """Return the partition that a key of the changelog belongs to."""
+    return int.from_bytes(key[:2], "big")
+
+
+def encode_columns(
+    columns: Mapping[str, NDArray[np.generic]], types: Mapping[str, str]
+) -> dict[str, bytes]:
+    """Return the bytes of every column, in the types of the format."""
+    return {name: np.ascontiguousarray(columns[name], kind).tobytes() for name, kind in types.items()}
+
+
+def decode_columns(
+    columns: Mapping[str, bytes], types: Mapping[str, str]
+) -> dict[str, NDArray[np.generic]]:
+    """Return the columns of a record."""
+    return {name: np.frombuffer(columns[name], kind) for name, kind in types.items()}
+
+
+def write_record(key: Key, record: Manifest | SegmentRecord | ChunkRecord) -> list[tuple[bytes, bytes]]:
+    """Return the keys and values of a record; ``key`` says nothing of parts yet."""
+    body = msgspec.msgpack.encode(record)
+    body = _CHECKSUM.pack(zlib.crc32(body)) + body
+    parts = range(0, len(body), PART_BYTES_MAX)
+    return [
+        (
+            encode_key(key._replace(part=part, parts=len(parts))),
+            body[start : start + PART_BYTES_MAX],
+        )
+        for part, start in enumerate(parts)
+    ]
+
+
+def read_record(values: Iterable[bytes], kind: type[Record]) -> Record:
+    """Return the record of all its parts, in order.
+
+    Raises:
+        CorruptRecordError: If the bytes are damaged.
+    """
+    joined = b"".join(values)
+    body = joined[_CHECKSUM.size :]
+    if joined[: _CHECKSUM.size] != _CHECKSUM.pack(zlib.crc32(body)):
+        raise CorruptRecordError(f"{len(joined)} bytes of a {kind.__name__} fail their checksum")
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise ForeignRecordError(f"a {kind.__name__} of another format: {error}") from error
+
+
+def check_home(header: Header, log_id: str | None) -> None:
+    """Refuse a record of another log or state version.
+
+    Raises:
+        ForeignRecordError: If it is.
+    """
+    if header.state_version != STATE_VERSION:
+        raise ForeignRecordError(
+            f"state version == {header.state_version}, must be {STATE_VERSION}: "
+            "start with the version of Litmus that wrote it, or with an empty changelog"
+        )
+    if log_id is not None and header.log_id != log_id:
+        raise ForeignRecordError(
+            f"log == {header.log_id!r}, must be {log_id!r}: the changelog belongs to another log"
+        )
