@@ -1,0 +1,221 @@
+"""The engine counts what a person would, in any order, however often, however split."""
+
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schemas.control import ControlState, DefinitionChange
+from schemas.partials import ExperimentSums, Ledger, decode_partial, sums_from_bytes
+from stream_processors.accumulate.partition import OffsetGapError, Partition, TickGapError
+from tests.stream_processors.accumulate.builders import (
+    T0,
+    Message,
+    assignment,
+    batch,
+    definition,
+    measured,
+    tick,
+)
+from tests.stream_processors.accumulate.oracle import expected, fresh
+from tests.stream_processors.accumulate.worlds import World, known, logs, make_world
+
+
+def read(partition: Partition, messages: list[Message]) -> list[bytes]:
+    """Apply messages; return the partials of the last tick."""
+    partials: list[bytes] = []
+    for message in messages[partition.cursor :]:
+        ticked = partition.apply(partition.cursor, *message)
+        if ticked:
+            partials = ticked.partials
+    return partials
+
+
+def counted(partition: Partition, ordinal: int) -> dict[str, Any]:
+    """Return what the oracle returns, from the engine's own report."""
+    one = next(d for d in partition.control.definitions.values() if d.ordinal == ordinal)
+    sums = partition._experiment_sums(one, final=False)
+    return as_dict(sums)
+
+
+def as_dict(sums: ExperimentSums) -> dict[str, Any]:
+    return {
+        "units": sums.units,
+        "crossovers": sums.crossovers,
+        "matured": [sums_from_bytes(value) for value in sums.matured],
+        "open": [sums_from_bytes(value) for value in sums.open],
+        "overflowed": sums.overflowed,
+        "attribution": sums.attribution,
+    }
+
+
+def added(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sum over partitions."""
+    first, *rest = parts
+    for other in rest:
+        first = {
+            "units": [a + b for a, b in zip(first["units"], other["units"], strict=True)],
+            "crossovers": first["crossovers"] + other["crossovers"],
+            "overflowed": [
+                a + b for a, b in zip(first["overflowed"], other["overflowed"], strict=True)
+            ],
+            "attribution": [
+                a + b for a, b in zip(first["attribution"], other["attribution"], strict=True)
+            ],
+            **{
+                basis: [
+                    [a.plus(b) for a, b in zip(mine, its, strict=True)]
+                    for mine, its in zip(first[basis], other[basis], strict=True)
+                ]
+                for basis in ("matured", "open")
+            },
+        }
+    return first
+
+
+def check_world(world: World, partitions: list[Partition]) -> None:
+    """Hold the partitions to the oracle and to their own fold."""
+    events = [one for one in fresh(event for _, event in world.events) if known(world, one)]
+    settled = world.settled[world.ticks] + 7
+    for one in world.definitions:
+        parts = [counted(partition, one.ordinal) for partition in partitions]
+        assert added(parts) == expected(one, events, settled)
+    for partition in partitions:
+        before = partition.sums()
+        partition.refold()
+        assert all(np.array_equal(a, b) for a, b in zip(before, partition.sums(), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_any_order_repetition_split_and_partitioning_ends_in_the_same_integers(seed: int) -> None:
+    random = Random(seed)
+    world = make_world(random)
+
+    for partition_count, shuffle, repeats in ((1, False, 0), (3, True, 5), (7, True, 15)):
+        messages = logs(
+            world, random, partition_count=partition_count, repeats=repeats, shuffle=shuffle
+        )
+        partitions = [Partition(number, writer="w") for number in range(partition_count)]
+        for partition, its_messages in zip(partitions, messages, strict=True):
+            read(partition, its_messages)
+
+        check_world(world, partitions)
+        refused = sum(not known(world, event) for _, event in world.events)
+        ledger = np.sum([p.state.ledger.sum(axis=0) for p in partitions], axis=0).tolist()
+        total = len(world.events) + (repeats if world.events else 0)
+        assert ledger[0] == total == sum(ledger[1:])
+        assert ledger[1] == len(world.events) - refused
+        assert ledger[3] == ledger[4] == 0
+
+
+def test_a_tick_reports_the_experiments_that_changed_and_no_others() -> None:
+    partition = Partition(0, writer="w")
+    changes = [DefinitionChange(definition("x", 0)), DefinitionChange(definition("y", 1))]
+    read(partition, [tick(1, T0, *changes)])
+    log = [
+        tick(1, T0, *changes),
+        tick(2, T0 + 1),
+        batch([assignment("u", "a", T0)]),
+        tick(3, T0 + 2),
+        tick(4, T0 + 3),
+    ]
+
+    reported = []
+    for message in log[1:]:
+        ticked = partition.apply(partition.cursor, *message)
+        if ticked:
+            [partial] = ticked.partials
+            reported.append([one.experiment_id for one in decode_partial(partial).experiments])
+
+    assert reported == [[], ["x"], []]
+
+
+def test_a_window_that_ends_in_silence_matures_with_the_ticks() -> None:
+    """Entry T0, window 10 s: not matured at settled T0 + 9,999, matured at T0 + 10,000."""
+    partition = Partition(0, writer="w")
+    read(
+        partition,
+        [
+            tick(1, T0, DefinitionChange(definition())),
+            batch([assignment("u", "a", T0), measured("u", "m", T0 + 5)]),
+            tick(2, T0 + 9_999),
+        ],
+    )
+    assert counted(partition, 0)["matured"][0][0].unit_count == 0
+
+    partition.apply(partition.cursor, *tick(3, T0 + 10_000))
+
+    assert counted(partition, 0)["matured"][0][0].unit_count == 1
+    assert counted(partition, 0)["matured"][0][0].sum_q == 1
+
+
+def test_ids_are_forgotten_by_the_horizon_and_rows_before_it_are_stale() -> None:
+    partition = Partition(0, writer="w")
+    resend = measured("u", "m", T0 + 5)
+    untimed = resend._replace(event_id="n", timestamp_given=False)
+    log = [
+        tick(1, T0, DefinitionChange(definition())),
+        batch([resend, resend, resend._replace(value=2.0), untimed]),
+        batch([untimed._replace(timestamp=T0 + 9)]),
+        tick(2, T0 + 100, horizon=T0 + 6),
+        batch([resend, untimed._replace(timestamp=T0 + 50)]),
+    ]
+
+    read(partition, log)
+
+    # Fresh: m, n, and n again once its first time is beyond the horizon.
+    ledger = Ledger(*partition.state.ledger.sum(axis=0).tolist())
+    assert ledger == Ledger(received=7, fresh=3, duplicate=2, conflict=1, stale=1)
+
+
+def test_an_experiment_is_final_once_the_horizon_is_past_its_stop() -> None:
+    partition = Partition(0, writer="w")
+    stopped = definition(status="stopped", stopped_at_ms=T0 + 50, intervals=[])
+    running = definition()
+    read(
+        partition,
+        [
+            tick(1, T0, DefinitionChange(running)),
+            batch([assignment("u", "a", T0), measured("u", "m", T0 + 5)]),
+            tick(2, T0 + 60),
+        ],
+    )
+    ended = definition(
+        status="stopped", stopped_at_ms=T0 + 50, intervals=[_closed(running, T0 + 50)]
+    )
+    partition.apply(partition.cursor, *tick(3, T0 + 70, DefinitionChange(ended)))
+
+    [partial] = partition.apply(
+        partition.cursor, *tick(4, T0 + 80, horizon=T0 + 51)
+    ).partials
+
+    [last] = decode_partial(partial).experiments
+    assert last.final
+    assert last.units == [1, 0]
+    assert (partition.state.cells["variant"][: partition.state.counts[1]] < 0).all()
+    assert stopped.id == ended.id
+
+
+def _closed(one, at: int):
+    from schemas.definitions import Interval
+
+    return Interval(one.intervals[0].start_ms, at)
+
+
+@pytest.mark.parametrize("offset", [0, 2])
+def test_a_missing_or_repeated_message_stops_the_worker(offset: int) -> None:
+    partition = Partition(0, writer="w")
+    partition.apply(0, *tick(1, T0))
+
+    with pytest.raises(OffsetGapError, match=f"offset == {offset}, must be 1"):
+        partition.apply(offset, *tick(2, T0))
+
+
+def test_a_repeated_tick_is_ignored_and_a_missing_one_stops_the_worker() -> None:
+    partition = Partition(0, writer="w", control=ControlState())
+    partition.apply(0, *tick(1, T0))
+
+    assert partition.apply(1, *tick(1, T0)) is None
+    with pytest.raises(TickGapError, match="tick == 3, must be 2"):
+        partition.apply(2, *tick(3, T0))
