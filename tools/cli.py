@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
+from tools import setting_up
 from tools.demo.command import demo
 from tools.doctor import examine
 from tools.errors import LitmusError, NotRunningError
 from tools.home import Home
 from tools.narration import Narrator
 from tools.reading_logs import follow_logs, show_logs
-from tools.setting_up import set_up
 from tools.settings import Settings
 from tools.stack import (
     look_at_stack,
@@ -143,7 +143,13 @@ def setup() -> None:
     )
     logging.getLogger("jgo").setLevel(logging.WARNING)
     with _explained(console):
-        set_up(console.print)
+        setting_up.set_up(console.print)
+
+
+@app.command(hidden=True)
+def warm() -> None:
+    """Compile kernels into numba's cache; part of `setup`, and of the image."""
+    setting_up.warm(Console(highlight=False).print)
 
 
 @topics.command("create")

@@ -3,7 +3,7 @@
 import http.client
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,27 +69,6 @@ class Plan(NamedTuple):
     addresses: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Services:
-    """What the processes of ours have in common."""
-
-    settings: Settings
-    bootstrap: str
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def spec(self, name: str, module: str, port: int, **own: str) -> ProcessSpec:
-        environment = dict(self.environment) | own | {"LITMUS_INSTANCE": name}
-        host = own.get("LITMUS_PROBE_HOST", "127.0.0.1")
-        return ProcessSpec(
-            name=name,
-            command=[sys.executable, "-P", "-m", module],
-            program=module,
-            environment=environment,
-            port=port,
-            probe=partial(probe_http, host, port),
-        )
-
-
 def plan_stack(settings: Settings, home: Home, worker_count: int) -> Plan:
     """Return what has to run, with ports that are free now.
 
@@ -107,13 +86,18 @@ def plan_stack(settings: Settings, home: Home, worker_count: int) -> Plan:
         stages.append(Stage([kafka]))
     stages.append(Stage(then=partial(create_topics, bootstrap, settings.partitions)))
 
-    common = settings.environment() | {
+    environment = settings.environment() | {
         "LITMUS_KAFKA": bootstrap,
         "LITMUS_GATEWAY_PORT": str(gateway_port),
         "LITMUS_QUERY_PORT": str(query_port),
     }
-    services = _Services(settings, bootstrap, common)
-    stages += _service_stages(services, worker_count, gateway_port, query_port)
+    web = partial(_service, host=reachable(settings.bind), environment=environment)
+    stages += _worker_stages(
+        environment,
+        worker_count,
+        web("gateway", "ingest_gateway", gateway_port),
+        web("query-api", "query_api", query_port),
+    )
     addresses = {
         "kafka": bootstrap,
         "gateway": url_of(settings.bind, gateway_port),
@@ -123,36 +107,37 @@ def plan_stack(settings: Settings, home: Home, worker_count: int) -> Plan:
     return Plan(stages, addresses)
 
 
-def _service_stages(
-    services: _Services, worker_count: int, gateway_port: int, query_port: int
+def _worker_stages(
+    environment: Mapping[str, str], worker_count: int, *web: ProcessSpec
 ) -> list[Stage]:
-    probe_ports = iter(free_ports(3 + worker_count))
-    probe_host = reachable(services.settings.bind)
-
-    def worker(name: str, module: str) -> ProcessSpec:
-        port = next(probe_ports)
-        return services.spec(name, module, port, LITMUS_PROBE_PORT=str(port))
-
-    def web(name: str, module: str, port: int) -> ProcessSpec:
-        return services.spec(name, module, port, LITMUS_PROBE_HOST=probe_host)
-
-    control = worker("control", "stream_processors.control")
+    ports = iter(free_ports(3 + worker_count))
+    control = _worker("control", "stream_processors.control", next(ports), environment)
+    door = _worker("kafka-door", "ingest_gateway.kafka_door", next(ports), environment)
+    merge = _worker("merge", "stream_processors.merge", next(ports), environment)
     accumulate = [
-        worker(f"accumulate-{number}", "stream_processors.accumulate")
-        for number in range(worker_count)
+        _worker(f"accumulate-{number}", "stream_processors.accumulate", port, environment)
+        for number, port in enumerate(ports)
     ]
-    return [
-        Stage([control]),
-        Stage(
-            [
-                web("gateway", "ingest_gateway", gateway_port),
-                worker("kafka-door", "ingest_gateway.kafka_door"),
-                *accumulate,
-                worker("merge", "stream_processors.merge"),
-                web("query-api", "query_api", query_port),
-            ]
-        ),
-    ]
+    return [Stage([control]), Stage([*web, door, *accumulate, merge])]
+
+
+def _service(
+    name: str, module: str, port: int, *, host: str, environment: Mapping[str, str]
+) -> ProcessSpec:
+    return ProcessSpec(
+        name=name,
+        command=[sys.executable, "-P", "-m", module],
+        program=module,
+        environment=dict(environment) | {"LITMUS_INSTANCE": name},
+        port=port,
+        probe=partial(probe_http, host, port),
+    )
+
+
+def _worker(name: str, module: str, port: int, environment: Mapping[str, str]) -> ProcessSpec:
+    # Its probe is for this machine alone, whatever gateway and query API listen on.
+    own = {"LITMUS_PROBE_PORT": str(port), "LITMUS_BIND": "127.0.0.1"}
+    return _service(name, module, port, host="127.0.0.1", environment=dict(environment) | own)
 
 
 def _kafka(settings: Settings, home: Home) -> ProcessSpec:

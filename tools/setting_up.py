@@ -1,27 +1,26 @@
 """What ``make setup`` does after the packages are there: Kafka's jars, compiled kernels."""
 
 import importlib
-from collections.abc import Iterator
 
 from tools.jars import ensure_jars
 from tools.narration import Say
 
-KERNEL_MODULES = ("schemas.hashing", "stream_processors.accumulate.kernels")
-"""Modules with a function ``warm`` that compiles, or loads, what they would compile later."""
+KERNELS = (
+    ("ingest_gateway.warm_up", "compile_kernels"),
+    ("stream_processors.accumulate.warm_up", "compile_kernels"),
+)
+"""Functions that compile, or load from numba's cache, what a process would compile later."""
 
 
 def set_up(say: Say) -> None:
     """Fetch Kafka and compile kernels; quick where that has been done."""
     jars = ensure_jars()
-    say(f"Kafka's {len(jars)} jars are there and unchanged")
-    for name in compile_kernels():
-        say(f"compiled the kernels of {name}")
+    say(f"Kafka's {len(jars)} jars are there, every checksum right")
+    warm(say)
 
 
-def compile_kernels() -> Iterator[str]:
-    """Compile kernels into numba's cache and yield the modules they are in."""
-    for name in KERNEL_MODULES:
-        warm = getattr(importlib.import_module(name), "warm", None)
-        if warm is not None:
-            warm()
-            yield name
+def warm(say: Say) -> None:
+    """Compile kernels into numba's cache."""
+    for module, function in KERNELS:
+        getattr(importlib.import_module(module), function)()
+        say(f"compiled the kernels of {module.rpartition('.')[0]}")

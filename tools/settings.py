@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     @cached_property
     def clickhouse_dsn(self) -> str:
         """Return where history is kept."""
-        return self.clickhouse or f"chdb:///{self.home / 'clickhouse'}"
+        return self.clickhouse or f"chdb://{self.home / 'clickhouse'}"
 
     def environment(self) -> dict[str, str]:
         """Return the environment of every process of the stack, without its own addresses.
