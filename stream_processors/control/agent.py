@@ -165,9 +165,9 @@ def register_control_agent(
     Any error stops the process: the next start resumes from the log.
     """
 
-    @app.agent(records, name="control")
+    @app.agent(records, name="control")  # type: ignore[untyped-decorator]
     async def control(stream: StreamT[bytes]) -> None:
-        unacknowledged = stream.noack()  # type: ignore[attr-defined]  # StreamT does not declare it
+        unacknowledged = stream.noack()
         async for event in unacknowledged.events():
             message = event.message
             appended_ms = round(message.timestamp * 1_000)
@@ -175,7 +175,7 @@ def register_control_agent(
             # The group's offset only measures lag. Where to resume, the log says.
             await unacknowledged.ack(event)
 
-    @app.task
+    @app.task  # type: ignore[untyped-decorator]
     async def keep_ticking() -> None:
         await live_writer.keep_ticking()
 

@@ -8,8 +8,8 @@ import pytest
 from schemas.control import Command, ControlState, Outcome
 from stream_processors.control import writing
 from stream_processors.control.commands import Received, fold
-from stream_processors.control.writing import LogGapError, Send, Writer
-from tests.stream_processors.control.logs import LATENESS_MS, Logs, Process, run_schedule, settle
+from stream_processors.control.writing import Send, Writer
+from tests.stream_processors.control.logs import Logs, run_schedule
 
 SCHEDULES = 2_000
 STEPS = 120
@@ -105,8 +105,6 @@ def test_two_writers_that_freeze_and_die_never_fork_the_log() -> None:
         assert published == {outcome.command_id: outcome for outcome in told}, seed
 
 
-@pytest.mark.parametrize(
-    "sabotaged", [WithoutReadBack, WithoutAcknowledgements, WithoutFirstCopy]
-)
+@pytest.mark.parametrize("sabotaged", [WithoutReadBack, WithoutAcknowledgements, WithoutFirstCopy])
 def test_every_rule_of_the_protocol_is_needed(sabotaged: type[Writer]) -> None:
     assert any(logs_after(sabotaged, seed).violations for seed in range(200))
