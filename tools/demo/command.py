@@ -11,6 +11,8 @@ import httpx
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from tools.demo.campaigns import WINDOW_MS, Arm, definition_of, experiment_id, truth_of
 from tools.demo.dataset import CITATION, load_dataset
@@ -28,7 +30,7 @@ from tools.demo.report import report_of
 from tools.demo.results import are_stopped, differences, reading_in
 from tools.demo.schedule import Request, Schedule, make_schedule
 from tools.demo.stack import HOME, Addresses, demo_stack
-from tools.demo.summary import campaign_summary, ledger_summary
+from tools.demo.summary import campaign_summary, latency_summary, ledger_summary
 from tools.demo.watching import Path, Watch, read_ledger, read_results, watch_all
 from tools.errors import LitmusError
 from tools.home import write_json
@@ -41,6 +43,7 @@ LEAD_MS = 500
 SETTLE_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 30
 ASK_EVERY_S = 0.3
+PROBLEMS_SHOWN_MAX = 20
 
 Truth = dict[str, dict[str, Arm]]
 
@@ -233,27 +236,31 @@ def _conclude(console: Console, run: Run, schedule: Schedule, truth: Truth) -> N
     console.print()
     for campaign, arms in truth.items():
         reading = reading_in(run.results.get(campaign, {}))
-        if reading is None:
-            continue
-        lines = campaign_summary(campaign, arms, reading, run.paths.get(campaign, Path()))
-        for number, (label, text) in enumerate(lines):
-            style = "bold" if number == 0 else "dim"
-            console.print(f"[{style}]{label:<14}[/] {text}", highlight=False)
-        console.print()
+        if reading is not None:
+            path = run.paths.get(campaign, Path())
+            _print_pairs(console, list(campaign_summary(campaign, arms, reading, path)))
+    pairs = []
     if run.ledger is not None:
-        console.print(f"[bold]{'ledger':<14}[/] {ledger_summary(run.ledger, schedule)}")
-    latency = run.latency
-    console.print(
-        f"[bold]{'latency':<14}[/] from the 202 to the look: p50 {latency.p50} ms, "
-        f"p99 {latency.p99} ms, of {latency.requests} requests"
-    )
-    console.print(f"[bold]{'report':<14}[/] {REPORT.relative_to(CHECKOUT)}\n")
+        pairs.append(("ledger", ledger_summary(run.ledger, schedule)))
+    pairs.append(("latency", latency_summary(run.latency)))
+    pairs.append(("report", str(REPORT.relative_to(CHECKOUT))))
+    _print_pairs(console, pairs)
     if run.problems:
         console.print("[bold red]The results are not those of the data:[/]")
-        for problem in run.problems[:20]:
-            console.print(f"  {escape(problem)}", highlight=False)
+        for problem in run.problems[:PROBLEMS_SHOWN_MAX]:
+            console.print(f"  {escape(problem)}", highlight=False, soft_wrap=True)
     else:
         console.print("[bold green]Every result equals the data.[/]")
+
+
+def _print_pairs(console: Console, pairs: list[tuple[str, str]]) -> None:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(min_width=14, no_wrap=True, style="bold")
+    grid.add_column()
+    for label, text in pairs:
+        grid.add_row(label, Text(text))
+    console.print(grid)
+    console.print()
 
 
 def write_report(run: Run) -> None:

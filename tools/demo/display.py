@@ -77,7 +77,7 @@ class Display:
             self._live.update(self._render(), refresh=True)
         elif now_s - self._line_at_s >= LINE_EVERY_S:
             self._line_at_s = now_s
-            self._console.print(self._line())
+            self._console.print(self._line(), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         return Group(self._progress, results_table(self._watch), Text(status_line(self._watch)))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tools.demo.campaigns import ALPHA, TITLES, Arm, Reading, critical_value
+from tools.demo.latency import Latency
 from tools.demo.schedule import Schedule
 from tools.demo.watching import Path
 
@@ -89,4 +90,14 @@ def ledger_summary(ledger: Mapping[str, Any], schedule: Schedule) -> str:
         f"others. {schedule.repeated_count:,} events were sent twice on purpose; the ledger names "
         f"them and no result holds them. ClickHouse: {clickhouse['rows']:,} rows, "
         f"{clickhouse['missing']} missing, {clickhouse['extra']} extra."
+    )
+
+
+def latency_summary(latency: Latency) -> str:
+    """Return how long an accepted event took to be readable."""
+    if not latency.requests:
+        return "not measured: no look was read after an answer"
+    return (
+        f"from the 202 to the look that holds all events of the request: p50 {latency.p50:.0f} ms, "
+        f"p99 {latency.p99:.0f} ms, of {latency.requests:,} requests"
     )

@@ -4,8 +4,16 @@ import pytest
 
 from tests.tools.demo.builders import ledger_of, results_of, small_dataset
 from tools.demo.campaigns import Arm, reading_of
+from tools.demo.latency import Latency
 from tools.demo.schedule import make_schedule
-from tools.demo.summary import campaign_summary, ledger_summary, points, verdict, why
+from tools.demo.summary import (
+    campaign_summary,
+    latency_summary,
+    ledger_summary,
+    points,
+    verdict,
+    why,
+)
 from tools.demo.watching import Path, Watch
 
 MEN = {"control": Arm(10_000, 46), "treatment": Arm(10_000, 69)}
@@ -76,3 +84,8 @@ def test_every_look_is_judged_once_by_both_readers() -> None:
 
     assert watch.paths["men"] == Path(looks=2, significant_looks=2, excluding_looks=1)
     assert watch.results["men"] is second
+
+
+def test_a_latency_that_was_not_measured_is_not_shown_as_a_number() -> None:
+    assert "not measured" in latency_summary(Latency(0, None, None))
+    assert "p50 210 ms, p99 480 ms, of 1,000" in latency_summary(Latency(1_000, 210.0, 480.2))
