@@ -12,7 +12,7 @@ from tools.broker import MAIN_CLASS, broker_command, is_broker_ready, prepare_br
 from tools.home import Home
 from tools.ports import free_ports, require_free
 from tools.settings import CHECKOUT, Settings
-from tools.topics import create_topics
+from tools.topics import await_group_coordinator, create_topics
 
 PROBE_SECONDS_MAX = 2.0
 
@@ -84,7 +84,7 @@ def plan_stack(settings: Settings, home: Home, worker_count: int) -> Plan:
         kafka = _kafka(settings, home)
         bootstrap = f"127.0.0.1:{kafka.port}"
         stages.append(Stage([kafka]))
-    stages.append(Stage(then=partial(create_topics, bootstrap, settings.partitions)))
+    stages.append(Stage(then=partial(_ready_topics, bootstrap, settings.partitions)))
 
     environment = settings.environment() | {
         "LITMUS_KAFKA": bootstrap,
@@ -152,6 +152,11 @@ def _kafka(settings: Settings, home: Home) -> ProcessSpec:
         probe=partial(_probe_kafka, f"127.0.0.1:{ports.broker}"),
         prepare=partial(prepare_broker, home.kafka, ports),
     )
+
+
+def _ready_topics(bootstrap: str, partitions: int) -> None:
+    create_topics(bootstrap, partitions)
+    await_group_coordinator(bootstrap)
 
 
 def _port(asked: int, host: str, setting: str) -> int:

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.times import format_duration_ms
 from schemas.topics import CHANGELOGS, FOR_EVER, TOPICS, Topic
 from tools.errors import LitmusError, TopicMismatchError
 
-EVERY_TOPIC = (*TOPICS, *CHANGELOGS)
+EVERY_TOPIC: tuple[Topic, ...] = (*TOPICS, *CHANGELOGS)
 TIMEOUT_SECONDS = 30.0
 
 _BROKER_DEFAULT = -1
@@ -47,6 +47,22 @@ def create_topics(bootstrap: str, partitions: int) -> list[str]:
             ) from error
         created.append(name)
     return created
+
+
+def await_group_coordinator(bootstrap: str) -> None:
+    """Wait until the broker can say where groups stand: on its first start it makes a topic for it.
+
+    Raises:
+        LitmusError: If it cannot in time.
+    """
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "litmus-start"})
+    try:
+        consumer.committed([TopicPartition(EVERY_TOPIC[0].name, 0)], timeout=TIMEOUT_SECONDS)
+    except KafkaException as error:
+        reason = error.args[0].str()
+        raise LitmusError(f"{bootstrap} has no coordinator of groups: {reason}") from error
+    finally:
+        consumer.close()
 
 
 def partition_counts(bootstrap: str) -> dict[str, int]:
