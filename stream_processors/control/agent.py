@@ -28,7 +28,7 @@ BACKLOG_S_MAX = 1.0
 """Beats missed for longer than this are not made up for: log time jumps by itself."""
 
 LOG_TIME_LAG_MS_MAX = 1_000
-STALLED_AFTER_S = 30.0
+STALLED_AFTER_S = 45.0
 READY_WITHIN_S = 2.0
 
 _log = logging.getLogger(__name__)

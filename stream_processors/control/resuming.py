@@ -4,6 +4,7 @@ It starts at the snapshot before the last one, so that it remembers the outcomes
 last ``SNAPSHOT_EVERY`` records, as a writer that has been running does.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,7 @@ from stream_processors.control.writing import Writer
 
 _LOG = TopicPartition(CONTROL.name, 0)
 _FETCH_BYTES_MAX = 8 * 1024 * 1024
+_SECONDS_MAX = 60.0
 
 
 async def resume(servers: str, new_writer: Callable[[int | None], Writer]) -> Writer:
@@ -23,8 +25,11 @@ async def resume(servers: str, new_writer: Callable[[int | None], Writer]) -> Wr
     Args:
         servers: Brokers, ``host:port`` separated by commas.
         new_writer: Makes one, given when the log's first record was appended (None: it is empty).
+
+    Raises:
+        TimeoutError: If the log cannot be read to its end.
     """
-    async with _reader(servers) as reader:
+    async with asyncio.timeout(_SECONDS_MAX), _reader(servers) as reader:
         end = (await reader.end_offsets([_LOG]))[_LOG]
         begin = (await reader.beginning_offsets([_LOG]))[_LOG]
         if begin == end:
