@@ -43,7 +43,7 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     attributes: Raw = _NO_ATTRIBUTES
     value: float = math.nan
     timestamp: int | str | UnsetType = UNSET
-    allocation_version: int | None = None
+    allocation_version: int | None | UnsetType = UNSET
 
 
 class Proven(NamedTuple):
@@ -134,7 +134,7 @@ def _prove_decoded(
     value = np.array(given.value, np.float64)
     has_no_value = np.isnan(value)
     is_good &= has_no_value | (is_metric & (np.abs(value) <= rules.VALUE_MAX))
-    _check_versions(is_good, given.allocation_version, is_metric)
+    versions = _versions(given.allocation_version, is_metric, is_good)
     _check_ids(is_good, given.unit_id, candidates, may_lack=False)
     _check_ids(is_good, given.event_id, candidates, may_lack=terms.substitute_id is not None)
     kind, unit_type, experiment_id, variant, metric = (
@@ -154,7 +154,7 @@ def _prove_decoded(
         timestamp_ms.tolist(),
         [one is not UNSET for one in given.timestamp],
         repeat(terms.received_at_ms),
-        given.allocation_version,
+        versions,
     )
     return list(events), is_good, is_late
 
@@ -264,16 +264,18 @@ def _check_times(
     return is_late
 
 
-def _check_versions(
-    is_good: NDArray[np.bool_], versions: Sequence[int | None], is_metric: NDArray[np.bool_]
-) -> None:
-    """Doubt rows whose allocation version is out of range, or not theirs to have."""
-    if versions.count(None) == len(versions):
-        return
+def _versions(
+    given: tuple[Any, ...], is_metric: NDArray[np.bool_], is_good: NDArray[np.bool_]
+) -> Sequence[int | None]:
+    """Return the allocation versions; doubt rows whose is out of range, or not theirs to have."""
+    if given.count(UNSET) == len(given):
+        return [None] * len(given)
     is_good &= [
-        version is None or (not metric and 0 <= version <= rules.ALLOCATION_VERSION_MAX)
-        for version, metric in zip(versions, is_metric.tolist(), strict=True)
+        version is UNSET
+        or (not metric and (version is None or 0 <= version <= rules.ALLOCATION_VERSION_MAX))
+        for version, metric in zip(given, is_metric.tolist(), strict=True)
     ]
+    return [None if version is UNSET else version for version in given]
 
 
 def _timestamps_ms(given: tuple[Any, ...], received_at_ms: int) -> NDArray[np.int64]:
