@@ -36,6 +36,7 @@ down: ## Stop the stack
 	@if [ -x $(BIN)/litmus ]; then $(BIN)/litmus down; fi
 
 clean: down ## Stop the stack and delete all its data; packages and jars stay
+	@if [ -x $(BIN)/litmus ]; then LITMUS_HOME=.litmus/demo $(BIN)/litmus down >/dev/null; fi
 	@if [ -d .litmus ]; then find .litmus -mindepth 1 -maxdepth 1 ! -name jars -exec rm -rf {} +; fi
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .venv/.ready
 
@@ -50,7 +51,9 @@ clean: down ## Stop the stack and delete all its data; packages and jars stay
 .venv/.installed: requirements.lock | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@printf '%s\n' '$(CURDIR)' > $(SITE)/litmus.pth
-	@printf '%s\n' '#!/bin/sh' 'exec "$(CURDIR)/$(BIN)/python" -P -m tools "$$@"' > $(BIN)/litmus
+	@printf '%s\n' '#!/bin/sh' \
+	  'export NUMBA_CACHE_DIR="$${NUMBA_CACHE_DIR:-$(CURDIR)/.litmus/numba}"' \
+	  'exec "$(CURDIR)/$(BIN)/python" -P -m tools "$$@"' > $(BIN)/litmus
 	@chmod +x $(BIN)/litmus
 	@touch $@
 

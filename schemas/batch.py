@@ -77,7 +77,7 @@ class Batch(NamedTuple):
     timestamp: NDArray[np.int64]
     timestamp_given: NDArray[np.bool_]
 
-    def __len__(self) -> int:  # type: ignore[override]  # rows, not fields
+    def __len__(self) -> int:
         return len(self.kind)
 
 
