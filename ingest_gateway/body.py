@@ -25,6 +25,9 @@ _FORMS = {
     "application/ndjson": BodyForm.NDJSON,
 }
 _GZIP_WITH_HEADER = 31
+_MEMBERS_MAX = 64
+"""Members of gzip, frames of zstd: each costs time, however little it holds."""
+
 _ZSTD_WINDOW_BYTES_MAX = 1 << 23
 _ZSTD_PIECE_BYTES = 256
 """The library does not limit what one call returns: 4 bytes may become 128 kB, this many 8 MB."""
@@ -90,7 +93,7 @@ def decompress(received: bytes, content_encoding: str | None) -> bytes:
 def _gunzip(received: bytes) -> bytes:
     plain = bytearray()
     rest = received
-    while rest or not plain:
+    for _ in range(_MEMBERS_MAX):
         member = zlib.decompressobj(_GZIP_WITH_HEADER)
         try:
             plain += member.decompress(rest, BODY_BYTES_MAX + 1 - len(plain))
@@ -99,28 +102,29 @@ def _gunzip(received: bytes) -> bytes:
         _check_size(plain)
         if not member.eof:
             raise MalformedBodyError("the body is not gzip: it ends too early")
-        if member.unused_data == rest:
-            break
         rest = member.unused_data
         if not rest:
-            break
-    return bytes(plain)
+            return bytes(plain)
+    raise MalformedBodyError(f"the body has more than {_MEMBERS_MAX} gzip members")
 
 
 def _unzstd(received: bytes) -> bytes:
     plain = bytearray()
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
-    frame = decompressor.decompressobj()
+    frame, frame_count = decompressor.decompressobj(), 1
     for start in range(0, len(received), _ZSTD_PIECE_BYTES):
         piece = received[start : start + _ZSTD_PIECE_BYTES]
         while piece:
             if frame.eof:
                 frame = decompressor.decompressobj()
+                frame_count += 1
             try:
                 plain += frame.decompress(piece)
             except zstandard.ZstdError as error:
                 raise MalformedBodyError(f"the body is not zstd: {error}") from error
             _check_size(plain)
+            if frame_count > _MEMBERS_MAX:
+                raise MalformedBodyError(f"the body has more than {_MEMBERS_MAX} zstd frames")
             piece = frame.unused_data
     if not frame.eof:
         raise MalformedBodyError("the body is not zstd: it ends too early")
