@@ -46,7 +46,7 @@ def main() -> None:
         port=settings.query_port,
         loop="uvloop",
         http="httptools",
-        ws="websockets",
+        ws="websockets-sansio",
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=DRAIN_S,

@@ -138,7 +138,7 @@ def unread(records: list[FakeRecord], writer: HistoryWriter) -> Iterator[FakeRec
             yield record
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(log=logs, flush_at=st.sets(st.integers(0, 15)))
 def test_every_row_is_stored_once_whatever_the_batching(
     client: Client, log: list[tuple[int, Any, bool]], flush_at: set[int]
@@ -171,7 +171,7 @@ def test_every_row_is_stored_once_whatever_the_batching(
     }
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(log=logs, data=st.data())
 def test_a_writer_killed_at_any_insert_leaves_the_same_tables(
     client: Client, log: list[tuple[int, Any, bool]], data: st.DataObject

@@ -1,0 +1,196 @@
+"""Who follows an experiment gets the present look first, then newer ones, never an older."""
+
+import asyncio
+import contextlib
+import json
+import random
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import websockets
+from clickhouse_connect.driver.client import Client
+from prometheus_client import REGISTRY
+
+from query_api.live import DROPS_MAX, EvictedError, Live
+from query_api.parts import wait_until
+from query_api.snapshots import Snapshots
+from tests.query_api.application import Application, serving
+from tests.query_api.builders import NOW_MS, as_of_ms, snapshot_value
+
+ID = "checkout-color"
+
+
+@pytest.fixture
+async def app(dsn: str, database: str, client: Client) -> AsyncIterator[Application]:
+    async with serving(dsn, database) as application:
+        yield application
+
+
+def address(app: Application, experiment_id: str = ID) -> str:
+    return f"ws://{app.address}/v1/experiments/{experiment_id}/live"
+
+
+async def tick_from(client: Any) -> int | None:
+    look = json.loads(await asyncio.wait_for(client.recv(), 5))["look"]
+    return None if look is None else int(look["tick"])
+
+
+async def test_a_websocket_gets_the_present_look_and_then_each_newer(app: Application) -> None:
+    app.publish(3)
+    app.clock.now_ms = as_of_ms(3) + 84
+    async with websockets.connect(address(app)) as client:
+        first = json.loads(await client.recv())
+        assert first == (await app.http.get(f"/v1/experiments/{ID}/results")).json()
+        assert first["look"]["age_ms"] == 84
+
+        for tick in (5, 4, 5, 8):
+            app.publish(tick)
+            if tick in (5, 8):
+                await asyncio.sleep(0)
+        ticks = [await tick_from(client)]
+        while ticks[-1] != 8:
+            ticks.append(await tick_from(client))
+
+    assert ticks in ([5, 8], [8])
+
+
+async def test_a_follower_of_a_draft_sees_it_start(app: Application) -> None:
+    app.publish(None)
+    async with websockets.connect(address(app)) as client:
+        assert await tick_from(client) is None
+        app.publish(1)
+        assert await tick_from(client) == 1
+
+
+async def test_a_websocket_for_an_unknown_experiment_is_a_problem(app: Application) -> None:
+    with pytest.raises(websockets.InvalidStatus) as refusal:
+        await websockets.connect(address(app, "nobody"))
+
+    assert refusal.value.response.status_code == 404
+    assert json.loads(refusal.value.response.body)["code"] == "unknown_experiment"
+
+
+async def test_events_get_the_present_look_and_then_each_newer(app: Application) -> None:
+    app.publish(3)
+    path = f"/v1/experiments/{ID}/events"
+    async with app.http.stream("GET", path) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        ticks = []
+        async for line in answer.aiter_lines():
+            if line.startswith("data:"):
+                ticks.append(json.loads(line.removeprefix("data:"))["look"]["tick"])
+                if len(ticks) == 3:
+                    break
+                app.publish(3 + len(ticks))
+
+    assert ticks == [3, 4, 5]
+
+
+async def test_a_client_that_leaves_is_forgotten(app: Application) -> None:
+    app.publish(3)
+    async with websockets.connect(address(app)) as client:
+        await client.recv()
+        assert clients("websocket") == 1
+    await until_clients_are(0)
+
+
+async def until_clients_are(count: int) -> None:
+    assert await wait_until(lambda: clients("websocket") == count, timeout_s=10)
+
+
+def clients(transport: str) -> float:
+    found = REGISTRY.get_sample_value("litmus_query_live_clients", {"transport": transport})
+    return found or 0.0
+
+
+async def test_a_client_that_takes_nothing_is_disconnected_and_costs_the_others_nothing(
+    app: Application,
+) -> None:
+    """Its socket is full after some hundreds of kilobytes; of the news then only one stays."""
+    incompressible = random.Random(7).randbytes(100_000).hex()
+    evicted_before = REGISTRY.get_sample_value("litmus_query_live_evicted_total") or 0.0
+    publish_large(app, 1, incompressible)
+    with contextlib.closing(await stuck_client(app)):
+        async with websockets.connect(address(app), max_size=None) as healthy:
+            assert await tick_from(healthy) == 1
+            for tick in range(2, 2_000):
+                publish_large(app, tick, incompressible)
+                assert await tick_from(healthy) == tick
+                if REGISTRY.get_sample_value("litmus_query_live_evicted_total") != evicted_before:
+                    break
+            else:
+                pytest.fail("the stuck client was never disconnected")
+            await until_clients_are(1)
+            publish_large(app, 3_000, incompressible)
+            assert await tick_from(healthy) == 3_000
+
+
+def publish_large(app: Application, tick: int, filling: str) -> None:
+    app.parts.snapshots.take(ID, snapshot_value(tick, name=filling, version=tick))
+    snapshot = app.parts.snapshots.get(ID)
+    assert snapshot is not None
+    assert snapshot.results is not None
+    snapshot.results["filling"] = filling
+    app.parts.live.publish([ID])
+
+
+async def stuck_client(app: Application) -> socket.socket:
+    """Return the socket of a client that shakes hands and never reads again."""
+    host, port = app.address.split(":")
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, (host, int(port)))
+    request = (
+        f"GET /v1/experiments/{ID}/live HTTP/1.1\r\nHost: {app.address}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n"
+    )
+    await loop.sock_sendall(client, request.encode())
+    assert b"101" in await loop.sock_recv(client, 100)
+    return client
+
+
+def followed() -> tuple[Snapshots, Live]:
+    snapshots = Snapshots()
+    snapshots.take(ID, snapshot_value(1))
+    live = Live(snapshots, lambda: NOW_MS)
+    live.open(asyncio.get_running_loop())
+    return snapshots, live
+
+
+async def test_a_slow_client_gets_only_the_newest() -> None:
+    snapshots, live = followed()
+    with live.follow(ID, "websocket") as subscription:
+        await subscription.next()
+        for tick in range(2, 9):
+            snapshots.take(ID, snapshot_value(tick))
+            live.publish([ID])
+        await asyncio.sleep(0)
+
+        assert json.loads(await subscription.next())["look"]["tick"] == 8
+        assert subscription.dropped_count == 0
+
+
+async def test_after_too_many_drops_a_client_is_told_to_go() -> None:
+    _, live = followed()
+    with live.follow(ID, "websocket") as subscription:
+        for _ in range(DROPS_MAX + 1):
+            live.publish([ID])
+        await asyncio.sleep(0)
+
+        with pytest.raises(EvictedError, match="too slow"):
+            await subscription.next()
+
+
+async def test_a_client_that_takes_its_news_in_time_stays() -> None:
+    _, live = followed()
+    with live.follow(ID, "websocket") as subscription:
+        for _ in range(3):
+            for _ in range(DROPS_MAX):
+                live.publish([ID])
+            await asyncio.sleep(0)
+            await subscription.next()

@@ -1,0 +1,294 @@
+"""Every question has the contract's answer, every wrong one a problem that says what is wrong."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from query_api import routes
+from query_api.history.writer import HistoryWriter, Position
+from query_api.kafka_log import Source
+from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
+from tests.query_api.application import Application, serving
+from tests.query_api.builders import (
+    Event,
+    FakeRecord,
+    as_of_ms,
+    batch_record,
+    definition,
+    ledger,
+    look_value,
+    results,
+    tick_record,
+)
+
+ID = "checkout-color"
+RESULTS = f"/v1/experiments/{ID}/results"
+SERIES = f"/v1/experiments/{ID}/timeseries"
+
+
+@pytest.fixture
+async def app(dsn: str, database: str, client: Client) -> AsyncIterator[Application]:
+    async with serving(dsn, database) as application:
+        yield application
+
+
+async def get(app: Application, path: str, **query: Any) -> Any:
+    answer = await app.http.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def store(client: Client, records: list[FakeRecord]) -> dict[Source, Position]:
+    sources = {Source(record.topic_, record.partition_) for record in records}
+    writer = HistoryWriter(client, dict.fromkeys(sources, Position(0, 0)))
+    for record in records:
+        writer.take(record)
+    writer.flush(record_progress=True)
+    return writer.stored
+
+
+def look_records(*ticks: int) -> list[FakeRecord]:
+    return [FakeRecord(LOOKS.name, 0, i, look_value(tick)) for i, tick in enumerate(ticks)]
+
+
+async def test_experiments_are_listed_as_they_are_defined(app: Application) -> None:
+    app.publish(None, "second")
+    app.publish(None, "first")
+
+    assert await get(app, "/v1/experiments") == {
+        "experiments": [definition("first"), definition("second")]
+    }
+    assert await get(app, "/v1/experiments/first") == definition("first")
+
+
+async def test_results_are_the_published_ones_with_their_age(app: Application) -> None:
+    app.publish(7)
+    app.clock.now_ms = as_of_ms(7) + 84
+
+    shown = await get(app, RESULTS)
+
+    assert shown["look"].pop("age_ms") == 84
+    expected = results(7)
+    del expected["look"]["age_ms"]
+    assert shown == expected
+
+
+async def test_an_experiment_without_a_look_has_results_without_numbers(app: Application) -> None:
+    app.publish(None)
+
+    for query in ({}, {"tick": 3}, {"at": "2026-11-21T18:00:00Z"}):
+        shown = await get(app, RESULTS, **query)
+        assert (shown["look"], shown["metrics"]) == (None, [])
+
+
+async def test_a_past_look_comes_as_it_was_published(app: Application, client: Client) -> None:
+    store(client, look_records(3, 5, 7))
+    app.publish(7)
+
+    by_tick = await get(app, RESULTS, tick=6)
+    by_time = await get(app, RESULTS, at=str(as_of_ms(6)))
+    now = await get(app, RESULTS, tick=7)
+
+    assert by_tick == by_time
+    assert by_tick["metrics"] == results(5)["metrics"]
+    assert by_tick["look"]["tick"] == 5
+    assert "integers" not in by_tick
+    assert now["look"]["tick"] == 7
+    assert (await get(app, RESULTS, tick=2))["look"] is None
+
+
+async def test_a_look_that_is_not_stored_yet_is_waited_for(
+    app: Application, client: Client
+) -> None:
+    store(client, look_records(3))
+    app.publish(7)
+
+    asking = asyncio.create_task(get(app, RESULTS, tick=6))
+    await asyncio.sleep(3 * routes.RETRY_S)
+    assert not asking.done()
+    await asyncio.to_thread(store, client, look_records(3, 5, 7))
+
+    assert (await asking)["look"]["tick"] == 5
+
+
+async def test_a_time_series_is_flat_rows(app: Application, client: Client) -> None:
+    store(client, look_records(*range(10)))
+    app.publish(9)
+
+    found = await get(
+        app, SERIES, metric="conversion", variant="treatment", basis="matured", step="1s"
+    )
+
+    assert [(row["ts"], row["tick"], row["effect"]) for row in found["rows"]] == [
+        (as_of_ms(4), 4, 0.004),
+        (as_of_ms(9), 9, 0.009),
+    ]
+    row = found["rows"][0]
+    assert (row["low"], row["high"], row["p_value"]) == (-0.002392, 0.003192, 1.0)
+    assert not found["truncated"]
+
+
+async def test_the_ledger_is_doors_engine_and_history(app: Application, client: Client) -> None:
+    """Partition 0: 2 rows below the engine's offset 2, 3 above; partition 1: 1 row."""
+    app.sink.stored = store(
+        client,
+        [
+            batch_record(0, [Event()] * 2),
+            tick_record(1),
+            batch_record(2, [Event()] * 3),
+            batch_record(0, [Event()], partition=1),
+            batch_record(0, [Event()] * 4, topic=LATE.name),
+            FakeRecord(DEAD_LETTERS.name, 0, 0, b"7"),
+        ],
+    )
+    app.parts.snapshots.ledger = ledger(9, {0: (2, 2), 1: (1, 1)})
+
+    found = await get(app, "/v1/ledger")
+
+    assert found["balanced"]
+    assert found["doors"] == {"posted": 11, "received": 6, "late": 4, "rejected": 1}
+    assert found["rows"]["received"] == 3
+    assert [one["offset"] for one in found["partitions"]] == [2, 1]
+    assert found["experiments"] == ledger(9, {})["experiments"]
+    assert found["clickhouse"] == {"rows": 6, "missing": 0, "extra": 0}
+
+
+@pytest.mark.parametrize("partition", [(1, 3), (2, 4), (3, 4)])
+async def test_a_row_that_the_engine_lost_or_counted_twice_unbalances(
+    app: Application, client: Client, partition: tuple[int, int]
+) -> None:
+    """The log holds 3 rows at offset 0 and 2 at offset 1."""
+    app.sink.stored = store(
+        client, [batch_record(0, [Event()] * 3), batch_record(1, [Event()] * 2), tick_record(2)]
+    )
+    app.parts.snapshots.ledger = ledger(9, {0: partition})
+
+    balanced = (await get(app, "/v1/ledger"))["balanced"]
+
+    assert balanced == (partition == (1, 3))
+
+
+async def test_fates_that_do_not_add_up_unbalance(app: Application, client: Client) -> None:
+    app.sink.stored = store(client, [batch_record(0, [Event()] * 3)])
+    record = ledger(9, {0: (1, 3)})
+    record["partitions"][0]["duplicate"] = 1
+    app.parts.snapshots.ledger = record
+
+    assert not (await get(app, "/v1/ledger"))["balanced"]
+
+
+async def test_the_ledger_says_when_the_history_is_behind_the_engine(
+    app: Application, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "HISTORY_WAIT_S", 0.1)
+    app.sink.stored = store(client, [batch_record(0, [Event()] * 3)])
+    app.parts.snapshots.ledger = ledger(9, {0: (2, 5)})
+
+    found = await get(app, "/v1/ledger")
+
+    assert (found["balanced"], found["behind"]) == (False, [0])
+
+
+async def test_a_stack_without_events_is_balanced(app: Application) -> None:
+    app.sink.stored = {Source(EVENTS.name, 0): Position(0, 0)}
+
+    found = await get(app, "/v1/ledger")
+
+    assert found["balanced"]
+    assert not any(found["doors"].values())
+    assert not any(found["rows"].values())
+
+
+BAD = [
+    ("/v1/experiments/nobody", 404, "unknown_experiment"),
+    ("/v1/experiments/nobody/results", 404, "unknown_experiment"),
+    ("/v1/experiments/nobody/timeseries", 404, "unknown_experiment"),
+    ("/v1/experiments/nobody/events", 404, "unknown_experiment"),
+    (RESULTS + "?segment=country", 422, "not_supported"),
+    (RESULTS + "?segment=colour", 422, "not_supported"),
+    (RESULTS + "?tick=soon", 422, "invalid_parameter"),
+    (RESULTS + "?tick=-1", 422, "invalid_parameter"),
+    (RESULTS + "?tick=99999999999999999999", 422, "invalid_parameter"),
+    (RESULTS + "?at=yesterday", 422, "invalid_parameter"),
+    (RESULTS + "?at=2026-11-21T18:00:00", 422, "invalid_parameter"),
+    (RESULTS + "?tick=1&at=1", 422, "invalid_parameter"),
+    (SERIES + "?metric=revenue", 422, "invalid_parameter"),
+    (SERIES + "?variant=blue", 422, "invalid_parameter"),
+    (SERIES + "?basis=closed", 422, "invalid_parameter"),
+    (SERIES + "?step=0s", 422, "invalid_parameter"),
+    (SERIES + "?from=never", 422, "invalid_parameter"),
+    ("/v1/nothing", 404, "not_found"),
+]
+
+
+@pytest.mark.parametrize(("path", "status", "code"), BAD)
+async def test_a_wrong_question_gets_a_problem(
+    app: Application, path: str, status: int, code: str
+) -> None:
+    app.publish(7)
+
+    answer = await app.http.get(path)
+
+    assert_problem(answer, status, code)
+    if status == 422:
+        assert {"field", "message", "code"} == answer.json()["errors"][0].keys()
+
+
+async def test_a_wrong_method_gets_a_problem(app: Application) -> None:
+    answer = await app.http.post("/v1/experiments")
+
+    assert_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET"
+
+
+async def test_before_the_snapshots_are_read_nothing_is_unknown(app: Application) -> None:
+    app.parts.snapshots.caught_up = False
+
+    answer = await app.http.get(RESULTS)
+
+    assert_problem(answer, 503, "not_ready")
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_history_that_fails_costs_the_past_and_not_the_present(
+    app: Application, client: Client
+) -> None:
+    app.publish(7)
+    for table in ("looks", "look_rows", "events"):
+        client.command(f"DROP TABLE {table}")
+    app.sink.stored = {Source(EVENTS.name, 0): Position(0, 0)}
+
+    for path in (RESULTS + "?tick=3", SERIES, "/v1/ledger"):
+        assert_problem(await app.http.get(path), 503, "history_unavailable")
+    assert (await get(app, RESULTS))["look"]["tick"] == 7
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert (body["status"], body["code"]) == (status, code)
+    assert {"type", "title", "detail"} <= body.keys()
+
+
+async def test_ready_means_that_both_snapshots_and_history_have_caught_up(
+    app: Application,
+) -> None:
+    assert (await app.http.get("/ready")).status_code == 200
+    app.sink.caught_up = False
+    assert (await app.http.get("/ready")).status_code == 503
+    app.sink.caught_up, app.parts.snapshots.caught_up = True, False
+    assert (await app.http.get("/ready")).status_code == 503
+    assert (await app.http.get("/health")).json() == {"status": "ok"}
+
+
+async def test_metrics_docs_and_the_page_are_there(app: Application) -> None:
+    assert "litmus_query_live_clients" in (await app.http.get("/metrics")).text
+    assert (await app.http.get("/docs")).status_code == 200
+    assert "/v1/ledger" in (await app.http.get("/openapi.json")).json()["paths"]
+    assert (await app.http.get("/")).headers["content-type"].startswith("text/html")
+    assert (await app.http.get("/static/app.js")).status_code == 200
