@@ -10,6 +10,7 @@ import { Fields, flatten, isFinal, structureOf } from "./results.js";
 import { errorState } from "./states.js";
 
 const POLL_MS = 3_000;
+const SILENT_MS = 15_000;
 const ROLES = ["decision", "guardrail", "secondary"];
 
 export class ExperimentView {
@@ -20,6 +21,7 @@ export class ExperimentView {
   #results = null;
   #connected = false;
   #polling = false;
+  #heardAt = performance.now();
   #closed = false;
 
   constructor(host, id) {
@@ -52,7 +54,10 @@ export class ExperimentView {
     if (this.#closed) return;
     this.#showWaiting();
     this.live = new LiveLooks(this.id, {
-      onLook: (results, isFirst) => this.#onLook(results, isFirst),
+      onLook: (results, isFirst) => {
+        this.#heardAt = performance.now();
+        this.#onLook(results, isFirst);
+      },
       onState: (state) => this.#onState(state),
     });
     this.timer = setInterval(() => this.#poll(), POLL_MS);
@@ -68,16 +73,19 @@ export class ExperimentView {
     );
   }
 
-  /** The definition, and looks over HTTP while the socket is down. */
+  /** Read the definition, and the look over HTTP while the socket is down or silent: a socket
+   * may be dead without saying so. */
   async #poll() {
     if (document.hidden || this.#polling) return;
     this.#polling = true;
     try {
       this.#setDefinition(await getExperiment(this.id));
-      if (!this.#connected) {
-        const results = await getResults(this.id);
-        if (results && !this.#connected) this.#onLook(results, false);
-      }
+      const silent = performance.now() - this.#heardAt > SILENT_MS;
+      if (this.#connected && !silent) return;
+      const results = await getResults(this.id);
+      if (!results || this.#closed) return;
+      if (this.#connected && results.look.tick > this.#results?.look.tick) this.live.renew();
+      this.#onLook(results, false);
     } catch {
       // The freshness badge says it: the socket is down too, and both try again.
     } finally {

@@ -2,6 +2,7 @@
 
 const MINUS = "−";
 const NONE = "–";
+const GAP = "\u00a0"; // A number and its unit stay on one line.
 
 const formats = new Map();
 
@@ -29,7 +30,7 @@ export function plain(value) {
 }
 
 export const percent = (value, digits) =>
-  isMissing(value) ? NONE : `${written(value * 100, digits)} %`;
+  isMissing(value) ? NONE : `${written(value * 100, digits)}${GAP}%`;
 
 export function pValue(value) {
   if (isMissing(value)) return NONE;
@@ -49,19 +50,19 @@ export function difference(value, kind, halfWidth) {
   const scale = kind === "conversion" ? 100 : 1;
   const digits = decimalsFor((halfWidth ?? Math.abs(value)) * scale);
   const text = written(value * scale, digits, "exceptZero");
-  return kind === "conversion" ? `${text} pp` : text;
+  return kind === "conversion" ? `${text}${GAP}pp` : text;
 }
 
 /** A difference of means divided by the control's mean. */
 export const relative = (value) =>
-  isMissing(value) ? NONE : `${written(value * 100, 1, "exceptZero")} %`;
+  isMissing(value) ? NONE : `${written(value * 100, 1, "exceptZero")}${GAP}%`;
 
 /** A mean or its standard error: as many digits as the standard error gives meaning to. */
 export function mean(value, kind, standardError) {
   if (isMissing(value)) return NONE;
   const scale = kind === "conversion" ? 100 : 1;
   const text = written(value * scale, decimalsFor((standardError || Math.abs(value)) * scale));
-  return kind === "conversion" ? `${text} %` : text;
+  return kind === "conversion" ? `${text}${GAP}%` : text;
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });

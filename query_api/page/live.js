@@ -31,6 +31,15 @@ export class LiveLooks {
     this.#socket?.close();
   }
 
+  /** Give up a socket that says nothing and open another. */
+  renew() {
+    this.#socket.onclose = null;
+    this.#socket.onmessage = null;
+    this.#socket.close();
+    this.onState("down");
+    this.#connect();
+  }
+
   #connect() {
     const socket = new WebSocket(liveAddress(this.id));
     let isFirst = true;

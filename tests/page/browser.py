@@ -53,6 +53,7 @@ def set_media(browser: webdriver.Chrome, *, width: int, scheme: str = "light") -
     metrics = {"width": width, "height": 1500, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
@@ -61,7 +62,11 @@ def read_fields(browser: webdriver.Chrome) -> tuple[int, dict[str, tuple[str, st
     found = browser.execute_script(FIELDS)
     if found is None:
         return None
-    return int(found["tick"]), {path: (value, text) for path, value, text in found["fields"]}
+    shown = {
+        path: (value, text.replace("\N{NO-BREAK SPACE}", " "))
+        for path, value, text in found["fields"]
+    }
+    return int(found["tick"]), shown
 
 
 def console_errors(browser: webdriver.Chrome) -> list[str]:

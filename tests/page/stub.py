@@ -186,7 +186,7 @@ class Experiment:
         for variant, entered, rate in rates:
             units = int(entered * share)
             moved = rate * shrink * (wave if variant == "treatment" and not self.final else 1.0)
-            total = round(units * moved * (0.9 if basis == "open" else 1.0))
+            total = round(units * moved * (0.9 if basis == "open" and not self.final else 1.0))
             sums: dict[str, float | None] = {"mean": None, "variance": None, "std_error": None}
             if units > 1:
                 mean = total / units
@@ -223,6 +223,7 @@ class World:
     def __init__(self) -> None:
         self.experiments: dict[str, Experiment] = {}
         self.broken = False
+        self.muted = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self._watchers: dict[str, set[asyncio.Queue[Json | None]]] = {}
 
@@ -232,9 +233,10 @@ class World:
         return experiment
 
     def advance(self, experiment_id: str) -> Json:
-        """Publish the next look of an experiment."""
+        """Publish the next look of an experiment; nobody hears of it while muted."""
         results = self.experiments[experiment_id].advance()
-        self._send(experiment_id, results)
+        if not self.muted:
+            self._send(experiment_id, results)
         return results
 
     def disconnect(self) -> None:

@@ -280,6 +280,19 @@ def test_a_lost_connection_is_shown_and_comes_back(page: Page) -> None:
     page.says("s ago", ".freshness[data-state=fresh]")
 
 
+def test_a_socket_that_is_dead_without_saying_so_is_replaced(page: Page) -> None:
+    experiment = running(page.world)
+    page.open("experiments/checkout-color")
+    page.at_tick(experiment.tick)
+    page.world.muted = True
+    page.world.advance("checkout-color")
+    page.says("s ago", ".freshness[data-state=red]")
+    page.at_tick(experiment.tick)
+    page.world.muted = False
+    page.world.advance("checkout-color")
+    page.at_tick(experiment.tick)
+
+
 def test_a_look_turns_amber_when_it_is_old(page: Page) -> None:
     running(page.world)
     page.open("experiments/checkout-color")
