@@ -43,7 +43,7 @@ class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     attributes: Raw = _NO_ATTRIBUTES
     value: float = math.nan
     timestamp: int | str | UnsetType = UNSET
-    allocation_version: int | None | UnsetType = UNSET
+    allocation_version: int | UnsetType | None = UNSET
 
 
 class Proven(NamedTuple):

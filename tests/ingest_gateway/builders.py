@@ -16,18 +16,18 @@ HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
 
 
-def definition(id: str = "checkout-color", **changed: Any) -> Definition:
+def definition(experiment_id: str = "checkout-color", /, **changed: Any) -> Definition:
     fields: dict[str, Any] = {
         "ordinal": 0,
         "version": 1,
         "variants": [Variant("control", 0.5, is_control=True), Variant("treatment", 0.5)],
         "metrics": [Metric("purchase", "conversion", "purchase", window_ms=HOUR_MS)],
-        "seed": id,
+        "seed": experiment_id,
         "analysis": Analysis(),
         "status": "running",
         "intervals": [Interval(NOW_MS - 100 * HOUR_MS)],
     }
-    return Definition(id=id, **(fields | changed))
+    return Definition(id=experiment_id, **(fields | changed))
 
 
 def control(*definitions: Definition, lateness_ms: int = HOUR_MS) -> ControlState:

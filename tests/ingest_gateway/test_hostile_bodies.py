@@ -195,31 +195,9 @@ def test_value_defaults_to_one_only_where_it_is_missing() -> None:
 
 pieces = st.sampled_from(
     [
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b",",
-        b":",
-        b'"',
-        b"\\",
-        b"\n",
-        b"\r",
-        b" ",
-        b"\xff",
-        b"\0",
-        b"NaN",
-        b"1",
-    ]
-    + [
-        GOOD,
-        START,
-        b'"value"',
-        b'"attributes"',
-        b"\\ud800",
-        b"1e999",
-        b"\xef\xbb\xbf",
-        b"[" * 3_000,
+        *(bytes([octet]) for octet in b'{}[],:"\\\n\r 1\0\xff'),
+        *(GOOD, START, b'"value"', b'"attributes"', b"NaN", b"\\ud800", b"1e999"),
+        *(b"\xef\xbb\xbf", b"[" * 3_000),
     ]
 )
 
