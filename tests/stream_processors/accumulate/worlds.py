@@ -128,7 +128,13 @@ def known(world: World, event: Event) -> bool:
 
 
 def logs(
-    world: World, random: Random, *, partition_count: int, repeats: int, shuffle: bool
+    world: World,
+    random: Random,
+    *,
+    partition_count: int,
+    repeats: int,
+    shuffle: bool,
+    horizon_lag: int | None = None,
 ) -> list[list[Message]]:
     """Return the partitions' messages: events in batches of random size between aligned ticks.
 
@@ -138,6 +144,7 @@ def logs(
         partition_count: How many partitions.
         repeats: How many events are sent again, later or in the same batch.
         shuffle: Whether events arrive in another order, at other ticks, than in the world.
+        horizon_lag: How far the horizon is behind the settled time; None: it stays at 0.
     """
     arriving = list(world.events)
     if shuffle:
@@ -150,7 +157,9 @@ def logs(
     for number in range(1, world.ticks + 1):
         changes = [DefinitionChange(one) for one in world.changes[number]]
         for messages in partitions:
-            messages.append(tick(number, world.settled[number], *changes))
+            settled = world.settled[number]
+            horizon = 0 if horizon_lag is None else max(0, settled - horizon_lag)
+            messages.append(tick(number, settled, *changes, horizon=horizon))
         here: list[list[Event]] = [[] for _ in range(partition_count)]
         for at, event in arriving:
             if at == number:
@@ -162,5 +171,6 @@ def logs(
                 del events[:size]
     # The last tick sees everything; nothing changes any more.
     for messages in partitions:
-        messages.append(tick(world.ticks + 1, world.settled[world.ticks] + 7))
+        horizon = 0 if horizon_lag is None else world.settled[world.ticks] + 7 - horizon_lag
+        messages.append(tick(world.ticks + 1, world.settled[world.ticks] + 7, horizon=horizon))
     return partitions

@@ -1,0 +1,275 @@
+"""A worker that dies at any message, with any of its last writes lost, ends in the same state.
+
+The changelog is a dict here: what Faust's table holds after recovery. A crash loses the writes
+that were not acknowledged; a zombie's writes arrive late.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from schemas.control import ControlState, DefinitionChange, decode_tick
+from schemas.partials import decode_partial
+from schemas.topics import KIND_TICK
+from stream_processors.accumulate.checkpoints import segment_record
+from stream_processors.accumulate.partition import Partition
+from stream_processors.accumulate.records import (
+    CHUNK,
+    ForeignRecordError,
+    SEGMENT,
+    decode_key,
+    read_record,
+    SegmentRecord,
+)
+from stream_processors.accumulate.recovery import recover
+from stream_processors.accumulate.state import SEGMENTS
+from stream_processors.accumulate.writing import Write
+from tests.stream_processors.accumulate.builders import (
+    T0,
+    Message,
+    assignment,
+    batch,
+    definition,
+    measured,
+    tick,
+)
+from tests.stream_processors.accumulate.worlds import logs, make_world
+
+Changelog = dict[bytes, bytes]
+Looks = dict[int, list]
+
+
+def control_at(log: list[Message]) -> Callable[[int], ControlState]:
+    """Return the definitions as of any tick, as the control log would tell them."""
+    states = {0: ControlState()}
+    for message in log:
+        if message.kind == KIND_TICK:
+            one = decode_tick(message.value)
+            after = states[one.number - 1].after(one.changes)
+            states.setdefault(one.number, ControlState(after.definitions, one.settings))
+    return states.__getitem__
+
+
+def make(changelog: Changelog, writes: list[Write]) -> None:
+    for key, value in writes:
+        if value is None:
+            changelog.pop(key, None)
+        else:
+            changelog[key] = value
+
+
+def final_bytes(partition: Partition) -> list[SegmentRecord]:
+    """Return every segment as it would be written now: equal states are equal bytes."""
+    return [
+        segment_record(
+            partition.state, segment, header=partition.header, unit_types=partition.unit_types
+        )
+        for segment in range(SEGMENTS)
+    ]
+
+
+def run(partition: Partition, log: list[Message], until: int, looks: Looks) -> list[list[Write]]:
+    """Apply messages up to ``until``; note each tick's sums; return the writes by tick."""
+    writes = []
+    while partition.cursor < until:
+        ticked = partition.apply(partition.cursor, *log[partition.cursor])
+        if ticked:
+            writes.append(ticked.writes)
+            for value in ticked.partials:
+                partial = decode_partial(value)
+                looks.setdefault(partial.tick, []).extend(partial.experiments)
+                sums = (partial.ledger, partial.next_offset, partial.times)
+                looks[partial.tick].append(sums)
+    return writes
+
+
+def a_log(seed: int, *, horizon_lag: int | None = 30, ticks: int = 90) -> list[Message]:
+    random = Random(seed)
+    world = make_world(random, tick_count=ticks, event_count=150)
+    [log] = logs(
+        world, random, partition_count=1, repeats=20, shuffle=False, horizon_lag=horizon_lag
+    )
+    return log
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_kills_with_lost_writes_change_no_byte_and_lose_no_look(seed: int) -> None:
+    log, random = a_log(seed), Random(seed)
+    looks: Looks = {}
+    undisturbed = Partition(0, writer="w")
+    run(undisturbed, log, len(log), looks)
+
+    changelog: Changelog = {}
+    seen: Looks = {}
+    partition = Partition(0, writer="w0")
+    for life in range(6):
+        until = random.randint(partition.cursor, len(log))
+        ticks = run(partition, log, until, seen)
+        kept = len(ticks) - random.choice([0, 0, 1, 2, 20])
+        for writes in ticks[: max(0, kept)]:
+            make(changelog, writes)
+        # The last tick's writes may have arrived in part; within one partition, in order.
+        if 0 < kept < len(ticks):
+            part = ticks[kept]
+            make(changelog, [one for one in part[: random.randint(0, len(part))] if one.value])
+        partition = recover(
+            0, changelog.items(), state_at=control_at(log), log_id="log", writer=f"w{life}"
+        ).partition
+        assert partition.cursor <= until
+    make(changelog, [one for writes in run(partition, log, len(log), seen) for one in writes])
+
+    assert partition.is_live
+    assert final_bytes(partition) == final_bytes(undisturbed)
+    last = max(looks)
+    assert [one for one in seen[last] if isinstance(one, tuple)][-1] == looks[last][-1]
+    for ordinal in range(len(partition.control.definitions)):
+        if ordinal not in partition._final:
+            one = partition._definitions[ordinal]
+            assert partition._experiment_sums(one, final=False) == undisturbed._experiment_sums(
+                one, final=False
+            )
+    # Whatever any life reported at a tick is what the undisturbed one would have.
+    for number, reported in seen.items():
+        truth = {one.experiment_id: one for one in looks[number] if not isinstance(one, tuple)}
+        for one in reported:
+            if isinstance(one, tuple):
+                assert one in looks[number]
+            elif one.experiment_id in truth:
+                assert one == truth[one.experiment_id]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_kill_at_every_single_message_changes_no_byte(seed: int) -> None:
+    """Every message kind at every point of the checkpoint cycle, acknowledged writes only."""
+    log = a_log(seed, ticks=55)
+    undisturbed = Partition(0, writer="w")
+    run(undisturbed, log, len(log), {})
+    truth = final_bytes(undisturbed)
+
+    writer, changelog = Partition(0, writer="w"), {}
+    for until in range(1, len(log)):
+        for writes in run(writer, log, until, {}):
+            make(changelog, writes)
+        recovered = recover(
+            0, changelog.items(), state_at=control_at(log), log_id="log", writer="w"
+        ).partition
+        run(recovered, log, len(log), {})
+
+        assert final_bytes(recovered) == truth
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_records_lost_at_random_only_mean_more_to_read(seed: int) -> None:
+    log, random = a_log(seed), Random(seed)
+    undisturbed, changelog = Partition(0, writer="w"), {}
+    for writes in run(undisturbed, log, len(log), {}):
+        make(changelog, writes)
+    survivors = {key: value for key, value in changelog.items() if random.random() < 0.7}
+
+    recovered = recover(
+        0, survivors.items(), state_at=control_at(log), log_id="log", writer="w"
+    ).partition
+    run(recovered, log, len(log), {})
+
+    assert final_bytes(recovered) == final_bytes(undisturbed)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_zombie_that_writes_late_changes_no_byte(seed: int) -> None:
+    """The former owner goes on from where it froze and its writes arrive after the new one's."""
+    log, random = a_log(seed), Random(seed)
+    undisturbed = Partition(0, writer="w")
+    run(undisturbed, log, len(log), {})
+    changelog: Changelog = {}
+    zombie = Partition(0, writer="old")
+    frozen_at = random.randint(1, len(log) - 1)
+    for writes in run(zombie, log, frozen_at, {}):
+        make(changelog, writes)
+    owner = recover(
+        0, changelog.items(), state_at=control_at(log), log_id="log", writer="new"
+    ).partition
+    for writes in run(owner, log, random.randint(frozen_at, len(log)), {}):
+        make(changelog, writes)
+    thawed_to = random.randint(frozen_at, len(log))
+    for writes in run(zombie, log, thawed_to, {}):
+        make(changelog, writes)
+
+    recovered = recover(
+        0, changelog.items(), state_at=control_at(log), log_id="log", writer="next"
+    ).partition
+    run(recovered, log, len(log), {})
+
+    assert final_bytes(recovered) == final_bytes(undisturbed)
+
+
+def test_chunks_beyond_the_horizon_are_deleted_and_recovery_does_not_miss_them() -> None:
+    """A tick a second, an event each; the horizon is 20 s behind, a chunk is 25 ticks long."""
+    log = [tick(1, T0, DefinitionChange(definition()))]
+    for second in range(1, 300):
+        now = T0 + 1_000 * second
+        log += [
+            batch([assignment(f"u{second}", "a", now), measured(f"u{second}", "m", now + 1)]),
+            tick(second + 1, now, horizon=now - 20_000),
+        ]
+    partition, changelog = Partition(0, writer="w"), {}
+    for writes in run(partition, log, len(log), {}):
+        make(changelog, writes)
+
+    chunks = sorted(decode_key(key).number for key in changelog if decode_key(key).kind == CHUNK)
+    recovered = recover(
+        0, changelog.items(), state_at=control_at(log), log_id="log", writer="w"
+    ).partition
+    resumed_at = recovered.cursor
+    run(recovered, log, len(log), {})
+
+    # Ended chunks are 0 to 11; the last manifest but one is from tick 285 or so.
+    assert chunks[0] >= 8
+    assert resumed_at > len(log) - 2 * 40
+    assert final_bytes(recovered) == final_bytes(partition)
+
+
+def test_every_owner_writes_the_same_bytes_under_the_same_key() -> None:
+    log = a_log(11)
+    first: Changelog = {}
+    for writes in run(Partition(0, writer="a"), log, len(log), {}):
+        make(first, [one for one in writes if one.value])
+    again: Changelog = dict(first)
+    cut = {k: v for k, v in first.items() if decode_key(k).offset < len(log) // 2}
+    second = recover(0, cut.items(), state_at=control_at(log), log_id="log", writer="b").partition
+    for writes in run(second, log, len(log), {}):
+        for key, value in writes:
+            if value and key in again and decode_key(key).kind in (SEGMENT, CHUNK):
+                assert again[key] == value
+
+
+def test_a_record_of_another_log_stops_the_worker() -> None:
+    log = a_log(3)
+    changelog: Changelog = {}
+    for writes in run(Partition(0, writer="w"), log, len(log), {}):
+        make(changelog, writes)
+
+    with pytest.raises(ForeignRecordError, match="must be 'other'"):
+        recover(0, changelog.items(), state_at=control_at(log), log_id="other", writer="w")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_damaged_record_is_as_good_as_absent(seed: int) -> None:
+    random = Random(seed)
+    log = a_log(5)
+    undisturbed, changelog = Partition(0, writer="w"), {}
+    for writes in run(undisturbed, log, len(log), {}):
+        make(changelog, writes)
+    key = random.choice(sorted(changelog))
+    damaged = bytearray(changelog[key])
+    damaged[random.randrange(len(damaged))] ^= random.randint(1, 255)
+    changelog[key] = bytes(damaged)
+
+    recovered = recover(
+        0, changelog.items(), state_at=control_at(log), log_id="log", writer="w"
+    ).partition
+    run(recovered, log, len(log), {})
+
+    assert final_bytes(recovered) == final_bytes(undisturbed)
+    with pytest.raises(Exception, match="checksum"):
+        read_record([bytes(damaged)], SegmentRecord)
