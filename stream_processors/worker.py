@@ -14,10 +14,14 @@ import mode
 import uvloop
 from faust.types import TopicT
 
+from stream_processors.group_watch import GroupWatch
 from stream_processors.seeking import SeekingTableManager
 from stream_processors.settings import WorkerSettings
 
 CHANGELOG_RECORD_BYTES_MAX = 4 * 1024 * 1024
+
+_SERVICE_LOGGERS = ("stream_processors.seeking", "stream_processors.group_watch")
+"""Loggers under which Faust's services of ours report their own starting and stopping."""
 
 
 def create_faust_app(settings: WorkerSettings, app_id: str, **changed: Any) -> faust.App:
@@ -55,7 +59,7 @@ def run_worker(app: faust.App) -> NoReturn:
     app.conf.datadir.parent.mkdir(parents=True, exist_ok=True)  # Faust makes only the last level
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     log_to_stdout()
-    worker = faust.Worker(app, quiet=True, override_logging=False)
+    worker = faust.Worker(app, GroupWatch(app), quiet=True, override_logging=False)
     worker.spinner = None  # it writes control characters into the log
     worker.execute_from_commandline()
     raise SystemExit  # never reached: the line above leaves by SystemExit
@@ -68,7 +72,7 @@ def log_to_stdout() -> None:
         level=logging.INFO,
         format="%(levelname)s %(name)s %(message)s",
     )
-    for name in ("faust", "mode", "aiokafka", "stream_processors.seeking"):
+    for name in ("faust", "mode", "aiokafka", *_SERVICE_LOGGERS):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
