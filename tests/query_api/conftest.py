@@ -1,4 +1,4 @@
-"""chdb takes one engine per process: one path for all tests, a database for each."""
+"""chdb takes one engine per process: one path for all tests, and tables emptied for each."""
 
 import uuid
 from collections.abc import Iterator
@@ -15,15 +15,33 @@ def dsn(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def database() -> str:
-    return f"test_{uuid.uuid4().hex}"
+def fresh_database(dsn: str) -> Iterator[str]:
+    """The name of a database that nobody else has."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield name
+    client = connect(dsn, name)
+    client.command(f"DROP DATABASE {name}")
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def database(dsn: str) -> str:
+    """The name of a database with all tables, shared by the tests that only fill them."""
+    client = connect(dsn, "test_shared")
+    migrate(client, list_migrations())
+    client.close()
+    return "test_shared"
 
 
 @pytest.fixture
 def client(dsn: str, database: str) -> Iterator[Client]:
-    """A client of an empty, migrated database."""
+    """A client of that database, with its tables empty."""
     client = connect(dsn, database)
-    migrate(client, list_migrations())
+    query = (
+        "SELECT name FROM system.tables WHERE database = currentDatabase()"
+        " AND total_rows > 0 AND name != 'migrations'"
+    )
+    for (table,) in client.query(query).result_rows:
+        client.command(f"TRUNCATE TABLE {table}")
     yield client
-    client.command(f"DROP DATABASE {database}")
     client.close()

@@ -1,5 +1,7 @@
 """Tables are made by numbered files, each applied once, in order, and never changed afterwards."""
 
+from collections.abc import Iterator
+
 import pytest
 from clickhouse_connect.driver.client import Client
 
@@ -12,8 +14,17 @@ from query_api.history.database import (
 )
 
 
-def test_every_migration_is_applied_once(dsn: str, client: Client, database: str) -> None:
-    again = connect(dsn, database)
+@pytest.fixture
+def client(dsn: str, fresh_database: str) -> Iterator[Client]:
+    """A client of a migrated database that a test may spoil."""
+    client = connect(dsn, fresh_database)
+    migrate(client, list_migrations())
+    yield client
+    client.close()
+
+
+def test_every_migration_is_applied_once(dsn: str, client: Client, fresh_database: str) -> None:
+    again = connect(dsn, fresh_database)
 
     assert migrate(again, list_migrations()) == []
     tables = {name for (name,) in client.query("SHOW TABLES").result_rows}

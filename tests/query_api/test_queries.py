@@ -131,8 +131,10 @@ async def test_rows_above_the_position_are_not_compared(history: History, client
     assert await history.compare({}) == Comparison(rows=0, missing=0, extra=0)
 
 
-async def test_tables_that_are_not_there_are_an_unavailable_history(dsn: str) -> None:
-    history = History(dsn, "test_without_tables")
+async def test_tables_that_are_not_there_are_an_unavailable_history(
+    dsn: str, fresh_database: str
+) -> None:
+    history = History(dsn, fresh_database)
     try:
         with pytest.raises(HistoryUnavailableError):
             await history.look_at(ID, tick=1)

@@ -255,16 +255,15 @@ async def test_before_the_snapshots_are_read_nothing_is_unknown(app: Application
 
 
 async def test_a_history_that_fails_costs_the_past_and_not_the_present(
-    app: Application, client: Client
+    dsn: str, fresh_database: str
 ) -> None:
-    app.publish(7)
-    for table in ("looks", "look_rows", "events"):
-        client.command(f"DROP TABLE {table}")
-    app.sink.stored = {Source(EVENTS.name, 0): Position(0, 0)}
+    async with serving(dsn, fresh_database) as app:  # without tables
+        app.publish(7)
+        app.sink.stored = {Source(EVENTS.name, 0): Position(0, 0)}
 
-    for path in (RESULTS + "?tick=3", SERIES, "/v1/ledger"):
-        assert_problem(await app.http.get(path), 503, "history_unavailable")
-    assert (await get(app, RESULTS))["look"]["tick"] == 7
+        for path in (RESULTS + "?tick=3", SERIES, "/v1/ledger"):
+            assert_problem(await app.http.get(path), 503, "history_unavailable")
+        assert (await get(app, RESULTS))["look"]["tick"] == 7
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
