@@ -105,7 +105,7 @@ export class ListView {
 }
 
 function buildRow(definition) {
-  const forest = new Forest({ describe: () => "Interval of the first decision metric", ticks: false });
+  const forest = new Forest({ describe: () => "Interval of a decision metric", ticks: false });
   const row = {
     definition,
     forest,
@@ -149,18 +149,33 @@ function showResults(row, results) {
   setText(row.units, format.integer(units));
   setAttribute(row.units, "data-value", units);
   row.isFinal = isFinal(results);
-  const look = results.metrics.find(
-    ({ role, basis }) => role === "decision" && basis === "matured",
-  );
-  const effect = look?.effects[0];
-  if (!effect) return setText(row.headline, "No decision metric");
-  return showEffect(row, results, look, effect);
+  const comparisons = comparisonsOf(row, results);
+  if (!comparisons.length) return setText(row.headline, "No decision metric");
+  return showComparison(row, comparisons, results.sample_ratio?.mismatch === true);
 }
 
-function showEffect(row, results, look, effect) {
-  const metric = row.definition.metrics.find(({ id }) => id === look.metric_id);
+const NOTABLE = ["alarm", "bad", "good", "open", "waiting"];
+
+/** All comparisons that decide, those that show something first. */
+function comparisonsOf(row, results) {
   const mismatch = results.sample_ratio?.mismatch === true;
-  const { tone, headline } = reading(effect, metric, { mismatch, final: row.isFinal });
+  const looks = results.metrics.filter(
+    ({ role, basis }) => role === "decision" && basis === "matured",
+  );
+  const comparisons = looks.flatMap((look) => {
+    const metric = row.definition.metrics.find(({ id }) => id === look.metric_id);
+    return look.effects.map((effect) => ({
+      look,
+      effect,
+      ...reading(effect, metric, { mismatch, final: row.isFinal }),
+    }));
+  });
+  const rank = ({ tone }) => NOTABLE.indexOf(tone);
+  return comparisons.toSorted((one, other) => rank(one) - rank(other));
+}
+
+function showComparison(row, comparisons, mismatch) {
+  const [{ look, effect, tone, headline }, ...others] = comparisons;
   const interval = alwaysValid(effect);
   const show = (value) => format.difference(value, look.kind, halfWidth(interval));
   row.forest.show(effect.absolute?.estimate ?? null, interval, {
@@ -169,12 +184,9 @@ function showEffect(row, results, look, effect) {
   });
   setAttribute(row.element, "data-tone", tone);
   setText(row.headline, mismatch ? "Sample-ratio mismatch: do not read" : headline);
-  const others = results.metrics.filter(
-    ({ role, basis }) => role === "decision" && basis === "matured",
-  ).length - 1;
-  const more = others > 0 ? `, and ${others} more` : "";
+  const more = others.length ? `; ${others.length} more inside` : "";
   const numbers = interval
-    ? `${look.metric_id} ${show(effect.absolute.estimate)} ` +
+    ? `${look.metric_id}, ${effect.variant}: ${show(effect.absolute.estimate)} ` +
       `(${show(interval.low)} to ${show(interval.high)})${more}`
     : `${look.metric_id}${more}`;
   setText(row.numbers, row.isFinal ? `final: ${numbers}` : numbers);

@@ -41,8 +41,8 @@ export function reading(effect, metric, { mismatch = false, final = false } = {}
   }
   const interval = alwaysValid(effect);
   if (!interval) return withoutInterval(effect);
-  return metric?.role === "guardrail" && metric.margin?.absolute
-    ? guardrailReading(interval, metric)
+  return metric?.role === "guardrail" && metric.margin
+    ? guardrailReading(effect, metric)
     : decisionReading(effect, interval, { metric, final });
 }
 
@@ -87,8 +87,14 @@ function decisionReading(effect, interval, { metric, final }) {
   };
 }
 
-function guardrailReading(interval, metric) {
-  const margin = metric.margin.absolute;
+/** A margin is absolute or relative, and is held against the interval of its own kind. */
+function guardrailReading(effect, metric) {
+  const [[basis, margin]] = Object.entries(metric.margin);
+  const interval = effect[basis]?.always_valid;
+  if (typeof interval?.low !== "number" || typeof interval.high !== "number") {
+    const headline = `No ${basis} interval, so the margin cannot be checked`;
+    return { tone: "waiting", headline, detail: "It appears by itself when there is one." };
+  }
   const [best, worst] =
     metric.direction === "decrease"
       ? [interval.low, interval.high]

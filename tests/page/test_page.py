@@ -203,6 +203,58 @@ def test_an_interval_that_excludes_zero_says_which_is_higher(page: Page) -> None
     page.says("treatment is higher than control", ".headline")
 
 
+READ = """
+const [effect, metric, done] = arguments;
+import("/static/words.js").then(({ reading }) => {
+  const { tone, headline } = reading(effect, metric);
+  done([tone, headline]);
+});
+"""
+MORE = {"role": "decision", "direction": "increase"}
+LESS = {"role": "decision", "direction": "decrease"}
+KEEP_HIGH = {"role": "guardrail", "direction": "increase", "margin": {"absolute": 0.01}}
+KEEP_LOW = {"role": "guardrail", "direction": "decrease", "margin": {"absolute": 0.01}}
+KEEP_LOW_RELATIVE = {**KEEP_LOW, "margin": {"relative": 0.02}}
+
+
+@pytest.mark.parametrize(
+    ("interval", "over_all_looks", "metric", "tone", "headline"),
+    [
+        ((0.1, 0.2), (0.1, 0.2), MORE, "good", "b is higher than a"),
+        ((0.1, 0.2), (0.1, 0.2), LESS, "bad", "b is higher than a"),
+        ((-0.2, -0.1), (-0.2, -0.1), LESS, "good", "b is lower than a"),
+        ((0.0, 0.2), (0.0, 0.2), MORE, "open", "No difference shown yet"),
+        ((-0.1, 0.2), (0.01, 0.1), MORE, "good", "Earlier looks showed b higher"),
+        ((-0.1, 0.2), (None, None), MORE, "open", "No difference shown yet"),
+        ((-0.009, 0.2), (-0.009, 0.2), KEEP_HIGH, "good", "Within the margin"),
+        ((-0.011, 0.2), (-0.011, 0.2), KEEP_HIGH, "open", "Not settled yet"),
+        ((-0.2, -0.02), (-0.2, -0.02), KEEP_HIGH, "bad", "The guardrail is broken"),
+        ((-0.2, 0.009), (-0.2, 0.009), KEEP_LOW, "good", "Within the margin"),
+        ((0.02, 0.03), (0.02, 0.03), KEEP_LOW, "bad", "The guardrail is broken"),
+        ((-1.0, 1.0), (-1.0, 1.0), KEEP_LOW_RELATIVE, "bad", "The guardrail is broken"),
+    ],
+)
+def test_words_follow_the_interval(
+    page: Page,
+    interval: tuple[float, float],
+    over_all_looks: tuple[float | None, float | None],
+    metric: dict[str, Any],
+    tone: str,
+    headline: str,
+) -> None:
+    page.open()
+    ends = dict(zip(("low", "high"), interval, strict=True))
+    running_ends = dict(zip(("running_low", "running_high"), over_all_looks, strict=True))
+    effect = {
+        "variant": "b",
+        "control": "a",
+        "status": "ok",
+        "absolute": {"estimate": 0.0, "always_valid": {**ends, **running_ends}},
+        "relative": {"always_valid": {"low": 0.021, "high": 0.03}},
+    }
+    assert page.driver.execute_async_script(READ, effect, metric) == [tone, headline]
+
+
 def test_before_the_burn_in_there_is_no_interval(page: Page) -> None:
     experiment = running(page.world, units=(20, 20))
     page.open("experiments/checkout-color")
