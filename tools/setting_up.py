@@ -1,15 +1,10 @@
 """What ``make setup`` does after the packages are there: Kafka's jars, compiled kernels."""
 
-import importlib
+import time
 
 from tools.jars import ensure_jars
 from tools.narration import Say
-
-KERNELS = (
-    ("ingest_gateway.warm_up", "compile_kernels"),
-    ("stream_processors.accumulate.warm_up", "compile_kernels"),
-)
-"""Functions that compile, or load from numba's cache, what a process would compile later."""
+from tools.warm_up import warm_up
 
 
 def set_up(say: Say) -> None:
@@ -21,6 +16,6 @@ def set_up(say: Say) -> None:
 
 def warm(say: Say) -> None:
     """Compile kernels into numba's cache."""
-    for module, function in KERNELS:
-        getattr(importlib.import_module(module), function)()
-        say(f"compiled the kernels of {module.rpartition('.')[0]}")
+    before = time.monotonic()
+    warm_up()
+    say(f"kernels are compiled ({time.monotonic() - before:.1f} s)")
