@@ -15,6 +15,9 @@ CHECKS_MAX = 3
 """An error that is still there after so many checks has found nobody to take it."""
 
 
+_WAY_TO_COORDINATOR = ("_consumer", "_thread", "_consumer", "_coordinator")
+
+
 class GroupFailedError(Exception):
     """This process is no member of its consumer group and does not become one by waiting."""
 
@@ -26,7 +29,7 @@ class GroupWatch(mode.Service):
         self._watched = app
         super().__init__(**options)
 
-    @mode.Service.task
+    @mode.Service.task  # type: ignore[untyped-decorator]
     async def _watch(self) -> None:
         checks = 0
         while not self.should_stop:
@@ -38,13 +41,12 @@ class GroupWatch(mode.Service):
 
 
 def _group_error(app: faust.App) -> object | None:
-    consumer = app._consumer
-    thread = getattr(consumer, "_thread", None)
-    coordinator = getattr(getattr(thread, "_consumer", None), "_coordinator", None)
-    task = getattr(coordinator, "_coordination_task", None)
-    if task is None or app.should_stop:
+    coordinator: Any = app
+    for name in _WAY_TO_COORDINATOR:
+        coordinator = getattr(coordinator, name, None)
+    if coordinator is None or app.should_stop:
         return None
-    if task.done():
+    if coordinator._coordination_task.done():  # noqa: SLF001  # there is no public way
         return "its coordination has ended"
-    pending: object | None = coordinator._pending_exception
+    pending: object | None = coordinator._pending_exception  # noqa: SLF001
     return pending
