@@ -1,8 +1,10 @@
 """Runs the query API: ``python -m query_api``."""
 
 import logging
+import signal
 import sys
 import time
+from types import FrameType
 
 import uvicorn
 
@@ -51,7 +53,13 @@ def main() -> None:
         log_config=None,
         timeout_graceful_shutdown=DRAIN_S,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # uvicorn drains first, then raises the signal again
     uvicorn.Server(config).run()
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 if __name__ == "__main__":
