@@ -14,7 +14,7 @@ import time
 import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -104,11 +104,16 @@ def broker_command(folder: Path, *, jars: Path = JARS) -> list[str]:
 
 def is_broker_ready(bootstrap: str, timeout_seconds: float = 2.0) -> bool:
     """Return whether a broker answers the admin client."""
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "logger": _Silent()})
+    admin = AdminClient(client_settings(bootstrap))
     try:
         return bool(admin.list_topics(timeout=timeout_seconds).brokers)
     except KafkaException:
         return False
+
+
+def client_settings(bootstrap: str) -> dict[str, Any]:
+    """Return settings of a client that fails with an error, not with lines on the terminal."""
+    return {"bootstrap.servers": bootstrap, "log_level": 0, "logger": _Silent()}
 
 
 class EmbeddedBroker:

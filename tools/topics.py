@@ -7,9 +7,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.times import format_duration_ms
 from schemas.topics import CHANGELOGS, FOR_EVER, TOPICS, Topic
+from tools.broker import client_settings
 from tools.errors import LitmusError, TopicMismatchError
 
 EVERY_TOPIC: tuple[Topic, ...] = (*TOPICS, *CHANGELOGS)
+ANSWER_SECONDS = 10.0
 TIMEOUT_SECONDS = 30.0
 
 _BROKER_DEFAULT = -1
@@ -27,7 +29,6 @@ def create_topics(bootstrap: str, partitions: int) -> list[str]:
         TopicMismatchError: If one exists with another number of partitions.
         LitmusError: If the broker refuses, or does not answer.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap})
     counts = partition_counts(bootstrap)
     for topic in EVERY_TOPIC:
         if topic.name in counts:
@@ -35,7 +36,7 @@ def create_topics(bootstrap: str, partitions: int) -> list[str]:
     missing = [topic for topic in EVERY_TOPIC if topic.name not in counts]
     if not missing:
         return []
-    created = []
+    admin, created = AdminClient(client_settings(bootstrap)), []
     for name, future in admin.create_topics([_new(topic, partitions) for topic in missing]).items():
         try:
             future.result(TIMEOUT_SECONDS)
@@ -55,7 +56,7 @@ def await_group_coordinator(bootstrap: str) -> None:
     Raises:
         LitmusError: If it cannot in time.
     """
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "litmus-start"})
+    consumer = Consumer(client_settings(bootstrap) | {"group.id": "litmus-start"})
     try:
         consumer.committed([TopicPartition(EVERY_TOPIC[0].name, 0)], timeout=TIMEOUT_SECONDS)
     except KafkaException as error:
@@ -72,7 +73,7 @@ def partition_counts(bootstrap: str) -> dict[str, int]:
         LitmusError: If the broker does not answer.
     """
     try:
-        listed = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=TIMEOUT_SECONDS)
+        listed = AdminClient(client_settings(bootstrap)).list_topics(timeout=ANSWER_SECONDS)
     except KafkaException as error:
         raise LitmusError(
             f"No Kafka broker answers at {bootstrap}: {error.args[0].str()}. Start the stack with "
