@@ -33,6 +33,7 @@ def main() -> int:
     failures: list[str] = []
 
     def end(reason: str) -> None:
+        """End the process; may be called on any thread."""
         failures.append(reason)
         server.should_exit = True
 
@@ -67,13 +68,12 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
 
     @asynccontextmanager
     async def open_parts() -> AsyncIterator[Parts]:
-        loop = asyncio.get_running_loop()
         sink = KafkaSink(
             settings.kafka, on_fatal=end, message_timeout_ms=settings.delivery_timeout_ms
         )
         view = ControlFollower(
             settings.kafka,
-            on_failure=lambda error: loop.call_soon_threadsafe(end, repr(error)),
+            on_failure=lambda error: end(repr(error)),
         )
         group_commit = GroupCommit(
             sink, partition_count=settings.partitions, clock_s=time.monotonic

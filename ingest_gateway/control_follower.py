@@ -10,8 +10,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
 from ingest_gateway.control_view import View
 from ingest_gateway.errors import ViewUnavailableError
@@ -34,12 +42,14 @@ class ControlFollower:
     """
 
     def __init__(self, bootstrap: str, *, on_failure: Callable[[Exception], None]) -> None:
-        self._consumer = Consumer(_consumer_config(bootstrap))
+        self._consumer = Consumer(_consumer_config(bootstrap), logger=logger)
+        # The consumer cannot be asked while another thread polls it: it would not answer.
+        self._admin = AdminClient(connection_config(bootstrap), logger=logger)
         self._on_failure = on_failure
         self._view = View()
         self._caught_up = threading.Event()
         self._is_stopping = threading.Event()
-        self._question: asyncio.Task[int] | None = None
+        self._question: asyncio.Future[ListOffsetsResultInfo] | None = None
         self._thread = threading.Thread(target=self._run, name="control-follower", daemon=True)
 
     def start(self) -> None:
@@ -83,7 +93,8 @@ class ControlFollower:
     def fresh_blocking(self) -> ControlState:
         """Do the same on a thread without an event loop."""
         try:
-            self._view.read_to(self._query_end()).result(FRESH_TIMEOUT_S)
+            end_offset = int(self._query_end().result(FRESH_TIMEOUT_S).offset)
+            self._view.read_to(end_offset).result(FRESH_TIMEOUT_S)
         except (TimeoutError, KafkaException) as error:
             raise _unavailable() from error
         return self._view.usable
@@ -98,13 +109,17 @@ class ControlFollower:
         if earlier is not None and not earlier.done():
             await asyncio.wait([earlier])
         if self._question is earlier or self._question is None:
-            self._question = asyncio.create_task(asyncio.to_thread(self._query_end))
-        return await asyncio.shield(self._question)
+            self._question = asyncio.ensure_future(asyncio.wrap_future(self._query_end()))
+        return int((await asyncio.shield(self._question)).offset)
 
-    def _query_end(self) -> int:
+    def _query_end(self) -> "Future[ListOffsetsResultInfo]":
         partition = TopicPartition(CONTROL.name, 0)
-        _, end = self._consumer.get_watermark_offsets(partition, timeout=FRESH_TIMEOUT_S)
-        return int(end)
+        found: dict[TopicPartition, Future[ListOffsetsResultInfo]] = self._admin.list_offsets(
+            {partition: OffsetSpec.latest()},
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=FRESH_TIMEOUT_S,
+        )
+        return found[partition]
 
     def _run(self) -> None:
         try:
@@ -176,15 +191,21 @@ def _unavailable() -> ViewUnavailableError:
     return ViewUnavailableError("the control log cannot be read to its end now")
 
 
-def _consumer_config(bootstrap: str) -> dict[str, Any]:
+def connection_config(bootstrap: str) -> dict[str, Any]:
+    """Return librdkafka's settings for finding a broker, and finding it again soon."""
     return {
         "bootstrap.servers": bootstrap,
         "client.id": "litmus-control-follower",
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 500,
+    }
+
+
+def _consumer_config(bootstrap: str) -> dict[str, Any]:
+    return connection_config(bootstrap) | {
         "group.id": "litmus-control-follower",  # the client wants one; it is never joined
         "enable.auto.commit": False,
         # A log that is shorter than what was read of it is another log.
         "auto.offset.reset": "error",
         "isolation.level": "read_uncommitted",
-        "reconnect.backoff.ms": 50,
-        "reconnect.backoff.max.ms": 500,
     }

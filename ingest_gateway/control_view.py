@@ -110,7 +110,7 @@ class View:
     def _end_waits(self) -> None:
         with self._lock:
             waits, self._waits = self._waits, []
-            over = []
+            over: list[_Wait] = []
             for wait in waits:
                 has_ended = wait.future.cancelled() or wait.is_over()
                 (over if has_ended else self._waits).append(wait)

@@ -129,7 +129,7 @@ class GroupCommit:
         elif self._timer is None:
             window_s = self._pace.window_s(self._clock_s(), groups_under_way=len(self._under_way))
             self._timer = asyncio.get_running_loop().call_later(window_s, self._send)
-        return await placed  # type: ignore[no-any-return]
+        return await placed
 
     async def drain(self) -> None:
         """Send what waits, and return when nothing is under way."""

@@ -83,7 +83,8 @@ class KafkaSink:
             bootstrap, client_id="litmus-gateway", message_timeout_ms=message_timeout_ms
         )
         self._producer = Producer(
-            config | {"error_cb": self._on_error, "stats_cb": self._connection.take_statistics}
+            config | {"error_cb": self._on_error, "stats_cb": self._connection.take_statistics},
+            logger=logger,
         )
         self._thread = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
         self._thread.start()
