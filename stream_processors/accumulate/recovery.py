@@ -66,13 +66,90 @@ class Recovered(NamedTuple):
 
     Attributes:
         partition: Its state; reading resumes at its cursor.
-        proofs: Headers of what was loaded: the log must hold these ticks at these offsets.
         superseded: Keys of records that newer ones replaced.
     """
 
     partition: Partition
-    proofs: list[Header]
     superseded: list[bytes]
+
+
+class Found:
+    """What the changelog holds of one partition, before its state is built.
+
+    Attributes:
+        start: Where reading resumes: the tick that ends the last chunk needed; None: at the
+            beginning of the log.
+        proofs: Headers of all that is used: the log must hold these ticks at these offsets.
+    """
+
+    def __init__(
+        self, number: int, records: Iterable[tuple[bytes, bytes]], *, log_id: str | None
+    ) -> None:
+        """Read the records of partition ``number``.
+
+        Args:
+            number: Which partition.
+            records: Its keys and values in the changelog.
+            log_id: The control log's id; None while it has no record.
+
+        Raises:
+            ForeignRecordError: If a record is of another log or state version.
+        """
+        self._number, self._log_id = number, log_id
+        self._stored = stored = _by_record(records)
+        self._segments = {
+            segment: _newest(stored[SEGMENT, segment], SegmentRecord)
+            for segment in range(SEGMENTS)
+        }
+        manifest = _newest(stored[MANIFEST, 0], Manifest)
+        self.proofs = [one.header for one in self._segments.values() if one is not None]
+        if manifest is not None:
+            self.proofs.append(manifest.base)
+        for header in self.proofs:
+            check_home(header, log_id)
+        self._valid = [
+            _valid_offset(segment, record, manifest) for segment, record in self._segments.items()
+        ]
+        self._chunks = _chunks_before(min(self._valid), stored, log_id)
+        self.start = self._chunks[-1][1].header if self._chunks else None
+
+    def build(self, control: ControlState | None, *, writer: str) -> Recovered:
+        """Return the partition, given definitions and settings as of the tick of ``start``."""
+        partition = Partition(
+            self._number, writer=writer, control=control, start=self.start, log_id=self._log_id
+        )
+        records = {segment: one for segment, one in self._segments.items() if one is not None}
+        ends = _load(partition, self._chunks, records)
+        partition.state.segments["offset"] = self._valid
+        partition.checkpoints.resume(
+            recorded=[
+                one.header.offset if one else NO_RECORD for one in self._segments.values()
+            ],
+            keys=[
+                self._stored[SEGMENT, segment][one.header.offset].keys if one else []
+                for segment, one in self._segments.items()
+            ],
+            chunks=[
+                StoredChunk(
+                    number,
+                    chunk.header,
+                    end,
+                    chunk.timestamp_through_max,
+                    self._stored[CHUNK, number][chunk.header.offset].keys,
+                )
+                for (number, chunk), end in zip(self._chunks, ends, strict=True)
+            ],
+            start=partition.cursor,
+            first=int(partition.state.counts[RECENT_END]),
+        )
+        superseded = [
+            key
+            for segment, record in records.items()
+            for offset, parts in self._stored[SEGMENT, segment].items()
+            if offset < record.header.offset
+            for key in parts.keys
+        ]
+        return Recovered(partition, superseded)
 
 
 def recover(
@@ -83,68 +160,10 @@ def recover(
     log_id: str | None,
     writer: str,
 ) -> Recovered:
-    """Return the partition that its records amount to.
-
-    Args:
-        number: Which partition.
-        records: Its keys and values in the changelog.
-        state_at: Definitions and settings as of a tick, from the control log.
-        log_id: The control log's id; None while it has no record.
-        writer: Who reports from now on.
-
-    Raises:
-        ForeignRecordError: If a record is of another log or state version.
-    """
-    stored = _by_record(records)
-    segments = {
-        segment: _newest(stored[SEGMENT, segment], SegmentRecord) for segment in range(SEGMENTS)
-    }
-    manifest = _newest(stored[MANIFEST, 0], Manifest)
-    found = {segment: one for segment, one in segments.items() if one is not None}
-    headers = [one.header for one in found.values()]
-    if manifest is not None:
-        headers.append(manifest.base)
-    for header in headers:
-        check_home(header, log_id)
-    valid = [_valid_offset(segment, segments[segment], manifest) for segment in range(SEGMENTS)]
-    chunks = _chunks_before(min(valid), stored, log_id)
-    start = chunks[-1][1].header if chunks else None
-    partition = Partition(
-        number,
-        writer=writer,
-        control=state_at(start.tick) if start else None,
-        start=start,
-        log_id=log_id,
-    )
-    ends = _load(partition, chunks, found)
-    partition.state.segments["offset"] = valid
-    partition.checkpoints.resume(
-        recorded=[one.header.offset if one else NO_RECORD for one in segments.values()],
-        keys=[
-            stored[SEGMENT, segment][one.header.offset].keys if one else []
-            for segment, one in segments.items()
-        ],
-        chunks=[
-            StoredChunk(
-                number,
-                chunk.header,
-                end,
-                chunk.timestamp_through_max,
-                stored[CHUNK, number][chunk.header.offset].keys,
-            )
-            for (number, chunk), end in zip(chunks, ends, strict=True)
-        ],
-        start=partition.cursor,
-        first=int(partition.state.counts[RECENT_END]),
-    )
-    superseded = [
-        key
-        for segment, record in found.items()
-        for offset, parts in stored[SEGMENT, segment].items()
-        if offset < record.header.offset
-        for key in parts.keys
-    ]
-    return Recovered(partition, headers, superseded)
+    """Return the partition that its records amount to; ``state_at`` knows every tick."""
+    found = Found(number, records, log_id=log_id)
+    control = state_at(found.start.tick) if found.start else None
+    return found.build(control, writer=writer)
 
 
 def _valid_offset(segment: int, record: SegmentRecord | None, manifest: Manifest | None) -> int:

@@ -1,0 +1,147 @@
+"""litmus.events -> partials and checkpoints: every message applied to its partition, once.
+
+The rules are in ``kernels``, the state in ``partition``; here messages come in and records go out.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import faust
+from faust.types import TP, AgentT, ChannelT, StreamT
+
+from schemas.topics import EVENTS, KIND_HEADER
+from stream_processors.accumulate.control_history import control_history
+from stream_processors.accumulate.outbox import Changelog, Outbox, Publish
+from stream_processors.accumulate.partition import Partition
+from stream_processors.accumulate.recovery import Found
+from stream_processors.accumulate.writing import Write
+
+TICK_AGE_S_MAX = 5.0
+
+_log = logging.getLogger(__name__)
+
+Records = Callable[[int], Iterable[tuple[bytes, bytes]]]
+"""Given a partition: its keys and values in the changelog, once recovery is complete."""
+
+
+class LivePartitions:
+    """The partitions that this process owns, with their state and their way out."""
+
+    def __init__(
+        self,
+        app: faust.App,
+        *,
+        servers: str,
+        writer: str,
+        records: Records,
+        changelog: Changelog,
+        publish: Publish,
+    ) -> None:
+        self._app = app
+        self._servers = servers
+        self._writer = writer
+        self._records = records
+        self._changelog = changelog
+        self._publish = publish
+        self._outboxes: dict[int, Outbox] = {}
+        self._ticked_at = time.monotonic()
+        self._loaded = False
+        self.partitions: dict[int, Partition] = {}
+
+    async def load(self, assigned: frozenset[TP]) -> None:
+        """Recover partitions that are new here; keep those that stayed; forget the others.
+
+        What stayed is right where it stands: live state is a function of the log up to its
+        cursor, whoever else may have owned the partition in between.
+        """
+        wanted = {tp.partition for tp in assigned}
+        for number in set(self.partitions) - wanted:
+            del self.partitions[number]
+            self._outboxes.pop(number).close()
+        missing = sorted(wanted - set(self.partitions))
+        if missing:
+            await self._recover(missing)
+        self._loaded = True
+
+    def cursor(self, tp: TP) -> int | None:
+        """Return the next offset to read."""
+        partition = self.partitions.get(tp.partition)
+        return None if partition is None else partition.cursor
+
+    async def apply(self, number: int, offset: int, kind: bytes | None, value: bytes) -> None:
+        """Apply a message of a partition; a gap, or anything that is not ours, raises."""
+        partition = self.partitions.get(number)
+        if partition is None or offset < partition.cursor:
+            return  # not ours yet, or delivered again
+        ticked = partition.apply(offset, kind, value)
+        if ticked is not None:
+            self._ticked_at = time.monotonic()
+            if ticked.partials or ticked.writes:
+                await self._outboxes[number].put(ticked)
+
+    def readiness(self) -> dict[str, Any]:
+        """Return whether every partition owned here is live and moves on."""
+        live = [number for number, one in self.partitions.items() if one.is_live]
+        age_s = time.monotonic() - self._ticked_at
+        moving = not self.partitions or age_s < TICK_AGE_S_MAX
+        return {
+            "ready": self._loaded and moving and len(live) == len(self.partitions),
+            "partitions": sorted(self.partitions),
+            "live": sorted(live),
+            "tick": min((one.tick for one in self.partitions.values()), default=0),
+            "tick_age_ms": round(age_s * 1_000),
+        }
+
+    async def _recover(self, numbers: list[int]) -> None:
+        began = time.monotonic()
+        async with control_history(self._servers) as history:
+            log_id = await history.log_id()
+            found = {
+                number: Found(number, self._records(number), log_id=log_id) for number in numbers
+            }
+            await history.check({number: one.proofs for number, one in found.items()})
+            states = await history.states_at({one.start.tick for one in found.values() if one.start})
+        for number, one in found.items():
+            control = states[one.start.tick] if one.start else None
+            partition, superseded = one.build(control, writer=self._writer)
+            self.partitions[number] = partition
+            self._outboxes[number] = Outbox(
+                number, publish=self._publish, changelog=self._changelog
+            )
+            for key in superseded:
+                self._changelog.write(number, Write(key, None))
+            _log.info("litmus.events/%d resumes at offset %d", number, partition.cursor)
+        _log.info("recovered %d partitions in %.2f s", len(numbers), time.monotonic() - began)
+
+
+def register_accumulate_agent(
+    app: faust.App, *, events: ChannelT[bytes], live: LivePartitions
+) -> AgentT[bytes]:
+    """Register the agent on ``app``.
+
+    Any error stops the worker: a gap or an unreadable message must not be stepped over, and the
+    next start resumes at the state's own offsets.
+    """
+
+    @app.agent(events, name="accumulate")  # type: ignore[untyped-decorator]
+    async def accumulate(stream: StreamT[bytes]) -> None:
+        records = stream.noack()
+        async for event in records.events():
+            message = event.message
+            await live.apply(
+                message.partition, message.offset, _kind(message.headers), event.value or b""
+            )
+            # At once: the group's offset only measures lag. Where to resume, the state knows.
+            await records.ack(event)
+
+    return accumulate
+
+
+def _kind(headers: Any) -> bytes | None:
+    found = dict(headers or ()).get(KIND_HEADER)
+    return None if found is None else bytes(found)
+
+
+SOURCE = EVENTS.name

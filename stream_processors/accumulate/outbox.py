@@ -1,0 +1,64 @@
+"""What ticks yield, on its way out: partials first, then checkpoints, then deletions.
+
+A record is written only after the partial of its tick is acknowledged, so a segment never knows
+more than was reported and no look can be lost. A few ticks may wait; then reading pauses.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from stream_processors.accumulate.partition import Ticked
+from stream_processors.accumulate.writing import Write
+
+WAITING_TICKS_MAX = 2
+
+Publish = Callable[[int, bytes], Awaitable[None]]
+"""Given partition and message: returns once the broker has it, raises if it was not delivered."""
+
+
+class Changelog(Protocol):
+    """Keeps the records of every partition."""
+
+    def write(self, partition: int, write: Write) -> Awaitable[object]:
+        """Hand a record over; the result is done once the broker has it. Does not block.
+
+        Raises when awaited, if the record was not delivered.
+        """
+
+
+class Outbox:
+    """One partition's way out, in order."""
+
+    def __init__(self, partition: int, *, publish: Publish, changelog: Changelog) -> None:
+        self._partition = partition
+        self._publish = publish
+        self._changelog = changelog
+        self._waiting: asyncio.Queue[Ticked] = asyncio.Queue(WAITING_TICKS_MAX)
+        self._task = asyncio.create_task(self._deliver(), name=f"outbox-{partition}")
+
+    async def put(self, ticked: Ticked) -> None:
+        """Hand over what a tick yielded; waits while too much waits. Raises if delivery failed."""
+        putting = asyncio.ensure_future(self._waiting.put(ticked))
+        await asyncio.wait({putting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            putting.cancel()
+            self._task.result()
+        await putting
+
+    def close(self) -> None:
+        """Stop; what waits is not delivered, and nothing depends on it."""
+        self._task.cancel()
+
+    async def _deliver(self) -> None:
+        while True:
+            ticked = await self._waiting.get()
+            for message in ticked.partials:
+                await self._publish(self._partition, message)
+            kept = [write for write in ticked.writes if write.value is not None]
+            deleted = [write for write in ticked.writes if write.value is None]
+            for writes in (kept, deleted):
+                # Handed over in order: within the partition a suffix may be lost, nothing else.
+                sent = [self._changelog.write(self._partition, write) for write in writes]
+                for delivery in sent:
+                    await delivery

@@ -1,0 +1,79 @@
+"""The accumulate app: where the engine meets Faust."""
+
+import uuid
+from collections.abc import Awaitable, Iterable
+
+import faust
+
+from schemas.topics import ACCUMULATE_APP, EVENTS, PARTIALS, SEGMENTS_TABLE
+from stream_processors.accumulate.agent import LivePartitions, register_accumulate_agent
+from stream_processors.accumulate.records import partition_of
+from stream_processors.accumulate.writing import Write
+from stream_processors.seeking import resume_from_state
+from stream_processors.settings import MissingSettingsError, WorkerSettings
+from stream_processors.worker import bind_topic, create_faust_app
+
+
+def create_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
+    """Return the app with its agent registered, and the state that its agent drives.
+
+    Raises:
+        MissingSettingsError: If the store is one that cannot hold the changelog's records.
+    """
+    if settings.store != "memory://":
+        raise MissingSettingsError(
+            f"LITMUS_STORE == {settings.store!r}, must be memory://: the state lives in arrays, "
+            "the table only carries its checkpoints"
+        )
+    app = create_faust_app(settings, ACCUMULATE_APP)
+    table = TableChangelog(app, settings.partitions)
+    live = LivePartitions(
+        app,
+        servers=settings.kafka,
+        writer=f"{settings.instance}-{uuid.uuid4().hex[:8]}",
+        records=table.records,
+        changelog=table,
+        publish=Partials(app).publish,
+    )
+    register_accumulate_agent(app, events=bind_topic(app, EVENTS.name), live=live)
+    resume_from_state(app, sources=[EVENTS.name], load=live.load, cursor=live.cursor)
+    return app, live
+
+
+class TableChangelog:
+    """Records in the changelog of a Faust table; the table is what was recovered from it."""
+
+    def __init__(self, app: faust.App, partition_count: int) -> None:
+        self._table = app.Table(
+            SEGMENTS_TABLE, key_type=bytes, value_type=bytes, partitions=partition_count
+        )
+
+    def records(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
+        """Return what the changelog holds of a partition, once recovery is complete."""
+        return [
+            (key, value)
+            for key, value in self._table.data.items()
+            if value is not None and partition_of(key) == partition
+        ]
+
+    def write(self, partition: int, write: Write) -> Awaitable[object]:
+        """Send a record to the changelog. The explicit partition makes this legal anywhere."""
+        delivery: Awaitable[object] = self._table.send_changelog(partition, *write)
+        if write.value is None:
+            self._table.data.pop(write.key, None)
+        else:
+            self._table.data[write.key] = write.value
+        return delivery
+
+
+class Partials:
+    """Publishes to litmus.partials."""
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+
+    async def publish(self, partition: int, message: bytes) -> None:
+        """Return once the broker has the message; raise if it was not delivered."""
+        key = str(partition).encode()
+        delivery = await self._app.producer.send(PARTIALS.name, key, message, 0, None, None)
+        await delivery

@@ -1,0 +1,143 @@
+"""litmus.partials -> looks, snapshots, rows, ledger: each merged tick published, then remembered.
+
+What is merged is decided in ``merging``; here messages come in, records go out, and state is
+written only after the looks that it knows of are acknowledged.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import faust
+import msgspec
+from faust.types import TP, AgentT, ChannelT, StreamT
+
+from schemas.control import TICKS_PER_SECOND
+from schemas.partials import decode_partial
+from schemas.topics import LEDGER, LOOKS, SNAPSHOT_ROWS, SNAPSHOTS, Topic
+from stream_processors.merge import telemetry
+from stream_processors.merge.merging import MergedTick, Merger
+
+TICK_AGE_S_MAX = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Send(NamedTuple):
+    """A record to be published."""
+
+    topic: Topic
+    key: str
+    value: Any
+    timestamp_ms: int
+
+
+Publish = Callable[[list[Send]], Awaitable[None]]
+"""Returns once the broker has all of them; raises if one was not delivered."""
+
+
+class MergedRecords(Protocol):
+    """What merge remembers: a table and its changelog."""
+
+    def read(self) -> Mapping[str, bytes]:
+        """Return all records, once recovery is complete."""
+
+    async def write(self, records: Mapping[str, bytes]) -> None:
+        """Hand records over in order; return once the broker has those of the call before."""
+
+
+class OffsetGapError(Exception):
+    """A partial is missing; going on would leave a tick without a look."""
+
+
+class LiveMerger:
+    """The merger of this process while it holds the partition; otherwise it stands by."""
+
+    def __init__(
+        self, app: faust.App, *, partition_count: int, records: MergedRecords, publish: Publish
+    ) -> None:
+        self._app = app
+        self._partition_count = partition_count
+        self._records = records
+        self._publish = publish
+        self._loaded = False
+        self._merged_at = time.monotonic()
+        self._rows_before: dict[str, int] | None = None
+        self._offset = 0
+        self.merger: Merger | None = None
+
+    async def load(self, assigned: frozenset[TP]) -> None:
+        """Load what was remembered, or stand by when another process holds the partition."""
+        self.merger = None
+        if assigned:
+            merger = Merger.load(self._records.read(), self._partition_count)
+            self._offset = merger.next_offset
+            self.merger = merger
+            self._merged_at = time.monotonic()
+            _log.info("resumes after tick %d at offset %d", merger.tick, merger.next_offset)
+        self._loaded = True
+
+    def cursor(self, _tp: TP) -> int | None:
+        """Return the next offset to read."""
+        return None if self.merger is None else self._offset
+
+    async def take(self, offset: int, value: bytes) -> None:
+        """Take one partial in; publish and remember the ticks that it completes."""
+        if self.merger is None or offset < self._offset:
+            return  # not ours, or delivered again
+        if offset != self._offset:
+            raise OffsetGapError(f"litmus.partials: offset == {offset}, must be {self._offset}")
+        self._offset = offset + 1
+        merged = self.merger.take(offset, decode_partial(value))
+        if not merged:
+            return
+        for tick in merged:
+            await self._publish(self._sends(tick))
+            telemetry.count(tick)
+        await self._records.write(self.merger.records())
+        self._merged_at = time.monotonic()
+
+    def readiness(self) -> dict[str, Any]:
+        """Return whether ticks are merged as they come."""
+        age_s = time.monotonic() - self._merged_at
+        merger = self.merger
+        return {
+            "ready": self._loaded and (merger is None or (merger.tick > 0 and age_s < TICK_AGE_S_MAX)),
+            "role": "standby" if merger is None else "merger",
+            "tick": 0 if merger is None else merger.tick,
+            "tick_age_ms": round(age_s * 1_000),
+            "behind": [] if merger is None else merger.behind(),
+        }
+
+    def _sends(self, merged: MergedTick) -> list[Send]:
+        as_of = merged.times.log_ms
+        sends = [Send(LOOKS, one, record, as_of) for one, record in merged.looks]
+        sends += [Send(SNAPSHOTS, one, snapshot, as_of) for one, snapshot in merged.snapshots]
+        sends += [Send(SNAPSHOT_ROWS, row.key, row.value, row.timestamp_ms) for row in merged.rows]
+        rows = merged.ledger["rows"]
+        # Every tick moves the offsets; once a second is often enough where no row came.
+        if rows != self._rows_before or merged.tick % TICKS_PER_SECOND == 0:
+            self._rows_before = rows
+            sends.append(Send(LEDGER, "ledger", merged.ledger, as_of))
+        return sends
+
+
+def register_merge_agent(
+    app: faust.App, *, partials: ChannelT[bytes], live: LiveMerger
+) -> AgentT[bytes]:
+    """Register the agent on ``app``; any error stops the worker, which resumes from its state."""
+
+    @app.agent(partials, name="merge")  # type: ignore[untyped-decorator]
+    async def merge(stream: StreamT[bytes]) -> None:
+        records = stream.noack()
+        async for event in records.events():
+            await live.take(event.message.offset, event.value or b"")
+            await records.ack(event)
+
+    return merge
+
+
+def encode(value: Any) -> bytes:
+    """Return the JSON of a record."""
+    return msgspec.json.encode(value)

@@ -1,0 +1,79 @@
+"""The merge app: where the merger meets Faust."""
+
+from collections.abc import Awaitable, Mapping
+
+import faust
+
+from schemas.topics import MERGE_APP, MERGED_TABLE, PARTIALS
+from stream_processors.merge.agent import LiveMerger, Send, encode, register_merge_agent
+from stream_processors.seeking import resume_from_state
+from stream_processors.settings import WorkerSettings
+from stream_processors.worker import bind_topic, create_faust_app
+
+
+def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveMerger]:
+    """Return the app with its agent registered, and the merger that its agent drives."""
+    app = create_faust_app(
+        settings,
+        MERGE_APP,
+        topic_partitions=1,
+        # Records of many experiments are text that repeats itself.
+        producer_compression_type="gzip",
+        store="memory://",
+    )
+    live = LiveMerger(
+        app,
+        partition_count=settings.partitions,
+        records=TableRecords(app),
+        publish=Publisher(app).publish,
+    )
+    register_merge_agent(app, partials=bind_topic(app, PARTIALS.name), live=live)
+    resume_from_state(app, sources=[PARTIALS.name], load=live.load, cursor=live.cursor)
+    return app, live
+
+
+class TableRecords:
+    """Records in the changelog of a Faust table of one partition."""
+
+    def __init__(self, app: faust.App) -> None:
+        self._table = app.Table(MERGED_TABLE, key_type=bytes, value_type=bytes, partitions=1)
+        self._unacknowledged: list[Awaitable[object]] = []
+
+    def read(self) -> Mapping[str, bytes]:
+        """Return all records, once recovery is complete."""
+        return {
+            key.decode(): value for key, value in self._table.data.items() if value is not None
+        }
+
+    async def write(self, records: Mapping[str, bytes]) -> None:
+        """Hand records over in order; return once the broker has those of the call before."""
+        before, self._unacknowledged = self._unacknowledged, []
+        for key, value in records.items():
+            encoded = key.encode()
+            self._unacknowledged.append(self._table.send_changelog(0, encoded, value))
+            self._table.data[encoded] = value
+        for delivery in before:
+            await delivery
+
+
+class Publisher:
+    """Sends records under their topic's key, each to the one partition of its topic."""
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+
+    async def publish(self, sends: list[Send]) -> None:
+        """Return once the broker has all of them; raise if one was not delivered."""
+        deliveries = [
+            await self._app.producer.send(
+                send.topic.name,
+                send.key.encode(),
+                encode(send.value),
+                0,
+                send.timestamp_ms / 1_000,
+                None,
+            )
+            for send in sends
+        ]
+        for delivery in deliveries:
+            await delivery
