@@ -148,16 +148,25 @@ def clean_stream(world: World) -> list[Partial]:
     ]
 
 
-def rough_stream(world: World, rng: random.Random) -> list[Partial]:
-    """Return the same ticks from writers that die half-way, are replaced, and come back."""
+def rough_stream(world: World, rng: random.Random, *, upgrade: bool = False) -> list[Partial]:
+    """Return the same ticks from writers that die half-way, are replaced, and come back.
+
+    With ``upgrade``, those that replace them count by newer rules.
+    """
     streams = [
         _rough_partition(world, partition, rng) for partition in range(world.partition_count)
     ]
+    if upgrade:
+        streams = [[_upgraded(part) for part in stream] for stream in streams]
     mixed = []
     while any(streams):
         chosen = rng.choice([stream for stream in streams if stream])
         mixed.append(chosen.pop(0))
     return mixed
+
+
+def _upgraded(part: Partial) -> Partial:
+    return msgspec.structs.replace(part, state_version=2) if part.writer == "b" else part
 
 
 def _rough_partition(world: World, partition: int, rng: random.Random) -> list[Partial]:

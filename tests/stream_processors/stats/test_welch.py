@@ -136,6 +136,15 @@ def test_a_negative_control_divides_by_its_absolute_value() -> None:
     assert interval.low < delta_effect(control, treatment).estimate == pytest.approx(0.2)
 
 
+def test_a_negative_control_that_rises_has_gained() -> None:
+    control, treatment = sums_of([-11, -10, -9] * 40), sums_of([-9, -8, -7] * 40)
+    effect = compare(control, treatment, precision=0, is_rate=False, plan=Plan())
+    assert effect.flags == ("control_negative",)
+    assert effect.relative.estimate == pytest.approx(0.2)
+    assert effect.relative.fixed_horizon is not None
+    assert effect.relative.fixed_horizon.low < 0.2 < effect.relative.fixed_horizon.high
+
+
 def test_fieller_is_unbounded_when_the_control_may_be_zero() -> None:
     assert fieller_interval(Moments(10, 1.0, 10.0), Moments(10, 1.0, 10.0), alpha=0.05) is None
 
