@@ -1,9 +1,12 @@
 """Runs the query API: ``python -m query_api``."""
 
 import logging
+import shutil
 import signal
 import sys
+import tempfile
 import time
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -36,12 +39,24 @@ def assemble(settings: Settings) -> Parts:
     return Parts(snapshots, live, history, sink, clock_ms, background=(follower, sink))
 
 
+def use_own_temporary_folder(home: Path) -> None:
+    """Write temporary files under ``home``, without those that a killed process left.
+
+    chdb takes every insert from a file.
+    """
+    folder = home / "tmp" / "query-api"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tempfile.tempdir = str(folder.resolve())
+
+
 def main() -> None:
     """Serve until SIGTERM or SIGINT; what is under way is answered first."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s"
     )
     settings = Settings()  # type: ignore[call-arg]  # the environment has it
+    use_own_temporary_folder(settings.home)
     config = uvicorn.Config(
         create_app(assemble(settings)),
         host=settings.bind,
@@ -49,6 +64,7 @@ def main() -> None:
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",
+        ws_per_message_deflate=False,
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=DRAIN_S,

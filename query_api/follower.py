@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 from confluent_kafka import KafkaException, Message
 
-from query_api.kafka_log import LogReader, LogTruncatedError, Source
+from query_api.kafka_log import LogReader, LogTruncatedError
 from query_api.metrics import EXPERIMENTS, SNAPSHOT_RECORDS
 from query_api.snapshots import Snapshots
 from schemas.topics import LEDGER, SNAPSHOTS
@@ -52,15 +52,14 @@ class Follower:
                 reader.close()
 
     def _follow(self, reader: LogReader) -> None:
-        positions = reader.open(self._stop)
+        reader.open(self._stop)
         while not self._stop.is_set():
             if not self._snapshots.caught_up:
                 self._snapshots.caught_up = all(
-                    positions[source] >= end for source, end in reader.ends.items()
+                    reader.positions[source] >= end for source, end in reader.ends.items()
                 )
             changed: dict[str, None] = {}
             for record in reader.read(RECORDS_MAX, POLL_S):
-                positions[Source(record.topic(), record.partition())] = record.offset() + 1
                 self._take(record, changed)
             EXPERIMENTS.set(len(self._snapshots))
             self._publish(changed)

@@ -33,6 +33,7 @@ class LogReader:
 
     Attributes:
         ends: End offsets as they were when the reader opened.
+        positions: Per partition, the first offset that was not read.
         trimmed_count: Records that left the log before they were read.
     """
 
@@ -40,6 +41,7 @@ class LogReader:
         self._topics = list(topics)
         self._start = start
         self.ends: dict[Source, int] = {}
+        self.positions: dict[Source, int] = {}
         self.trimmed_count = 0
         self._consumer = Consumer(
             {
@@ -48,17 +50,15 @@ class LogReader:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
+                "enable.partition.eof": True,  # a compacted log may end in records that are gone
                 "queued.max.messages.kbytes": 32_768,
                 "fetch.queue.backoff.ms": 50,
             },
             logger=_log,
         )
 
-    def open(self, stop: threading.Event) -> dict[Source, int]:
-        """Wait until all topics exist, assign them, and return where each partition starts.
-
-        Returns:
-            First offset to be read, per partition; empty if ``stop`` was set meanwhile.
+    def open(self, stop: threading.Event) -> None:
+        """Wait until all topics exist and assign their partitions; none if ``stop`` is set.
 
         Raises:
             KafkaException: If the broker does not answer.
@@ -66,7 +66,6 @@ class LogReader:
         """
         sources = self._sources(stop)
         resume = self._start(sources)
-        starts: dict[Source, int] = {}
         for source in sources:
             low, end = self._consumer.get_watermark_offsets(
                 TopicPartition(*source), timeout=METADATA_TIMEOUT_S
@@ -76,10 +75,9 @@ class LogReader:
                 message = f"{source} ends at {end}, must reach {next_offset}, which was read"
                 raise LogTruncatedError(message)
             self.trimmed_count += max(0, low - next_offset)
-            starts[source] = max(low, next_offset)
+            self.positions[source] = max(low, next_offset)
             self.ends[source] = end
-        self._consumer.assign([TopicPartition(*s, offset) for s, offset in starts.items()])
-        return starts
+        self._consumer.assign([TopicPartition(*s, at) for s, at in self.positions.items()])
 
     def read(self, records_max: int, timeout_s: float) -> list[Message]:
         """Return the next records, none if there are none within ``timeout_s``.
@@ -90,8 +88,12 @@ class LogReader:
         records = []
         for message in self._consumer.consume(records_max, timeout_s):
             error = message.error()
+            source = Source(message.topic(), message.partition())
             if error is None:
+                self.positions[source] = message.offset() + 1
                 records.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                self.positions[source] = max(self.positions[source], message.offset())
             elif not error.retriable() and error.code() not in _AWAY:
                 raise KafkaException(error)
         return records

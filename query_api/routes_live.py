@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -26,6 +27,7 @@ async def follow_over_websocket(
 ) -> None:
     """Send the results object, now and whenever there is a newer look."""
     try:
+        _refuse_other_sites(websocket)
         snapshot_of(experiment_id, parts)
     except ProblemError as error:
         await websocket.send_denial_response(render_problem(error))
@@ -47,6 +49,14 @@ async def follow_over_events(
     return EventSourceResponse(
         _events(parts.live, experiment_id), ping=PING_S, send_timeout=SEND_TIMEOUT_S
     )
+
+
+def _refuse_other_sites(websocket: WebSocket) -> None:
+    """Refuse the page of another site: browsers ask no leave for a WebSocket, unlike for HTTP."""
+    origin = websocket.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != websocket.headers.get("host"):
+        message = f"origin {origin!r}, must be that of the query API"
+        raise ProblemError(403, "forbidden_origin", message)
 
 
 async def _serve(websocket: WebSocket, subscription: Subscription) -> str | None:
@@ -74,9 +84,8 @@ async def _send(websocket: WebSocket, subscription: Subscription) -> None:
 
 async def _listen(websocket: WebSocket) -> None:
     """Read and forget what the client says, until it leaves."""
-    with suppress(WebSocketDisconnect):
-        while True:
-            await websocket.receive_text()
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass
 
 
 async def _events(live: Live, experiment_id: str) -> AsyncIterator[ServerSentEvent]:

@@ -87,7 +87,8 @@ class Sink:
             client.close()
 
     def _follow(self, reader: LogReader, writer: HistoryWriter) -> None:
-        for source, offset in reader.open(self._stop).items():
+        reader.open(self._stop)
+        for source, offset in reader.positions.items():
             if offset != writer.stored.get(source, Position(-1, 0)).next_offset:
                 writer.start_at(source, offset)
         if reader.trimmed_count:

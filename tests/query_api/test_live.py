@@ -72,6 +72,26 @@ async def test_a_websocket_for_an_unknown_experiment_is_a_problem(app: Applicati
     assert json.loads(refusal.value.response.body)["code"] == "unknown_experiment"
 
 
+async def test_what_a_follower_says_is_ignored(app: Application) -> None:
+    app.publish(3)
+    async with websockets.connect(address(app)) as client:
+        await tick_from(client)
+        await client.send("hello")
+        await client.send(b"hello")
+        app.publish(4)
+        assert await tick_from(client) == 4
+
+
+async def test_a_page_of_another_site_may_not_follow(app: Application) -> None:
+    app.publish(3)
+    async with websockets.connect(address(app), origin=f"http://{app.address}") as client:
+        assert await tick_from(client) == 3
+
+    with pytest.raises(websockets.InvalidStatus) as refusal:
+        await websockets.connect(address(app), origin="https://example.org")
+    assert json.loads(refusal.value.response.body)["code"] == "forbidden_origin"
+
+
 async def test_events_get_the_present_look_and_then_each_newer(app: Application) -> None:
     app.publish(3)
     path = f"/v1/experiments/{ID}/events"
