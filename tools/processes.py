@@ -41,7 +41,7 @@ class ProcessSpec:
     probe: Callable[[], str | None]
     folder: Path = CHECKOUT
     prepare: Callable[[], None] | None = None
-    ready_seconds_max: float = 90.0
+    ready_seconds_max: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from schemas.times import format_duration_ms
 from schemas.topics import CHANGELOGS, FOR_EVER, TOPICS, Topic
@@ -58,7 +59,15 @@ def await_group_coordinator(bootstrap: str) -> None:
     """
     consumer = Consumer(client_settings(bootstrap) | {"group.id": "litmus-start"})
     try:
-        consumer.committed([TopicPartition(EVERY_TOPIC[0].name, 0)], timeout=TIMEOUT_SECONDS)
+        for attempt in Retrying(
+            # While it makes and loads that topic it answers that it is no coordinator.
+            retry=retry_if_exception_type(KafkaException),
+            stop=stop_after_delay(TIMEOUT_SECONDS),
+            wait=wait_fixed(0.1),
+            reraise=True,
+        ):
+            with attempt:
+                consumer.committed([TopicPartition(EVERY_TOPIC[0].name, 0)], timeout=ANSWER_SECONDS)
     except KafkaException as error:
         reason = error.args[0].str()
         raise LitmusError(f"{bootstrap} has no coordinator of groups: {reason}") from error
