@@ -147,8 +147,9 @@ def _walk(octets, start, end, splits, spans, suspects, keys):  # type: ignore[no
         keys: Shape (depths, keys), scratch: hashes of the keys of each open object.
 
     Returns:
-        Number of items or a negative reason, whether a key may repeat outside of items, whether
-        no string holds escapes or control characters, length of the longest string.
+        Number of items or a negative reason; whether a key may repeat outside of items (always,
+        if there is a reason); whether no string holds escapes or control characters; length of
+        the longest string.
     """
     depth, count, item_start = 0, 0, start + 1
     is_suspect, is_plain, longest = False, True, 0
@@ -251,11 +252,11 @@ def _split_lines(octets, spans, suspects):  # type: ignore[no-untyped-def]
             continue
         if count == len(spans):
             return _TOO_MANY, False, longest
-        status, is_suspect, line_is_plain, line_longest = _walk(
+        _, is_suspect, line_is_plain, line_longest = _walk(
             octets, first, last, False, spans, suspects, keys
         )
         spans[count, 0], spans[count, 1] = first, last
-        suspects[count] = is_suspect or status < 0
+        suspects[count] = is_suspect
         count += 1
         is_plain = is_plain and line_is_plain
         longest = max(longest, line_longest)

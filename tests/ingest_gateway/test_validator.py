@@ -242,9 +242,11 @@ AT_THE_LIMIT = [
 
 
 @pytest.mark.parametrize("event", AT_THE_LIMIT)
-def test_what_just_keeps_a_rule_is_accepted(event: dict[str, Any]) -> None:
-    assert only(admit_json([event])) == only(admit_json(json.dumps(event).encode()))
-    assert only(admit_json([event])).unit_id == event["unit_id"]
+def test_what_just_keeps_a_rule_is_accepted_in_a_request_and_alone(event: dict[str, Any]) -> None:
+    accepted = only(admit_json([event]))
+
+    assert accepted.unit_id == event["unit_id"]
+    assert judge(json.dumps(event).encode(), Terms(NOW_MS, control())) == (accepted, False)
 
 
 def test_a_timestamp_one_millisecond_too_far_ahead_is_refused() -> None:
