@@ -44,7 +44,7 @@ class MergedRecords(Protocol):
         """Return all records, once recovery is complete."""
 
     async def write(self, records: Mapping[str, bytes]) -> None:
-        """Hand records over in order; return once the broker has those of the call before."""
+        """Write records, the last one after the others; return once the broker has them."""
 
 
 class OffsetGapError(Exception):
@@ -102,8 +102,9 @@ class LiveMerger:
         """Return whether ticks are merged as they come."""
         age_s = time.monotonic() - self._merged_at
         merger = self.merger
+        moving = merger is None or (merger.tick > 0 and age_s < TICK_AGE_S_MAX)
         return {
-            "ready": self._loaded and (merger is None or (merger.tick > 0 and age_s < TICK_AGE_S_MAX)),
+            "ready": self._loaded and moving,
             "role": "standby" if merger is None else "merger",
             "tick": 0 if merger is None else merger.tick,
             "tick_age_ms": round(age_s * 1_000),

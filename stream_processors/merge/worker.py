@@ -19,7 +19,6 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveMerger]:
         topic_partitions=1,
         # Records of many experiments are text that repeats itself.
         producer_compression_type="gzip",
-        store="memory://",
     )
     live = LiveMerger(
         app,
@@ -37,7 +36,6 @@ class TableRecords:
 
     def __init__(self, app: faust.App) -> None:
         self._table = app.Table(MERGED_TABLE, key_type=bytes, value_type=bytes, partitions=1)
-        self._unacknowledged: list[Awaitable[object]] = []
 
     def read(self) -> Mapping[str, bytes]:
         """Return all records, once recovery is complete."""
@@ -46,14 +44,17 @@ class TableRecords:
         }
 
     async def write(self, records: Mapping[str, bytes]) -> None:
-        """Hand records over in order; return once the broker has those of the call before."""
-        before, self._unacknowledged = self._unacknowledged, []
-        for key, value in records.items():
-            encoded = key.encode()
-            self._unacknowledged.append(self._table.send_changelog(0, encoded, value))
-            self._table.data[encoded] = value
-        for delivery in before:
-            await delivery
+        """Write records, the last one after the others; return once the broker has them."""
+        *others, last = records.items()
+        # The last says that the others are there: a crash may lose it, never only one of them.
+        for together in (others, [last]):
+            for delivery in [self._send(key.encode(), value) for key, value in together]:
+                await delivery
+
+    def _send(self, key: bytes, value: bytes) -> Awaitable[object]:
+        delivery: Awaitable[object] = self._table.send_changelog(0, key, value)
+        self._table.data[key] = value
+        return delivery
 
 
 class Publisher:
