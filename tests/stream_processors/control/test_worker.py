@@ -18,7 +18,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.control import Command, ControlFold, ControlRecord, Outcome, decode_tick
-from schemas.topics import COMMANDS, CONTROL, EVENTS, KIND_HEADER, KIND_TICK, OUTCOMES
+from schemas.topics import COMMANDS, CONTROL, CONTROL_APP, EVENTS, KIND_HEADER, KIND_TICK, OUTCOMES
 from tests.stack import Broker, wait_until
 from tools.ports import free_ports
 
@@ -230,3 +230,29 @@ def test_another_process_stands_by_and_takes_over(broker: Broker, start: Start) 
     standby.wait_ready("writer")
     assert operator.outcome(operator.send("start", "x")).status == 200
     assert_one_sequence(broker.bootstrap, operator)
+
+
+def test_a_process_that_its_group_refuses_ends_instead_of_waiting_for_ever(
+    broker: Broker, start: Start
+) -> None:
+    stranger = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap,
+            "group.id": CONTROL_APP,
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": 6_000,
+        }
+    )
+    try:
+        stranger.subscribe([CONTROL.name])
+
+        def joined() -> bool:
+            stranger.poll(0.1)
+            return bool(stranger.assignment())
+
+        wait_until(joined, "a member of another protocol is in the group")
+        control = start()
+        assert control.wait() == 1
+        assert "GroupFailedError" in control.log.read_text()
+    finally:
+        stranger.close()
