@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from ingest_gateway.errors import QueueFullError, SinkUnavailableError
@@ -132,6 +132,8 @@ class KafkaSink:
             )
         except BufferError as error:
             raise QueueFullError("the producer's queue is full") from error
+        except KafkaException as error:
+            raise SinkUnavailableError(error.args[0].str()) from error
 
     def _poll(self) -> None:
         while not self._is_closing.is_set():

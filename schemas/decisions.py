@@ -5,6 +5,8 @@ References:
     buckets, ranges of width coverage * weight laid end to end from each variant's share.
 """
 
+import struct
+
 from schemas.definitions import Definition
 
 _FNV_OFFSET = 0x811C9DC5
@@ -13,10 +15,13 @@ BUCKETS = 10_000
 
 
 def fnv1a32(text: str) -> int:
-    """Return the 32-bit FNV-1a hash of ``text``, over code points, as GrowthBook's SDKs take it."""
+    """Return the 32-bit FNV-1a hash of ``text``, over UTF-16 code units, as GrowthBook's SDKs do.
+
+    JavaScript counts in them: a character beyond U+FFFF, an emoji say, is two.
+    """
     value = _FNV_OFFSET
-    for character in text:
-        value = ((value ^ ord(character)) * _FNV_PRIME) & 0xFFFF_FFFF
+    for (unit,) in struct.iter_unpack("<H", text.encode("utf-16-le", "surrogatepass")):
+        value = ((value ^ unit) * _FNV_PRIME) & 0xFFFF_FFFF
     return value
 
 
