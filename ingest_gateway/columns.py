@@ -197,7 +197,7 @@ class _Shapes(dict[tuple[Any, ...], int]):
 
     def __missing__(self, shape: tuple[Any, ...]) -> int:
         given_type, unit_type, experiment_id, variant, metric = shape
-        kind = self._kind(given_type)
+        kind = None if given_type is UNSET else rules.TYPES.get(given_type)
         self.named.append(
             (
                 KIND_ASSIGNMENT if kind is None else kind,
@@ -215,12 +215,6 @@ class _Shapes(dict[tuple[Any, ...], int]):
         self.end_ms.append(end_ms)
         code = self[shape] = len(self.named) - 1
         return code
-
-    def _kind(self, given: str | UnsetType) -> int | None:
-        topic_type = self._terms.topic_type
-        if isinstance(given, str):
-            return rules.TYPES.get(given) if topic_type in (None, given) else None
-        return None if topic_type is None else rules.TYPES[topic_type]
 
     def _span(self, kind: int, shape: tuple[Any, ...]) -> tuple[int, int] | None:
         """Return from when to when such events count for sure, None if one may be refused."""
