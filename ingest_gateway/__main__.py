@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import sys
 import time
 import uuid
@@ -28,6 +29,8 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stdout
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     settings = GatewaySettings()
     compile_kernels()
     failures: list[str] = []
@@ -52,6 +55,9 @@ def main() -> int:
             timeout_graceful_shutdown=settings.shutdown_timeout_s,
         )
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again when it has shut down; that is no death.
+        signal.signal(number, lambda *_: None)
     server.run()
     for reason in failures:
         logger.error("gateway_ended reason=%r", reason)
