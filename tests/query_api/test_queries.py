@@ -104,6 +104,14 @@ async def test_rows_below_an_offset_are_those_of_the_log(history: History, clien
     assert await history.rows_below({}) == {}
 
 
+async def test_rows_are_counted_on_over_inserts(history: History, client: Client) -> None:
+    writer = store(client, [batch_record(0, [Event()] * 2)])
+    writer.take(batch_record(1, [Event()] * 3))
+    writer.flush(record_progress=True)
+
+    assert await history.rows_below({0: 2}) == {0: 5}
+
+
 async def test_a_comparison_finds_what_is_missing_and_what_is_too_much(
     history: History, client: Client
 ) -> None:

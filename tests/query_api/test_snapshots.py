@@ -2,6 +2,8 @@
 
 import random
 
+import msgspec
+
 from query_api.snapshots import Snapshots, current_results
 from tests.query_api.builders import NOW_MS, as_of_ms, ledger, snapshot_value
 
@@ -24,6 +26,17 @@ def test_an_older_look_and_a_repeat_are_no_news() -> None:
     assert not snapshots.take(ID, snapshot_value(6))
     assert snapshots.take(ID, snapshot_value(8))
     assert tick_of(snapshots) == 8
+
+
+def test_of_two_records_of_one_look_the_first_stays() -> None:
+    snapshots = Snapshots()
+    first = msgspec.json.decode(snapshot_value(7))
+    again = msgspec.json.decode(snapshot_value(7))
+    again["results"]["crossovers"] = 5
+
+    assert snapshots.take(ID, msgspec.json.encode(first))
+    assert not snapshots.take(ID, msgspec.json.encode(again))
+    assert snapshots.get(ID).results["crossovers"] == 0  # type: ignore[union-attr,index]
 
 
 def test_the_highest_tick_stays_in_any_order() -> None:

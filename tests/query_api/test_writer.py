@@ -215,6 +215,16 @@ def test_progress_never_runs_ahead_of_the_rows(client: Client) -> None:
     assert writer.stored[SOURCES[0]] == Position(0, 0)
 
 
+def test_a_partition_that_lost_its_beginning_is_read_from_where_it_starts(client: Client) -> None:
+    writer = writer_on(client, client)
+    writer.start_at(SOURCES[0], 5)
+
+    writer.take(batch_record(5, [Event()] * 2))
+    writer.flush(record_progress=True)
+
+    assert stored_positions(client) == {SOURCES[0]: Position(6, 2)}
+
+
 def test_ticks_advance_the_position_without_an_insert(client: Client) -> None:
     writer = writer_on(client, client)
     writer.take(tick_record(0))
