@@ -50,8 +50,11 @@ class Parts(NamedTuple):
     new_id: Callable[[], str]
 
 
-def parts_of(request: Request) -> Parts:
-    """Return the parts that this application is made of."""
+async def parts_of(request: Request) -> Parts:
+    """Return the parts that this application is made of.
+
+    A coroutine only because FastAPI sends other functions to a thread pool.
+    """
     found: Parts = request.app.state.parts
     return found
 
