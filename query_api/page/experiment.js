@@ -39,12 +39,14 @@ export class ExperimentView {
   close() {
     this.#closed = true;
     clearInterval(this.timer);
+    clearTimeout(this.retry);
     this.live?.close();
     this.freshness.close();
     this.#cards.forEach((card) => card.close());
   }
 
   async #start() {
+    clearTimeout(this.retry);
     try {
       this.#setDefinition(await getExperiment(this.id));
     } catch (error) {
@@ -63,7 +65,9 @@ export class ExperimentView {
     this.timer = setInterval(() => this.#poll(), POLL_MS);
   }
 
+  /** Say so and try again: an experiment made a moment ago may not have arrived yet. */
   #fail(error) {
+    this.retry = setTimeout(() => this.#start(), POLL_MS);
     const missing = error.status === 404;
     const again = () => this.#start();
     this.body.replaceChildren(

@@ -314,9 +314,11 @@ def test_an_api_that_is_down_is_said_and_tried_again(page: Page) -> None:
     page.says("What is below is old", ".notice")
 
 
-def test_an_unknown_experiment_is_said(page: Page) -> None:
-    page.open("experiments/nobody")
-    page.says("There is no experiment “nobody”", "[data-state=error]")
+def test_an_unknown_experiment_is_said_and_shown_once_it_is_known(page: Page) -> None:
+    page.open("experiments/checkout-color")
+    page.says("There is no experiment “checkout-color”", "[data-state=error]")
+    experiment = running(page.world)
+    page.at_tick(experiment.tick)
 
 
 def test_a_lost_connection_is_shown_and_comes_back(page: Page) -> None:
