@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, NamedTuple
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tools.demo.campaigns import WINDOW_MS, Arm, definition_of, experiment_id, truth_of
-from tools.demo.dataset import CITATION, load_dataset
+from tools.demo.dataset import CAMPAIGNS, CITATION, load_dataset
 from tools.demo.display import REFRESHES_PER_SECOND, Display
 from tools.demo.latency import Latency
 from tools.demo.producer import (
@@ -40,8 +40,9 @@ REPORT = SHARED / "reports" / "demo.json"
 DATASETS = SHARED / "datasets"
 
 LEAD_MS = 500
-SETTLE_TIMEOUT_S = 90
-STOP_TIMEOUT_S = 30
+STALL_TIMEOUT_S = 90
+"""The run fails when nothing has moved for so long, not when it is merely slow."""
+
 ASK_EVERY_S = 0.3
 PROBLEMS_SHOWN_MAX = 20
 
@@ -56,6 +57,7 @@ class Run(NamedTuple):
         ledger: The final ledger.
         paths: What could be seen of each campaign on the way.
         latency: From a 202 to the look.
+        first_result_s: When the first look with a unit in it was read, on the monotonic clock.
         problems: In what the numbers are not those of the data; empty: the demo passed.
     """
 
@@ -63,6 +65,7 @@ class Run(NamedTuple):
     ledger: dict[str, Any] | None
     paths: dict[str, Path]
     latency: Latency
+    first_result_s: float | None
     problems: list[str]
 
 
@@ -86,6 +89,9 @@ def demo(
             console.print(f"live page: [bold]{addresses.query_api}/[/]\n")
             run = asyncio.run(stream(console, addresses, schedule, truth))
             _conclude(console, run, schedule, truth)
+            if run.first_result_s is not None:
+                first_s = run.first_result_s - started_s
+                console.print(f"The first result was there {first_s:.1f} s after the start.")
             _say_how_to_stop(console, addresses, keep=keep)
     except LitmusError as error:
         console.print(f"[red]{escape(str(error))}[/]")
@@ -105,19 +111,22 @@ async def stream(console: Console, addresses: Addresses, schedule: Schedule, tru
         httpx.AsyncClient(base_url=addresses.gateway, limits=limits, **options) as gateway,
         httpx.AsyncClient(base_url=addresses.query_api, **options) as query_api,
     ):
-        await _start_experiments(gateway, truth)
+        end = End(query_api, truth=truth, schedule=schedule, sent=sent)
         display = Display(console, sent=sent, watch=watch, event_count=schedule.event_count)
+        await _start_experiments(gateway)
         async with _meanwhile(watch_all(watch, addresses.query_api, query_api)):
             with display:
                 async with _meanwhile(_refresh(display)):
                     await _send(schedule, gateway, addresses.kafka, sent, watch)
-                    results, ledger = await _settle(
-                        display, gateway, query_api, truth, schedule, sent
-                    )
-    found = differences(
-        results, ledger, truth=truth, schedule=schedule, resent_events=sent.resent_events
+                    found = await _settle(display, gateway, end)
+    return Run(
+        end.results,
+        end.ledger,
+        watch.paths,
+        watch.meter.latency,
+        watch.first_result_s,
+        sent.problems + found,
     )
-    return Run(results, ledger, watch.paths, watch.meter.latency, sent.problems + found)
 
 
 @asynccontextmanager
@@ -132,8 +141,8 @@ async def _meanwhile(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None
             await task
 
 
-async def _start_experiments(gateway: httpx.AsyncClient, truth: Truth) -> None:
-    for campaign in truth:
+async def _start_experiments(gateway: httpx.AsyncClient) -> None:
+    for campaign in CAMPAIGNS:
         await _command(gateway, "/v1/experiments", definition_of(campaign))
         await _command(gateway, f"/v1/experiments/{experiment_id(campaign)}/start")
 
@@ -172,47 +181,67 @@ async def _send(
         )
 
 
-async def _settle(
-    display: Display,
-    gateway: httpx.AsyncClient,
-    query_api: httpx.AsyncClient,
-    truth: Truth,
-    schedule: Schedule,
-    sent: Sent,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
-    """Wait until everything is counted and matured, stop the experiments, return the end."""
-    results: dict[str, dict[str, Any]] = {}
-    ledger: dict[str, Any] | None = None
+class End:
+    """Reads results and ledger until they are final."""
 
-    async def is_settled() -> bool:
-        nonlocal results, ledger
-        results, ledger = await read_results(query_api, truth), await read_ledger(query_api)
-        return not differences(
-            results, ledger, truth=truth, schedule=schedule, resent_events=sent.resent_events
+    def __init__(
+        self, query_api: httpx.AsyncClient, *, truth: Truth, schedule: Schedule, sent: Sent
+    ) -> None:
+        self._query_api = query_api
+        self._truth = truth
+        self._schedule = schedule
+        self._sent = sent
+        self.results: dict[str, dict[str, Any]] = {}
+        self.ledger: dict[str, Any] | None = None
+
+    def differences(self) -> list[str]:
+        """Return in what the numbers are not those of the data, at present."""
+        return differences(
+            self.results,
+            self.ledger,
+            truth=self._truth,
+            schedule=self._schedule,
+            resent_events=self._sent.resent_events,
         )
 
-    async def is_stopped() -> bool:
-        return await is_settled() and are_stopped(results, truth)
+    def are_stopped(self) -> bool:
+        """Return whether the results say that all experiments have stopped."""
+        return are_stopped(self.results, self._truth)
 
+    async def wait(self, condition: Callable[[], bool]) -> bool:
+        """Read on until the condition holds; return False if nothing moves any more."""
+        moved: object = None
+        moved_s = time.monotonic()
+        while True:
+            self.results = await read_results(self._query_api, self._truth)
+            self.ledger = await read_ledger(self._query_api)
+            if condition():
+                return True
+            now_s = time.monotonic()
+            if moved != (moved := self._progress()):
+                moved_s = now_s
+            elif now_s - moved_s > STALL_TIMEOUT_S:
+                return False
+            await asyncio.sleep(ASK_EVERY_S)
+
+    def _progress(self) -> object:
+        ticks = [(results.get("look") or {}).get("tick") for results in self.results.values()]
+        return ticks, self.ledger and (self.ledger["rows"], self.ledger["clickhouse"])
+
+
+async def _settle(display: Display, gateway: httpx.AsyncClient, end: End) -> list[str]:
+    """Wait until all is counted and matured, then stop the experiments; return what is wrong."""
     display.phase(f"the last windows of {WINDOW_MS // 1000} s close")
-    await _wait_until(is_settled, SETTLE_TIMEOUT_S)
+    await end.wait(lambda: not end.differences())
     display.phase("stopping the experiments")
-    for campaign in truth:
+    for campaign in CAMPAIGNS:
         await _command(gateway, f"/v1/experiments/{experiment_id(campaign)}/stop")
-    if not await _wait_until(is_stopped, STOP_TIMEOUT_S) and not are_stopped(results, truth):
-        sent.problems.append("the results do not say that the experiments were stopped")
+    await end.wait(lambda: end.are_stopped() and not end.differences())
     display.phase("done")
-    return results, ledger
-
-
-async def _wait_until(condition: Callable[[], Awaitable[bool]], timeout_s: float) -> bool:
-    """Ask until the condition holds; return whether it did in time."""
-    deadline_s = time.monotonic() + timeout_s
-    while not await condition():
-        if time.monotonic() >= deadline_s:
-            return False
-        await asyncio.sleep(ASK_EVERY_S)
-    return True
+    found = end.differences()
+    if not end.are_stopped():
+        found.append("the results do not say that the experiments were stopped")
+    return found
 
 
 async def _refresh(display: Display) -> None:

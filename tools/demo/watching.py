@@ -52,18 +52,22 @@ class Watch:
         paths: By campaign, over all looks.
         ledger: Latest ledger; None before the first.
         meter: Matches answers of the gateway with looks.
+        first_result_s: When the first look with a unit in it arrived, on the monotonic clock.
     """
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     paths: dict[str, Path] = field(default_factory=dict)
     ledger: dict[str, Any] | None = None
     meter: LatencyMeter = field(default_factory=LatencyMeter)
+    first_result_s: float | None = None
 
     def take(self, campaign: str, results: dict[str, Any], now_s: float) -> None:
         """Note results that arrived."""
         look = results.get("look")
         if not look:
             return
+        if self.first_result_s is None and any(one["units"] for one in results["variants"]):
+            self.first_result_s = now_s
         previous = self.results.get(campaign)
         self.results[campaign] = results
         if previous is None or previous["look"]["tick"] != look["tick"]:
