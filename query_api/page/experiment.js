@@ -7,7 +7,7 @@ import * as format from "./format.js";
 import { Freshness } from "./freshness.js";
 import { LiveLooks } from "./live.js";
 import { Fields, flatten, isFinal, structureOf } from "./results.js";
-import { errorState } from "./states.js";
+import { showError } from "./states.js";
 
 const POLL_MS = 3_000;
 const SILENT_MS = 15_000;
@@ -70,11 +70,8 @@ export class ExperimentView {
     this.retry = setTimeout(() => this.#start(), POLL_MS);
     const missing = error.status === 404;
     const again = () => this.#start();
-    this.body.replaceChildren(
-      missing
-        ? errorState({ title: `There is no experiment “${this.id}”`, detail: error.message, again })
-        : errorState({ title: "The results cannot be read", detail: error.message, again }),
-    );
+    const title = missing ? `There is no experiment “${this.id}”` : "The results cannot be read";
+    showError(this.body, { title, detail: error.message, again });
   }
 
   /** Read the definition, and the look over HTTP while the socket is down or silent: a socket

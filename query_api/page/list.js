@@ -5,7 +5,7 @@ import { h, setAttribute, setText, time } from "./dom.js";
 import { Forest, radiusOf } from "./forest.js";
 import * as format from "./format.js";
 import { alwaysValid, halfWidth, isFinal } from "./results.js";
-import { emptyState, errorState } from "./states.js";
+import { emptyState, showError } from "./states.js";
 import { reading } from "./words.js";
 
 const PERIOD_MS = 3_000;
@@ -55,7 +55,7 @@ export class ListView {
     const again = () => this.#load();
     if (!this.#rows.size) {
       const title = "Experiments cannot be read";
-      this.body.replaceChildren(errorState({ title, detail: error.message, again }));
+      showError(this.body, { title, detail: error.message, again });
       return;
     }
     this.list.classList.add("stale");

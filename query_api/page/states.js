@@ -21,12 +21,17 @@ export function emptyState() {
   );
 }
 
-export function errorState({ title, detail, again }) {
-  return h(
-    "section",
-    { class: "state error", role: "alert", "data-state": "error" },
-    h("h2", {}, title),
-    h("p", {}, detail),
-    h("button", { type: "button", onclick: again }, "Try again"),
+/** Show an error in `host`; the same error again leaves it, its focus and its listeners alone. */
+export function showError(host, { title, detail, again }) {
+  const shown = host.querySelector("[data-state=error] p");
+  if (shown?.textContent === detail) return;
+  host.replaceChildren(
+    h(
+      "section",
+      { class: "state error", role: "alert", "data-state": "error" },
+      h("h2", {}, title),
+      h("p", {}, detail),
+      h("button", { type: "button", onclick: again }, "Try again"),
+    ),
   );
 }
