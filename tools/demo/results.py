@@ -46,6 +46,13 @@ def reading_in(results: Results) -> Reading | None:
     return Reading(fixed["statistic"], fixed["p_value"], interval["low"], interval["high"])
 
 
+def fixed_p_value_in(results: Results) -> float | None:
+    """Return the fixed-horizon p-value, which is there before the burn-in too."""
+    effect = matured_effect(results)
+    fixed = effect["absolute"].get("fixed_horizon") if effect and effect.get("absolute") else None
+    return fixed["p_value"] if fixed else None
+
+
 def count_differences(campaign: str, results: Results | None, truth: Arms) -> Iterator[str]:
     """Yield in what the counts of a campaign are not those of the data."""
     if results is None:

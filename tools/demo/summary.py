@@ -45,7 +45,7 @@ def why(reading: Reading, path: Path) -> str:
 
 
 def _seen(path: Path) -> str:
-    looks = f"{path.looks:,} looks" if path.looks != 1 else "1 look"
+    looks = f"{path.looks:,} looks with a p-value" if path.looks != 1 else "1 look with a p-value"
     return (
         f"Of {looks} in this run, {path.significant_looks:,} showed p < {ALPHA}, "
         f"{path.excluding_looks:,} an always-valid interval without 0"

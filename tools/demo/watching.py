@@ -11,10 +11,10 @@ import msgspec
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from tools.demo.campaigns import experiment_id
+from tools.demo.campaigns import ALPHA, experiment_id
 from tools.demo.dataset import CAMPAIGNS
 from tools.demo.latency import LatencyMeter
-from tools.demo.results import reading_in
+from tools.demo.results import fixed_p_value_in, reading_in
 
 LEDGER_EVERY_S = 2.0
 RECONNECT_AFTER_S = 0.5
@@ -25,7 +25,7 @@ class Path:
     """What someone saw who watched one campaign all the time.
 
     Attributes:
-        looks: Looks with numbers to judge by.
+        looks: Looks with a p-value, those before the burn-in included.
         significant_looks: Those whose fixed-horizon p-value was below alpha.
         excluding_looks: Those whose always-valid interval excluded 0.
     """
@@ -36,10 +36,11 @@ class Path:
 
     def add(self, results: dict[str, Any]) -> None:
         """Take one more look."""
-        reading = reading_in(results)
-        if reading is not None:
+        p_value, reading = fixed_p_value_in(results), reading_in(results)
+        if p_value is not None:
             self.looks += 1
-            self.significant_looks += reading.is_significant
+            self.significant_looks += p_value < ALPHA
+        if reading is not None:
             self.excluding_looks += reading.excludes_zero
 
 

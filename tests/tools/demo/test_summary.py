@@ -44,7 +44,7 @@ def test_readers_who_differ_are_told_why() -> None:
     text = why(reading_of(MEN), Path(looks=300, significant_looks=41, excluding_looks=0))
 
     assert text.startswith("They differ.")
-    assert "Of 300 looks in this run, 41 showed p < 0.05" in text
+    assert "Of 300 looks with a p-value in this run, 41 showed p < 0.05" in text
 
 
 def test_a_difference_that_came_and_went_is_told() -> None:
@@ -78,11 +78,14 @@ def test_every_look_is_judged_once_by_both_readers() -> None:
     watch = Watch()
     first, second = results_of(MEN), results_of(CLEAR)
     second["look"] = {"tick": 8, "offsets": {}}
+    warming = results_of(WOMEN)
+    warming["look"] = {"tick": 6, "offsets": {}}
+    warming["metrics"][0]["effects"][0]["absolute"]["always_valid"] = None
 
-    for results in (first, first, second, {"look": None}):
+    for results in (warming, first, first, second, {"look": None}):
         watch.take("men", results, now_s=0.0)
 
-    assert watch.paths["men"] == Path(looks=2, significant_looks=2, excluding_looks=1)
+    assert watch.paths["men"] == Path(looks=3, significant_looks=2, excluding_looks=1)
     assert watch.results["men"] is second
 
 
