@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import mmh3
 import numpy as np
+import pyarrow as pa
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from ingest_gateway import packer
 from ingest_gateway.events import KIND_ASSIGNMENT, KIND_METRIC, Admitted
 from ingest_gateway.packer import Packed, pack, pack_late
 from schemas.batch import ROWS_MAX, SCHEMA, read_batch, unpack
-from schemas.hashing import unit_key
+from schemas.hashing import hash128, unit_key
 from schemas.topics import MESSAGE_BYTES_MAX
 from tests.ingest_gateway.builders import NOW_MS, admitted
 
@@ -127,6 +128,15 @@ def test_hashes_cover_the_unit_and_then_the_event_id(given: list[Admitted]) -> N
     )
     same_hash = np.array([[one == two for one in event_hashes] for two in event_hashes])
     assert (same_hash == (same_id & same_unit)).all()
+
+
+def test_the_event_hash_starts_from_the_halves_of_the_unit_hash_in_their_order() -> None:
+    (message,) = pack([admitted()], partition_count=1, door="http")
+    batch = unpack(message.value)
+
+    high, low = hash128(pa.array(["m-1"]), batch.unit_hash_high, batch.unit_hash_low)
+
+    assert (batch.event_hash_high[0], batch.event_hash_low[0]) == (high[0], low[0])
 
 
 def test_equal_ids_of_two_units_are_two_events() -> None:
