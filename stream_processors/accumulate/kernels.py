@@ -48,16 +48,20 @@ UNKNOWN = -2
 _Q_LIMIT = 2.0**62
 _SHIFT = np.uint64(SEGMENT_SHIFT)
 
-kernel = numba.njit(cache=True, nogil=True)
+# Kernels allocate nothing, so they need no reference counts: those cost more than the counting.
+# What is small and hot is inlined, or each call would pass every array of the state.
+_OPTIONS = {"cache": True, "nogil": True, "_nrt": False}
+kernel = numba.njit(**_OPTIONS)
+inlined = numba.njit(**_OPTIONS, inline="always")
 
 
-@kernel
+@inlined
 def segment_of(unit_high):
     """Return the segment of a unit."""
     return np.int64(unit_high >> _SHIFT)
 
 
-@kernel
+@inlined
 def _find_unit(state, high, low):
     mask = len(state.unit_table) - 1
     place = np.int64(low & np.uint64(mask))
@@ -118,7 +122,7 @@ def _insert_id(state, number):
     state.id_table[place] = number
 
 
-@kernel
+@inlined
 def _known_content(state, high, low, position, horizon):
     """Return (whether the id is known, content of its first row), looking below ``position``."""
     start = state.counts[RECENT_START]
@@ -166,7 +170,7 @@ def remember(
     _insert_id(state, number)
 
 
-@kernel
+@inlined
 def find_cell(state, unit, experiment):
     """Return the unit's cell of an experiment, -1 if it has none."""
     cell = np.int64(state.units[unit].cell)
@@ -180,17 +184,17 @@ def find_cell(state, unit, experiment):
 # --- one unit's share of the sums ---------------------------------------------------------------
 
 
-@kernel
+@inlined
 def _crossed(state, plan, cell):
     return plan.experiments[state.cells[cell].experiment].excludes and state.cells[cell].other != OPEN_END
 
 
-@kernel
+@inlined
 def _counts_for(plan, slot, entry):
     return entry >= plan.slots[slot].added
 
 
-@kernel
+@inlined
 def _matured_at(plan, slot, entry):
     window = plan.slots[slot].window
     if window < 0 or entry > OPEN_END - window:
@@ -198,7 +202,7 @@ def _matured_at(plan, slot, entry):
     return entry + window
 
 
-@kernel
+@inlined
 def _contribute_slot(state, plan, cell, slot, sign, settled):
     """Add or take away what a cell holds for one slot: open sums, and matured ones if it is."""
     experiment = state.cells[cell].experiment
@@ -239,7 +243,7 @@ def _contribute(state, plan, cell, sign, settled):
 # --- what an event means for a cell -------------------------------------------------------------
 
 
-@kernel
+@inlined
 def _quantised(plan, slot, value):
     """Return (what an event adds to the total, what it adds to the magnitude) of a slot."""
     kind = plan.slots[slot].kind
@@ -256,22 +260,17 @@ def _quantised(plan, slot, value):
     return q, (abs(q) >> MAGNITUDE_SHIFT) + 1
 
 
-@kernel
+@inlined
 def _in_window(plan, experiment, slot, entry, timestamp):
     return (
         entry <= timestamp
-        and timestamp < _end_of_window(plan, slot, entry)
+        and timestamp < _matured_at(plan, slot, entry)
         and timestamp < plan.experiments[experiment].stopped
         and _counts_for(plan, slot, entry)
     )
 
 
-@kernel
-def _end_of_window(plan, slot, entry):
-    return _matured_at(plan, slot, entry)
-
-
-@kernel
+@inlined
 def _put_event(state, plan, cell, metric, value, timestamp, sign):
     """Add or take back one metric event in a cell: totals and attribution, not sums.
 
@@ -301,7 +300,7 @@ def _tracks(plan, experiment, metric):
     return False
 
 
-@kernel
+@inlined
 def _attributed_from(plan, experiment, metric):
     """Return from which timestamp on events of a metric are attributed to an experiment."""
     since = OPEN_END

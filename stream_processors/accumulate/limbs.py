@@ -13,11 +13,14 @@ OPEN_WORDS = 0
 MATURED_WORDS = WORDS
 """Where the sums over units whose window has passed begin."""
 
+# No reference counts: see ``kernels``.
+kernel = numba.njit(cache=True, nogil=True, _nrt=False)
+
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _add_limbs(words, row, at, low, middle, high):  # type: ignore[no-untyped-def]
     total = words[row, at] + low
     carry = np.uint64(1) if total < low else np.uint64(0)
@@ -31,7 +34,7 @@ def _add_limbs(words, row, at, low, middle, high):  # type: ignore[no-untyped-de
     words[row, at + 2] += high + over
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _negated(low, middle, high):  # type: ignore[no-untyped-def]
     low, middle, high = ~low, ~middle, ~high
     low += np.uint64(1)
@@ -42,7 +45,7 @@ def _negated(low, middle, high):  # type: ignore[no-untyped-def]
     return low, middle, high
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def add_unit(words, row, at, value, sign):  # type: ignore[no-untyped-def]
     """Add (sign 1) or take away (sign -1) one unit of total ``value`` (int64) to a basis of row ``row``.
 
