@@ -63,8 +63,8 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=4
-broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=1000
+broker.session.timeout.ms=6000
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=16777216
@@ -76,7 +76,7 @@ num.io.threads=4
 message.max.bytes=4194304
 """
 # Timestamps may lie far back or ahead: events carry their own, and what is too far is our rule.
-# A killed broker may register again once its session is over: 3 s, not 9.
+# A killed broker may register again once its session is over: 6 s, not 9.
 
 
 def prepare_broker(folder: Path, ports: KafkaPorts, *, jars: Path = JARS) -> None:

@@ -130,7 +130,7 @@ def doctor(*, as_json: AsJson = False) -> None:
             for finding in findings:
                 mark = "[green]ok[/]  " if finding.ok else "[red]bad[/] "
                 console.print(f"{mark} {finding.subject:<12}", end="")
-                console.print(finding.detail, markup=False)
+                console.print(finding.detail, markup=False, soft_wrap=True)
         sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
