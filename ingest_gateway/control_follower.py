@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
 
 from ingest_gateway.control_view import View
 from ingest_gateway.errors import ViewUnavailableError
+from ingest_gateway.producer import LOG_LEVEL_CRITICAL
 from ingest_gateway.telemetry import report_view
 from schemas.control import ControlState, Outcome, decode_record
 from schemas.topics import CONTROL
@@ -198,6 +199,7 @@ def connection_config(bootstrap: str) -> dict[str, Any]:
         "client.id": "litmus-control-follower",
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 500,
+        "log_level": LOG_LEVEL_CRITICAL,
     }
 
 

@@ -21,7 +21,6 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Producer,
-    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka import Message as KafkaMessage
@@ -36,7 +35,7 @@ from ingest_gateway.marks import Hand, SourceProgress
 from ingest_gateway.producer import producer_config
 from ingest_gateway.settings import KafkaDoorSettings
 from ingest_gateway.sink import Message
-from ingest_gateway.source_positions import committed_positions, last_marks
+from ingest_gateway.source_positions import committed_positions, last_marks, topic_ids_of
 from ingest_gateway.telemetry import REGISTRY, Door, report_events, report_queued_rows
 from ingest_gateway.warm_up import compile_kernels
 from schemas.control import ControlState
@@ -275,7 +274,6 @@ class KafkaDoor:
         logger.info("partitions_left sources=%s", sorted(self._sources))
 
     def _on_producer_error(self, error: KafkaError) -> None:
-        logger.warning("producer_error code=%s reason=%r", error.name(), error.str())
         if error.fatal():
             self._failure = error.str()
 
@@ -330,23 +328,6 @@ def _consumer_config(settings: KafkaDoorSettings) -> dict[str, Any]:
         "isolation.level": "read_committed",
         "enable.partition.eof": True,
         "queued.max.messages.kbytes": 32_768,
-    }
-
-
-def topic_ids_of(admin: AdminClient) -> dict[str, str]:
-    """Return the id of each source topic, in hexadecimal.
-
-    Raises:
-        KafkaException: If no broker answers, or one does not exist.
-    """
-    names = [topic.name for topic in SOURCES]
-    described = admin.describe_topics(TopicCollection(names), request_timeout=5)
-    ids = {name: future.result().topic_id for name, future in described.items()}
-    mask = (1 << 64) - 1
-    return {
-        name: f"{one.get_most_significant_bits() & mask:016x}"
-        f"{one.get_least_significant_bits() & mask:016x}"
-        for name, one in ids.items()
     }
 
 

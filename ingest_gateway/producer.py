@@ -27,6 +27,8 @@ UNREACHABLE_S_MAX = 1.0
 """A connection that is back within this was no outage; clients wait, and get their 202."""
 
 POLL_INTERVAL_S = 0.1
+LOG_LEVEL_CRITICAL = 2
+"""Of librdkafka: below it, every attempt to connect to a broker that is away is a line."""
 
 
 def producer_config(bootstrap: str, *, client_id: str, message_timeout_ms: int) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def producer_config(bootstrap: str, *, client_id: str, message_timeout_ms: int) 
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 500,
         "statistics.interval.ms": 250,
+        "log_level": LOG_LEVEL_CRITICAL,
     }
 
 
@@ -175,7 +178,6 @@ class KafkaSink:
 
     def _on_error(self, error: KafkaError) -> None:
         """Take an error that belongs to no message, on the polling thread."""
-        logger.warning("producer_error code=%s reason=%r", error.name(), error.str())
         if error.fatal():
             self._loop.call_soon_threadsafe(self._on_fatal, error.str())
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
@@ -243,7 +245,7 @@ class Connection:
         """Read librdkafka's periodic statistics."""
         brokers = _statistics_decoder.decode(text).brokers.values()
         if any(broker.state in ("UP", "UPDATE") for broker in brokers):
-            self._down_since_s = None
+            self.take_delivery()
         else:
             self.take_outage()
 
@@ -251,7 +253,10 @@ class Connection:
         """Note that the connections to all brokers broke."""
         if self._down_since_s is None:
             self._down_since_s = self._clock_s()
+            logger.warning("brokers_lost")
 
     def take_delivery(self) -> None:
-        """Note that a broker acknowledged something."""
-        self._down_since_s = None
+        """Note that a broker answers."""
+        if self._down_since_s is not None:
+            self._down_since_s = None
+            logger.info("broker_connected")

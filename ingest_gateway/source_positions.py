@@ -1,14 +1,15 @@
-"""Where a Kafka door takes up its work: committed offsets, and the marks that stand already."""
+"""What a Kafka door starts from: topic ids, committed offsets, the marks that stand already."""
 
 import logging
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from ingest_gateway.control_follower import connection_config
 from ingest_gateway.mark_rounds import Source
 from schemas.control import Mark
-from schemas.topics import MARKS
+from schemas.topics import MARKS, SOURCES
 
 logger = logging.getLogger(__name__)
 
@@ -68,3 +69,20 @@ def last_marks(bootstrap: str) -> dict[Source, int]:
     finally:
         consumer.close()
     return marks
+
+
+def topic_ids_of(admin: AdminClient) -> dict[str, str]:
+    """Return the id of each source topic, in hexadecimal.
+
+    Raises:
+        KafkaException: If no broker answers, or one does not exist.
+    """
+    names = [topic.name for topic in SOURCES]
+    described = admin.describe_topics(TopicCollection(names), request_timeout=5)
+    ids = {name: future.result().topic_id for name, future in described.items()}
+    mask = (1 << 64) - 1
+    return {
+        name: f"{one.get_most_significant_bits() & mask:016x}"
+        f"{one.get_least_significant_bits() & mask:016x}"
+        for name, one in ids.items()
+    }

@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 import growthbook.core
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,18 +21,16 @@ NOW_MS = 1_795_284_000_000
 
 
 def experiment(**fields: Any) -> Definition:
-    return Definition(
-        **{
-            "id": "colour",
-            "ordinal": 1,
-            "version": 1,
-            "variants": [Variant("control", 0.5, is_control=True), Variant("treatment", 0.5)],
-            "metrics": [],
-            "seed": "colour",
-            "intervals": [Interval(NOW_MS - 1)],
-        }
-        | fields
+    colour = Definition(
+        id="colour",
+        ordinal=1,
+        version=1,
+        variants=[Variant("control", 0.5, is_control=True), Variant("treatment", 0.5)],
+        metrics=[],
+        seed="colour",
+        intervals=[Interval(NOW_MS - 1)],
     )
+    return msgspec.structs.replace(colour, **fields)
 
 
 def reason(definition: Definition, unit_type: str = "user") -> DecisionReason:
@@ -117,7 +116,7 @@ async def test_a_wrong_question_is_refused_by_field(
 
 async def test_decisions_work_while_no_broker_answers(memory: World) -> None:
     experiment_id = await running_experiment(memory)
-    memory.parts.sink.away = True  # type: ignore[misc]
+    memory.parts.sink.away = True  # type: ignore[attr-defined]
     question = {"unit_id": "u-1", "experiment_ids": [experiment_id]}
 
     decided = await memory.client.post("/v1/decisions", json=question)

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -107,6 +108,10 @@ def rows(bootstrap: str, topic: str) -> list[dict[str, Any]]:
 def ids_with(bootstrap: str, prefix: str) -> Counter[str]:
     found = (row["event_id"] for row in rows(bootstrap, EVENTS.name))
     return Counter(one for one in found if one.startswith(prefix))
+
+
+def has_more_than(bootstrap: str, prefix: str, count: int) -> bool:
+    return len(ids_with(bootstrap, prefix)) > count
 
 
 def highest_marks(bootstrap: str) -> dict[str, int]:
@@ -207,8 +212,7 @@ def test_killed_doors_lose_nothing_and_marks_follow(
         with running_door(gateway_broker) as door:
             part = events[kill * 5_000 : (kill + 1) * 5_000]
             stamps |= produce(METRICS.name, part)
-            seen = kill * 5_000
-            wait_until(lambda seen=seen: len(ids_with(gateway_broker, prefix)) > seen, "it works")
+            wait_until(partial(has_more_than, gateway_broker, prefix, kill * 5_000), "it works")
             door.process.kill()
     with running_door(gateway_broker):
         stamps |= produce(METRICS.name, events[15_000:])
