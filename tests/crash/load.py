@@ -20,6 +20,7 @@ from schemas.times import format_time_ms
 from schemas.topics import ASSIGNMENTS, METRICS
 from tests.crash.audit import Journal
 from tests.stream_processors.accumulate.builders import Event
+from tools.broker import client_settings
 
 Json = dict[str, Any]
 
@@ -68,7 +69,8 @@ class Crowd:
         random, unit = self._random, f"unit-{next(self._numbers)}"
         entry = start_ms + round(now_s * 1_000) - random.randrange(2_000)
         events = []
-        for experiment in random.sample(self._experiments, random.choice([1, 1, 2])):
+        several = min(random.choice([1, 1, 2]), len(self._experiments))
+        for experiment in random.sample(self._experiments, several):
             events += self._assignments(unit, entry, experiment)
         for place in range(random.choice([0, 1, 2, 2, 4])):
             events.append(self._metric(unit, f"{unit}-m{place}", entry))
@@ -128,7 +130,7 @@ class Load:
         self._client = httpx.AsyncClient(timeout=5.0)
         self._gate = asyncio.Semaphore(REQUESTS_MAX)
         self._producer = Producer(
-            {"bootstrap.servers": kafka, "acks": "all", "enable.idempotence": True, "linger.ms": 5}
+            client_settings(kafka) | {"acks": "all", "enable.idempotence": True, "linger.ms": 5}
         )
         self._failures: list[str] = []
         self.journal = Journal()

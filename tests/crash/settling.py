@@ -28,11 +28,11 @@ AUDIT_SEED = 11
 def start_experiments(stack: Stack, policies: dict[str, str]) -> None:
     """Create and start an experiment per id, with its crossover policy."""
     at = format_time_ms(round((time.time() - STARTED_BEFORE_S) * 1_000))
-    with httpx.Client(base_url=f"{stack.gateway_url}/v1/experiments", timeout=30) as client:
+    with httpx.Client(base_url=stack.gateway_url, timeout=30) as client:
         for experiment_id, crossover in policies.items():
-            created = client.post("", json=experiment_body(experiment_id, crossover))
+            created = client.post("/v1/experiments", json=experiment_body(experiment_id, crossover))
             assert created.status_code == 201, created.text
-            started = client.post(f"/{experiment_id}/start", json={"at": at})
+            started = client.post(f"/v1/experiments/{experiment_id}/start", json={"at": at})
             assert started.status_code == 200, started.text
 
 

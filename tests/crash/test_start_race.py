@@ -18,6 +18,7 @@ from schemas.topics import ASSIGNMENTS
 from tests.crash.conftest import Report
 from tests.crash.reading import read_dead_letters
 from tests.stack import Stack, wait_until
+from tools.broker import client_settings
 from tools.ports import free_ports
 from tools.settings import CHECKOUT
 
@@ -80,7 +81,7 @@ def test_an_experiment_started_at_one_door_takes_events_at_every_other_at_once(
 async def race_all(stack: Stack, other_url: str) -> list[float]:
     """Create, start and post to all experiments, some at once; return delays of the posts."""
     limits = asyncio.Semaphore(AT_ONCE)
-    producer = Producer({"bootstrap.servers": stack.kafka, "acks": "all", "linger.ms": 0})
+    producer = Producer(client_settings(stack.kafka) | {"acks": "all", "linger.ms": 0})
     async with (
         httpx.AsyncClient(base_url=stack.gateway_url, timeout=30) as starting,
         httpx.AsyncClient(base_url=other_url, timeout=30) as posting,

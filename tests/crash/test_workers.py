@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import httpx
 import pytest
@@ -107,7 +107,7 @@ def test_workers_that_join_and_are_killed_under_load_change_no_number(
 
 
 async def move_partitions(stack: Stack, joiner: Joiner, moves: dict[str, float]) -> Load:
-    """Let a worker join, die, come back, and both die in turn, under load; note how long it took."""
+    """Let a worker join, die, come back, and leave, under load; note how long each took."""
     load = Load(
         stack.gateway_url, stack.kafka, experiments=["joined"], seed=SEED, rate=UNITS_PER_SECOND
     )
