@@ -29,6 +29,7 @@ class ControlHistory:
 
     def __init__(self, reader: AIOKafkaConsumer) -> None:
         self._reader = reader
+        self._next: tuple[TopicPartition, int] | None = None
 
     async def log_id(self) -> str | None:
         """Return the id of the control log, None while it is empty."""
@@ -100,18 +101,20 @@ class ControlHistory:
         return offset
 
     async def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
-        if tp not in self._reader.assignment():
-            self._reader.assign([*self._reader.assignment(), tp])
         begin = (await self._reader.beginning_offsets([tp]))[tp]
         end = (await self._reader.end_offsets([tp]))[tp]
         return begin, end
 
     async def _record_at(self, tp: TopicPartition, offset: int) -> ConsumerRecord[bytes, bytes]:
         """Return one record; records in order come from one fetch."""
-        if await self._reader.position(tp) != offset:
+        if self._next != (tp, offset):
+            # One partition at a time: assigning forgets the positions of all others.
+            self._reader.assign([tp])
             self._reader.seek(tp, offset)
         async with asyncio.timeout(_SECONDS_MAX):
-            return await self._reader.getone(tp)
+            record = await self._reader.getone(tp)
+        self._next = (tp, offset + 1)
+        return record
 
 
 @asynccontextmanager
@@ -129,8 +132,6 @@ async def control_history(servers: str) -> AsyncIterator[ControlHistory]:
     )
     await reader.start()
     try:
-        reader.assign([_LOG])
-        reader.seek(_LOG, 0)
         yield ControlHistory(reader)
     finally:
         await reader.stop()
