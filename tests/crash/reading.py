@@ -1,6 +1,7 @@
 """What a run left in Kafka, read wholly and afresh: every topic from first record to its end."""
 
 import json
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from tests.stream_processors.accumulate.builders import Event
 
 CHANGELOG = f"{ACCUMULATE_APP}-{SEGMENTS_TABLE}-changelog"
 SECONDS_MAX = 60.0
+_POLL_S = 0.1
 
 
 class Row(NamedTuple):
@@ -78,10 +80,12 @@ def read_topic(bootstrap: str, topic: str) -> list[Message]:
                 starts[number], ends[number] = low, high
         consumer.assign([TopicPartition(topic, number, low) for number, low in starts.items()])
         found: list[Message] = []
+        deadline = time.monotonic() + SECONDS_MAX
         while ends:
-            messages = consumer.consume(2_000, SECONDS_MAX)
-            assert messages, f"{topic}: nothing more comes, expected up to {ends}"
-            for message in messages:
+            assert time.monotonic() < deadline, (
+                f"{topic}: nothing more comes, expected up to {ends}"
+            )
+            for message in consumer.consume(2_000, _POLL_S):
                 assert message.error() is None, message.error()
                 found.append(message)
                 if message.offset() + 1 >= ends.get(message.partition(), 0):

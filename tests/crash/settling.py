@@ -38,8 +38,7 @@ def start_experiments(stack: Stack, policies: dict[str, str]) -> None:
 
 def settle(stack: Stack, partitions: int) -> None:
     """Wait until every window has passed in the last look, and a checkpoint holds it all."""
-    passed_s = time.time() + max(WINDOWS_MS) / 1_000 + 10
-    # Metric events lie up to seven seconds ahead; windows are counted from entries before now.
+    passed_s = time.time() + max(WINDOWS_MS) / 1_000 + 0.5  # no entry lies ahead
     wait_until(lambda: settled_s(stack) > passed_s, "windows have passed", 120, stack.explain)
     tick = _probe(stack, "merge", "ready").json()["tick"]
 
