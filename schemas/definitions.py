@@ -31,9 +31,7 @@ class Interval(msgspec.Struct, frozen=True):
 
     def holds(self, timestamp_ms: int) -> bool:
         """Return whether an assignment of that timestamp counts."""
-        return self.start_ms <= timestamp_ms and (
-            self.end_ms is None or timestamp_ms < self.end_ms
-        )
+        return self.start_ms <= timestamp_ms and (self.end_ms is None or timestamp_ms < self.end_ms)
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

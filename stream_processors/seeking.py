@@ -22,7 +22,9 @@ Cursor = Callable[[TP], int | None]
 """The next offset to read of a source partition; None while its state is not loaded."""
 
 
-def resume_from_state(app: faust.App, *, sources: Iterable[str], load: Load, cursor: Cursor) -> None:
+def resume_from_state(
+    app: faust.App, *, sources: Iterable[str], load: Load, cursor: Cursor
+) -> None:
     """Make ``app`` load its state after recovery and read ``sources`` from the state's cursor.
 
     Args:
@@ -60,6 +62,7 @@ class SeekingTableManager(TableManager):
     """Table manager with a recovery that seeks to the state."""
 
     seeks: tuple[frozenset[str], Load, Cursor]
+    _recovery: Recovery | None
 
     @property
     def recovery(self) -> Recovery:

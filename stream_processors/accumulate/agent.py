@@ -102,7 +102,9 @@ class LivePartitions:
                 number: Found(number, self._records(number), log_id=log_id) for number in numbers
             }
             await history.check({number: one.proofs for number, one in found.items()})
-            states = await history.states_at({one.start.tick for one in found.values() if one.start})
+            states = await history.states_at(
+                {one.start.tick for one in found.values() if one.start}
+            )
         for number, one in found.items():
             control = states[one.start.tick] if one.start else None
             partition, superseded = one.build(control, writer=self._writer)

@@ -38,8 +38,9 @@ from stream_processors.accumulate.state import (
     with_room,
 )
 
-SegmentColumns = namedtuple("SegmentColumns", list(SEGMENT_COLUMNS))  # noqa: PYI024  # made of data
-ChunkColumns = namedtuple("ChunkColumns", list(CHUNK_COLUMNS))  # noqa: PYI024
+# Kernels take named tuples; their fields are the columns of the format.
+SegmentColumns: Any = namedtuple("SegmentColumns", tuple(SEGMENT_COLUMNS))  # type: ignore[misc]  # noqa: PYI024
+ChunkColumns: Any = namedtuple("ChunkColumns", tuple(CHUNK_COLUMNS))  # type: ignore[misc]  # noqa: PYI024
 
 
 def make_room(
@@ -137,11 +138,9 @@ def segment_record(
     )
 
 
-def load_segment(
-    state: State, segment: int, record: SegmentRecord, *, unit_types: Names
-) -> State:
+def load_segment(state: State, segment: int, record: SegmentRecord, *, unit_types: Names) -> State:
     """Return the state with the cells, ledger and counts of a record in it."""
-    columns = SegmentColumns(**decode_columns(record.columns, SEGMENT_COLUMNS))
+    columns: Any = SegmentColumns(**decode_columns(record.columns, SEGMENT_COLUMNS))
     cells = len(columns.experiment)
     state = make_room(state, units=cells, cells=cells, slots=len(columns.total))
     types = np.array([unit_types.code(name) for name in record.unit_types], np.int32)
@@ -198,7 +197,7 @@ def chunk_record(
 
 def load_chunk(state: State, record: ChunkRecord, *, metrics: Names, unit_types: Names) -> State:
     """Return the state with the rows of a chunk among the recent ones."""
-    columns = ChunkColumns(**decode_columns(record.columns, CHUNK_COLUMNS))
+    columns: Any = ChunkColumns(**decode_columns(record.columns, CHUNK_COLUMNS))
     rows = len(columns.position)
     state = make_room(state, units=rows, recent=rows)
     types = np.array([unit_types.code(name) for name in record.unit_types], np.int32)

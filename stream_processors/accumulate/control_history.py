@@ -48,7 +48,8 @@ class ControlHistory:
             return {}
         begin, end = await self._bounds(_LOG)
         offset = await self._snapshot_before(min(ticks), begin, end)
-        fold, states = ControlFold(), {}
+        fold = ControlFold()
+        states: dict[int, ControlState] = {}
         while len(states) < len(ticks):
             if offset >= end:
                 missing = sorted(ticks - set(states))

@@ -9,7 +9,7 @@ rows are physically kept.
 """
 
 # numba compiles these; annotations would be its types, not Python's.
-# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,assignment"
 
 import numba
 import numpy as np
@@ -147,9 +147,7 @@ def _known_content(state, high, low, position, horizon):
 
 
 @kernel
-def remember(
-    state, high, low, position, timestamp, content, unit, kind, experiment, code, value
-):
+def remember(state, high, low, position, timestamp, content, unit, kind, experiment, code, value):
     """Append a recent row and chain it to its unit."""
     number = state.counts[RECENT_END]
     at = number - state.counts[RECENT_START]
@@ -186,7 +184,10 @@ def find_cell(state, unit, experiment):
 
 @inlined
 def _crossed(state, plan, cell):
-    return plan.experiments[state.cells[cell].experiment].excludes and state.cells[cell].other != OPEN_END
+    return (
+        plan.experiments[state.cells[cell].experiment].excludes
+        and state.cells[cell].other != OPEN_END
+    )
 
 
 @inlined
@@ -236,7 +237,9 @@ def _contribute(state, plan, cell, sign, settled):
     state.experiments[experiment].counted += sign * counted
     state.experiments[experiment].outside += sign * outside
     state.units_of[plan.experiments[experiment].variant_start + state.cells[cell].variant] += sign
-    for slot in range(plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end):
+    for slot in range(
+        plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end
+    ):
         _contribute_slot(state, plan, cell, slot, sign, settled)
 
 
@@ -294,7 +297,9 @@ def _put_event(state, plan, cell, metric, value, timestamp, sign):
 
 @kernel
 def _tracks(plan, experiment, metric):
-    for slot in range(plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end):
+    for slot in range(
+        plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end
+    ):
         if plan.slots[slot].metric == metric:
             return True
     return False
@@ -304,7 +309,9 @@ def _tracks(plan, experiment, metric):
 def _attributed_from(plan, experiment, metric):
     """Return from which timestamp on events of a metric are attributed to an experiment."""
     since = OPEN_END
-    for slot in range(plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end):
+    for slot in range(
+        plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end
+    ):
         if plan.slots[slot].metric == metric:
             since = min(since, max(plan.experiments[experiment].started, plan.slots[slot].added))
     return since
@@ -425,7 +432,9 @@ def _await_maturity(state, plan, cell, settled):
 @kernel
 def counts_at(plan, experiment, timestamp):
     """Return whether an assignment of that timestamp counts."""
-    for place in range(plan.experiments[experiment].interval_start, plan.experiments[experiment].interval_end):
+    for place in range(
+        plan.experiments[experiment].interval_start, plan.experiments[experiment].interval_end
+    ):
         if plan.intervals[place].start <= timestamp < plan.intervals[place].end:
             return True
     return False
@@ -561,7 +570,9 @@ def apply_rows(state, plan, rows, offset, settled, horizon, live, fill_only):
         if counts:
             state.ledger[segment, FRESH] += 1
             if kind == 0:
-                if not plan.experiments[experiment].final and counts_at(plan, experiment, timestamp):
+                if not plan.experiments[experiment].final and counts_at(
+                    plan, experiment, timestamp
+                ):
                     assign(
                         state,
                         plan,
@@ -579,7 +590,7 @@ def apply_rows(state, plan, rows, offset, settled, horizon, live, fill_only):
                 for at in range(plan.tracker_start[code], plan.tracker_start[code + 1]):
                     tracking = plan.tracker[at]
                     if plan.experiments[tracking].unit_type == rows.unit_type[row] and (
-                        experiment == EVERY or experiment == tracking
+                        experiment in (EVERY, tracking)
                     ):
                         _measure(
                             state,
@@ -647,13 +658,16 @@ def fold(state, plan, settled):
     """Compute all sums, and the heap, from the cells. The arrays of sums must be zero."""
     state.counts[HEAP] = 0
     for cell in range(state.counts[CELLS]):
-        if state.cells[cell].variant >= 0 and not plan.experiments[state.cells[cell].experiment].final:
+        if (
+            state.cells[cell].variant >= 0
+            and not plan.experiments[state.cells[cell].experiment].final
+        ):
             _contribute(state, plan, cell, 1, settled)
             _await_maturity(state, plan, cell, settled)
 
 
 @kernel
-def heap_room(state, plan):
+def heap_room(state):
     """Return the most entries that a fold may put on the heap."""
     room = 0
     for cell in range(state.counts[CELLS]):
@@ -705,7 +719,10 @@ def replace_recent(state, plan, experiment, offset, sign, horizon):
     """
     for unit in range(state.counts[UNITS]):
         segment = segment_of(state.units[unit].high)
-        if state.segments[segment].offset > offset or state.units[unit].recent < state.counts[RECENT_START]:
+        if (
+            state.segments[segment].offset > offset
+            or state.units[unit].recent < state.counts[RECENT_START]
+        ):
             continue
         if state.units[unit].type != plan.experiments[experiment].unit_type:
             continue

@@ -47,9 +47,9 @@ def _negated(low, middle, high):  # type: ignore[no-untyped-def]
 
 @kernel
 def add_unit(words, row, at, value, sign):  # type: ignore[no-untyped-def]
-    """Add (sign 1) or take away (sign -1) one unit of total ``value`` (int64) to a basis of row ``row``.
+    """Add (sign 1) or take away (sign -1) one unit of total ``value`` to a basis of a row.
 
-    |value| must be below 2**63, so its square fits 126 bits.
+    ``at`` is where the basis begins. |value| must be below 2**63, so its square fits 126 bits.
     """
     words[row, at] += np.uint64(sign)
     filled = np.uint64(0xFFFFFFFFFFFFFFFF) if value < 0 else np.uint64(0)

@@ -163,7 +163,7 @@ class Partition:
             overflowed=np.zeros(len(self.plan.slots), np.int64),
         )
         self.state.counts[HEAP] = 0
-        self.state = make_room(self.state, heap=int(kernels.heap_room(self.state, self.plan)))
+        self.state = make_room(self.state, heap=int(kernels.heap_room(self.state)))
         kernels.fold(self.state, self.plan, self.times.settled_ms)
         self.state.experiments["touched"] = touched
 
@@ -310,7 +310,9 @@ class Partition:
         """Return the partials of a tick: cumulative sums of the due experiments that changed."""
         reported = []
         for definition in self._due(tick.settings, newly_final):
-            reported.append(self._experiment_sums(definition, definition.ordinal in newly_final))
+            reported.append(
+                self.experiment_sums(definition, final=definition.ordinal in newly_final)
+            )
             self.state.experiments["touched"][definition.ordinal] = False
         groups = _grouped(reported)
         ledger = Ledger(*self.state.ledger.sum(axis=0).tolist())
@@ -353,7 +355,8 @@ class Partition:
             )
         ]
 
-    def _experiment_sums(self, definition: Definition, final: bool) -> ExperimentSums:
+    def experiment_sums(self, definition: Definition, *, final: bool) -> ExperimentSums:
+        """Return the cumulative sums of one experiment, as they are reported."""
         state, ordinal = self.state, definition.ordinal
         rules, width = self.plan.experiments[ordinal], len(definition.variants)
         slots = range(int(rules["slot_start"]), int(rules["slot_end"]))

@@ -170,7 +170,9 @@ def encode_columns(
     columns: Mapping[str, NDArray[np.generic]], types: Mapping[str, str]
 ) -> dict[str, bytes]:
     """Return the bytes of every column, in the types of the format."""
-    return {name: np.ascontiguousarray(columns[name], kind).tobytes() for name, kind in types.items()}
+    return {
+        name: np.ascontiguousarray(columns[name], kind).tobytes() for name, kind in types.items()
+    }
 
 
 def decode_columns(
@@ -180,7 +182,9 @@ def decode_columns(
     return {name: np.frombuffer(columns[name], kind) for name, kind in types.items()}
 
 
-def write_record(key: Key, record: Manifest | SegmentRecord | ChunkRecord) -> list[tuple[bytes, bytes]]:
+def write_record(
+    key: Key, record: Manifest | SegmentRecord | ChunkRecord
+) -> list[tuple[bytes, bytes]]:
     """Return the keys and values of a record; ``key`` says nothing of parts yet."""
     body = msgspec.msgpack.encode(record)
     body = _CHECKSUM.pack(zlib.crc32(body)) + body

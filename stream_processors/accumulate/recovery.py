@@ -19,7 +19,6 @@ from stream_processors.accumulate.records import (
     SEGMENT,
     ChunkRecord,
     CorruptRecordError,
-    Header,
     Key,
     Manifest,
     Record,
@@ -54,7 +53,9 @@ class RecordParts:
         try:
             return read_record([self.values[part] for part in range(self.key.parts)], kind)
         except CorruptRecordError as error:
-            logger.error("checkpoint_damaged key=%s: %s; reading more of the log", self.key, error)
+            logger.warning(
+                "checkpoint_damaged key=%s: %s; reading more of the log", self.key, error
+            )
             return None
 
 
@@ -98,8 +99,7 @@ class Found:
         self._number, self._log_id = number, log_id
         self._stored = stored = _by_record(records)
         self._segments = {
-            segment: _newest(stored[SEGMENT, segment], SegmentRecord)
-            for segment in range(SEGMENTS)
+            segment: _newest(stored[SEGMENT, segment], SegmentRecord) for segment in range(SEGMENTS)
         }
         manifest = _newest(stored[MANIFEST, 0], Manifest)
         self.proofs = [one.header for one in self._segments.values() if one is not None]
@@ -122,9 +122,7 @@ class Found:
         ends = _load(partition, self._chunks, records)
         partition.state.segments["offset"] = self._valid
         partition.checkpoints.resume(
-            recorded=[
-                one.header.offset if one else NO_RECORD for one in self._segments.values()
-            ],
+            recorded=[one.header.offset if one else NO_RECORD for one in self._segments.values()],
             keys=[
                 self._stored[SEGMENT, segment][one.header.offset].keys if one else []
                 for segment, one in self._segments.items()

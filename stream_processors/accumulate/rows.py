@@ -150,8 +150,6 @@ def _hash_of(name: str) -> int:
     return stable_hash64(name)
 
 
-def _take(
-    values: NDArray[Any], codes: NDArray[np.int32], *, missing: int
-) -> NDArray[Any]:
+def _take(values: NDArray[Any], codes: NDArray[np.int32], *, missing: int) -> NDArray[Any]:
     """Return ``values[codes]``, and ``missing`` where the code is -1."""
     return np.append(values, values.dtype.type(missing))[codes]

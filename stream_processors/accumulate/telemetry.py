@@ -1,4 +1,4 @@
-"""What the accumulate worker shows of itself: read from the state when asked, never counted twice."""
+"""What the accumulate worker shows of itself, read from the state when asked."""
 
 from collections.abc import Iterator
 

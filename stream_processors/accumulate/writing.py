@@ -132,9 +132,7 @@ class CheckpointWriter:
             unit_types=unit_types,
         )
         number = header.tick // CHUNK_TICKS - 1
-        written = write_record(
-            Key(self._partition, CHUNK, number, header.offset, 0, 0), record
-        )
+        written = write_record(Key(self._partition, CHUNK, number, header.offset, 0, 0), record)
         self._chunk_start = header.offset
         self._chunk_first = int(state.counts[RECENT_END])
         self.chunks.append(
@@ -227,4 +225,3 @@ class CheckpointWriter:
         writes += self._delete_chunks()
         self._safe, self._base = self._base, None
         return writes
-

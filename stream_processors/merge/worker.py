@@ -39,9 +39,7 @@ class TableRecords:
 
     def read(self) -> Mapping[str, bytes]:
         """Return all records, once recovery is complete."""
-        return {
-            key.decode(): value for key, value in self._table.data.items() if value is not None
-        }
+        return {key.decode(): value for key, value in self._table.data.items() if value is not None}
 
     async def write(self, records: Mapping[str, bytes]) -> None:
         """Write records, the last one after the others; return once the broker has them."""

@@ -39,13 +39,21 @@ class Event(NamedTuple):
     timestamp_given: bool = True
 
 
-def assignment(unit: str, event_id: str, timestamp: int, *, experiment="x", variant="c") -> Event:
+def assignment(
+    unit: str, event_id: str, timestamp: int, *, experiment: str = "x", variant: str = "c"
+) -> Event:
     """Return an assignment event."""
     return Event(unit, event_id, timestamp, experiment, variant)
 
 
 def measured(
-    unit: str, event_id: str, timestamp: int, *, metric="buy", value=1.0, experiment=None
+    unit: str,
+    event_id: str,
+    timestamp: int,
+    *,
+    metric: str = "buy",
+    value: float = 1.0,
+    experiment: str | None = None,
 ) -> Event:
     """Return a metric event."""
     return Event(unit, event_id, timestamp, experiment, None, metric, value)

@@ -18,7 +18,9 @@ Q_LIMIT = 2**62
 
 def fresh(events: Iterable[Event]) -> list[Event]:
     """Return each event once, by (unit, event id)."""
-    return list({(one.unit_type, one.unit, one.event_id): one for one in reversed(list(events))}.values())
+    return list(
+        {(one.unit_type, one.unit, one.event_id): one for one in reversed(list(events))}.values()
+    )
 
 
 def tie(event: Event) -> tuple[int, int]:
@@ -46,9 +48,7 @@ class Unit:
             and definition.counts_at(one.timestamp)
         ]
         self.events = [
-            one
-            for one in events
-            if one.metric and one.experiment in (None, definition.id)
+            one for one in events if one.metric and one.experiment in (None, definition.id)
         ]
         self.first = min(assignments, key=lambda one: (one.timestamp, tie(one)), default=None)
         self.crossed = (

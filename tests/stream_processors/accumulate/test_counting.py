@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from schemas.control import ControlState, DefinitionChange
+from schemas.definitions import Interval
 from schemas.partials import ExperimentSums, Ledger, decode_partial, sums_from_bytes
 from stream_processors.accumulate.partition import OffsetGapError, Partition, TickGapError
 from tests.stream_processors.accumulate.builders import (
@@ -35,7 +36,7 @@ def read(partition: Partition, messages: list[Message]) -> list[bytes]:
 def counted(partition: Partition, ordinal: int) -> dict[str, Any]:
     """Return what the oracle returns, from the engine's own report."""
     one = next(d for d in partition.control.definitions.values() if d.ordinal == ordinal)
-    sums = partition._experiment_sums(one, final=False)
+    sums = partition.experiment_sums(one, final=False)
     return as_dict(sums)
 
 
@@ -171,36 +172,23 @@ def test_ids_are_forgotten_by_the_horizon_and_rows_before_it_are_stale() -> None
 
 def test_an_experiment_is_final_once_the_horizon_is_past_its_stop() -> None:
     partition = Partition(0, writer="w")
-    stopped = definition(status="stopped", stopped_at_ms=T0 + 50, intervals=[])
-    running = definition()
     read(
         partition,
         [
-            tick(1, T0, DefinitionChange(running)),
+            tick(1, T0, DefinitionChange(definition())),
             batch([assignment("u", "a", T0), measured("u", "m", T0 + 5)]),
             tick(2, T0 + 60),
         ],
     )
-    ended = definition(
-        status="stopped", stopped_at_ms=T0 + 50, intervals=[_closed(running, T0 + 50)]
-    )
+    ended = definition(status="stopped", stopped_at_ms=T0 + 50, intervals=[Interval(T0, T0 + 50)])
     partition.apply(partition.cursor, *tick(3, T0 + 70, DefinitionChange(ended)))
 
-    [partial] = partition.apply(
-        partition.cursor, *tick(4, T0 + 80, horizon=T0 + 51)
-    ).partials
+    [partial] = partition.apply(partition.cursor, *tick(4, T0 + 80, horizon=T0 + 51)).partials
 
     [last] = decode_partial(partial).experiments
     assert last.final
     assert last.units == [1, 0]
     assert (partition.state.cells["variant"][: partition.state.counts[1]] < 0).all()
-    assert stopped.id == ended.id
-
-
-def _closed(one, at: int):
-    from schemas.definitions import Interval
-
-    return Interval(one.intervals[0].start_ms, at)
 
 
 @pytest.mark.parametrize("offset", [0, 2])

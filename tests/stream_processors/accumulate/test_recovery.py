@@ -16,11 +16,11 @@ from stream_processors.accumulate.checkpoints import segment_record
 from stream_processors.accumulate.partition import Partition
 from stream_processors.accumulate.records import (
     CHUNK,
-    ForeignRecordError,
     SEGMENT,
+    ForeignRecordError,
+    SegmentRecord,
     decode_key,
     read_record,
-    SegmentRecord,
 )
 from stream_processors.accumulate.recovery import recover
 from stream_processors.accumulate.state import SEGMENTS
@@ -126,7 +126,7 @@ def test_kills_with_lost_writes_change_no_byte_and_lose_no_look(seed: int) -> No
     for ordinal in range(len(partition.control.definitions)):
         if ordinal not in partition._final:
             one = partition._definitions[ordinal]
-            assert partition._experiment_sums(one, final=False) == undisturbed._experiment_sums(
+            assert partition.experiment_sums(one, final=False) == undisturbed.experiment_sums(
                 one, final=False
             )
     # Whatever any life reported at a tick is what the undisturbed one would have.
