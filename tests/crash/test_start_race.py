@@ -96,9 +96,9 @@ async def race_all(stack: Stack, other_url: str) -> list[float]:
                 assert started.status_code == 200, started.text
                 record = json.dumps(assignment(experiment_id, "c", "by-kafka"))
                 producer.produce(ASSIGNMENTS.name, record)
-                event = json.dumps(assignment(experiment_id, "t", "by-http"))
+                event = assignment(experiment_id, "t", "by-http")
                 delay_ms = (time.perf_counter() - answered) * 1_000
-                taken = await posting.post("/v1/events", content=event)
+                taken = await posting.post("/v1/events", json=event)
                 assert taken.status_code == 202, taken.text
                 assert taken.json()["accepted"] == 1, taken.text
                 return delay_ms
