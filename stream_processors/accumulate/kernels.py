@@ -589,9 +589,9 @@ def apply_rows(state, plan, rows, offset, settled, horizon, live, fill_only):
             elif code < len(plan.tracker_start) - 1:
                 for at in range(plan.tracker_start[code], plan.tracker_start[code + 1]):
                     tracking = plan.tracker[at]
-                    if plan.experiments[tracking].unit_type == rows.unit_type[row] and (
-                        experiment in (EVERY, tracking)
-                    ):
+                    if experiment >= 0 and experiment != tracking:
+                        continue
+                    if plan.experiments[tracking].unit_type == rows.unit_type[row]:
                         _measure(
                             state,
                             plan,
