@@ -6,7 +6,7 @@ reader costs neither memory nor the others' time.
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -15,6 +15,10 @@ from query_api.snapshots import Snapshot, Snapshots, current_results
 
 DROPS_MAX = 50
 """News in a row that a client may miss; ten seconds at five looks a second."""
+
+HEARTBEAT_S = 2.0
+"""While nothing is new, the same look comes again this often, with its age: silence would look
+like a broken line, and an old look like one that is out of date."""
 
 SEND_TIMEOUT_S = 10.0
 TOO_SLOW = "too slow: newer results were dropped for too long"
@@ -50,12 +54,14 @@ class Subscription:
         self._news.set()
 
     async def next(self) -> str:
-        """Return the newest results as JSON, as soon as they differ from those returned before.
+        """Return the newest results as JSON: at once if there are newer ones, else at a heartbeat.
 
         Raises:
             EvictedError: If the client was too slow.
         """
-        await self._news.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEARTBEAT_S):
+                await self._news.wait()
         if self.evicted.is_set():
             raise EvictedError(TOO_SLOW)
         self._news.clear()

@@ -130,7 +130,7 @@ def current_results(snapshot: Snapshot, *, now_ms: int, ledger: Json | None = No
     """
     if snapshot.results is None:
         return empty_results(snapshot.definition)
-    results = with_age(snapshot.results, now_ms=now_ms)
+    results = with_age(snapshot.results, now_ms=now_ms, ledger=ledger)
     results["status"] = snapshot.definition["status"]
     results["version"] = snapshot.definition["version"]
     if ledger and "behind" in ledger and ledger["tick"] >= results["look"]["tick"]:
@@ -138,13 +138,21 @@ def current_results(snapshot: Snapshot, *, now_ms: int, ledger: Json | None = No
     return results
 
 
-def with_age(results: Json, *, now_ms: int) -> Json:
-    """Return results with the age of their look, in the contract's order of fields."""
+def with_age(results: Json, *, now_ms: int, ledger: Json | None = None) -> Json:
+    """Return results with the age of their look, in the contract's order of fields.
+
+    A look is made when something changes, so the latest one stays current while nothing does:
+    its age counts from the last tick at which it was known to be, which is ``current_at``.
+    """
     look = results["look"]
-    age_ms = max(0, now_ms - parse_time_ms(look["as_of"]))
+    current_at = look["as_of"]
+    if ledger and ledger.get("log_id") == look.get("log_id") and ledger["tick"] > look["tick"]:
+        current_at = ledger["as_of"]
+    age_ms = max(0, now_ms - parse_time_ms(current_at))
     aged = {"tick": look["tick"], "as_of": look["as_of"], "age_ms": age_ms}
+    rest = {name: value for name, value in look.items() if name != "age_ms"}
     shown = {name: value for name, value in results.items() if name not in _OF_THE_RECORD}
-    return {**shown, "look": {**aged, **{k: v for k, v in look.items() if k != "age_ms"}}}
+    return {**shown, "look": {**aged, **rest, "current_at": current_at}}
 
 
 def empty_results(definition: Json) -> Json:

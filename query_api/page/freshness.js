@@ -66,7 +66,7 @@ export class Freshness {
     if (this.#final) return { state: "final", text: "final look", note: "" };
     const behind = this.#look.behind?.length ?? 0;
     const state = this.#stateAt(old, behind);
-    const quiet = state === "fresh" ? "" : "looks come when something changes";
+    const quiet = state === "fresh" ? "" : "no tick has been merged since";
     const waiting = behind ? `${behind} partition${behind > 1 ? "s" : ""} behind` : quiet;
     return { state, text: age(old), note: lost || (this.#running ? waiting : "") };
   }

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 import websockets
 from clickhouse_connect.driver.client import Client
@@ -16,6 +17,7 @@ from prometheus_client import REGISTRY
 from query_api.live import DROPS_MAX, EvictedError, Live
 from query_api.parts import wait_until
 from query_api.snapshots import Snapshots
+from schemas.times import format_time_ms
 from tests.query_api.application import Application, serving
 from tests.query_api.builders import NOW_MS, as_of_ms, snapshot_value
 
@@ -54,6 +56,27 @@ async def test_a_websocket_gets_the_present_look_and_then_each_newer(app: Applic
             ticks.append(await tick_from(client))
 
     assert ticks in ([5, 8], [8])
+
+
+async def test_a_look_that_stays_current_comes_again_with_its_age(app: Application) -> None:
+    """The look is of tick 3; the ledger says that nothing had changed up to tick 7."""
+    app.publish(3)
+    async with websockets.connect(address(app)) as client:
+        first = json.loads(await client.recv())
+        ledger = {
+            "log_id": first["look"]["log_id"],
+            "tick": 7,
+            "as_of": format_time_ms(as_of_ms(7)),
+        }
+        app.parts.snapshots.take_ledger(msgspec.json.encode(ledger))
+        app.clock.now_ms = as_of_ms(7) + 120
+
+        again = json.loads(await asyncio.wait_for(client.recv(), 5))
+
+    assert again["look"]["tick"] == 3
+    assert again["look"]["sha256"] == first["look"]["sha256"]
+    assert again["look"]["current_at"] == format_time_ms(as_of_ms(7))
+    assert again["look"]["age_ms"] == 120
 
 
 async def test_a_follower_of_a_draft_sees_it_start(app: Application) -> None:
