@@ -144,13 +144,17 @@ def test_it_serves_what_it_knows_while_kafka_is_away_and_goes_when_asked(tmp_pat
             wait_until(lambda: api.get("/v1/ledger")["clickhouse"]["rows"] == count, "stored")
             assert api.stop() == 0
             with pytest.raises(websockets.ConnectionClosed):
-                while True:
-                    follower.recv(timeout=5)
+                follow_to_the_end(follower)
 
 
 def is_ready_after_more(api: QueryApi, doors: Doors) -> bool:
     doors.write()
     return api.ready() is not None
+
+
+def follow_to_the_end(follower: Any) -> None:
+    while True:
+        follower.recv(timeout=5)
 
 
 def look_of(follower: Any) -> int:

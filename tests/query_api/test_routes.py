@@ -72,6 +72,7 @@ async def test_results_are_the_published_ones_with_their_age(app: Application) -
     shown = await get(app, RESULTS)
 
     assert shown["look"].pop("age_ms") == 84
+    assert shown["look"].pop("current_at") == shown["look"]["as_of"]
     expected = results(7)
     del expected["look"]["age_ms"]
     assert shown == expected
