@@ -63,11 +63,8 @@ async def test_a_look_that_stays_current_comes_again_with_its_age(app: Applicati
     app.publish(3)
     async with websockets.connect(address(app)) as client:
         first = json.loads(await client.recv())
-        ledger = {
-            "log_id": first["look"]["log_id"],
-            "tick": 7,
-            "as_of": format_time_ms(as_of_ms(7)),
-        }
+        as_of = format_time_ms(as_of_ms(7))
+        ledger = {"log_id": first["look"]["log_id"], "tick": 7, "as_of": as_of}
         app.parts.snapshots.take_ledger(msgspec.json.encode(ledger))
         app.clock.now_ms = as_of_ms(7) + 120
 
