@@ -71,6 +71,12 @@ class SeekingTableManager(TableManager):
             self._recovery = SeekingRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
 
+    async def on_start(self) -> None:
+        """Start at once: Faust waits a second here for tables that agents make as they start."""
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
+
 
 def _seek_to_state(consumer: Any, sources: frozenset[str], cursor: Cursor) -> None:
     if getattr(consumer, "seeks_to_state", False):
