@@ -25,7 +25,7 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
             f"LITMUS_STORE == {settings.store!r}, must be memory://: the state lives in arrays, "
             "the table only carries its checkpoints"
         )
-    app = create_faust_app(settings, ACCUMULATE_APP)
+    app = create_faust_app(settings, ACCUMULATE_APP, producer_compression_type="lz4")
     table = TableChangelog(app, settings.partitions)
     live = LivePartitions(
         app,

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against a named peer in the same run, on answers that are equal."""
