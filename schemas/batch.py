@@ -1,6 +1,7 @@
 """A packed batch: one Arrow record batch per message, decoded once, read as columns.
 
-Nothing unvalidated is ever packed, so readers trust what they unpack.
+Nothing unvalidated is ever packed, so readers trust what rows say. They do not trust the bytes:
+Arrow follows offsets of a damaged message out of its memory, and takes the process with it.
 """
 
 from typing import NamedTuple
@@ -40,6 +41,8 @@ SCHEMA = pa.schema(
 ``event_hash`` covers the unit and the event id. ``value`` of an assignment is 0. The schema's
 metadata says which ``door`` packed it.
 """
+
+_REQUIRED = [column.name for column in SCHEMA if not column.nullable]
 
 ROWS_MAX = 1 << 16
 """Rows of one batch: a position in a partition is offset * 2**20 + row."""
@@ -93,15 +96,20 @@ def read_batch(value: bytes) -> pa.RecordBatch:
     """Return the record batch of a message.
 
     Raises:
-        UnreadableBatchError: If it is none, or of another schema.
+        UnreadableBatchError: If it is none, damaged, or of another schema.
     """
     try:
         with pa.ipc.open_stream(value) as reader:
             batch = reader.read_next_batch()
-    except (pa.ArrowInvalid, StopIteration, OSError) as error:
+        # Offsets, codes, UTF-8: about 13 ns a row.
+        batch.validate(full=True)
+    except (pa.ArrowException, StopIteration, OSError) as error:
         raise UnreadableBatchError(f"{len(value)} bytes are no packed batch: {error}") from error
     if not batch.schema.equals(SCHEMA, check_metadata=False):
         raise UnreadableBatchError(f"schema == {batch.schema}, must be that of litmus.events")
+    for name in _REQUIRED:
+        if batch.column(name).null_count:
+            raise UnreadableBatchError(f"{name} is null in a row, must have a value")
     return batch
 
 
