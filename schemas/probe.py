@@ -4,10 +4,20 @@ For processes that are no web service. Standard library only; the metrics come a
 """
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+
+class _ProbeServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what went wrong, but not that a client went away: probes run out of time."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def serve_probe(
@@ -52,7 +62,6 @@ def serve_probe(
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its name there
             """Say nothing: probes come every second."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
+    server = _ProbeServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="probe", daemon=True).start()
     return server
