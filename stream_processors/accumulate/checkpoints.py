@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.accumulate import kernels
+from stream_processors.accumulate.kernels import loading, lookups
 from stream_processors.accumulate.plan import Names
 from stream_processors.accumulate.records import (
     CHUNK_COLUMNS,
@@ -57,11 +57,11 @@ def make_room(
     if table_size(int(counts[UNIT_FILL]) + units) > len(state.unit_table):
         size = table_size(2 * (int(counts[UNITS]) + units))
         state = state._replace(unit_table=np.full(size, NOWHERE, np.int32))
-        kernels.rebuild_unit_table(state)
+        lookups.rebuild_unit_table(state)
     if table_size(int(counts[ID_FILL]) + recent) > len(state.id_table):
         size = table_size(2 * (kept + recent))
         state = state._replace(id_table=np.full(size, NOWHERE, np.int64))
-        kernels.rebuild_id_table(state)
+        lookups.rebuild_id_table(state)
     return state
 
 
@@ -95,8 +95,8 @@ def compact(state: State) -> State:
         slots=totals,
         unit_table=np.full(table_size(2 * len(units)), NOWHERE, np.int32),
     )
-    kernels.rebuild_unit_table(state)
-    kernels.relink_cells(state)
+    lookups.rebuild_unit_table(state)
+    lookups.relink_cells(state)
     return state
 
 
@@ -144,7 +144,7 @@ def load_segment(state: State, segment: int, record: SegmentRecord, *, unit_type
     cells = len(columns.experiment)
     state = make_room(state, units=cells, cells=cells, slots=len(columns.total))
     types = np.array([unit_types.code(name) for name in record.unit_types], np.int32)
-    kernels.load_cells(state, columns, types)
+    loading.load_cells(state, columns, types)
     state.ledger[segment] = record.ledger
     known = max(state.no_assignment.shape[1], len(record.no_assignment))
     if known > state.no_assignment.shape[1]:
@@ -202,7 +202,7 @@ def load_chunk(state: State, record: ChunkRecord, *, metrics: Names, unit_types:
     state = make_room(state, units=rows, recent=rows)
     types = np.array([unit_types.code(name) for name in record.unit_types], np.int32)
     names = np.array([metrics.code(name) for name in record.metrics], np.int32)
-    kernels.load_recent(state, columns, types, names)
+    loading.load_recent(state, columns, types, names)
     return state
 
 
@@ -218,7 +218,7 @@ def _used_units(state: State) -> NDArray[np.bool_]:
 def _slots_of(state: State, cells: NDArray[np.int64]) -> NDArray[np.void]:
     """Return the slots of ``cells``, one cell after the other."""
     slots = np.zeros(int(state.cells["slots"][cells].sum()), SLOT)
-    kernels.gather_slots(state, cells, slots)
+    loading.gather_slots(state, cells, slots)
     return slots
 
 

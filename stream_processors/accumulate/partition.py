@@ -29,9 +29,9 @@ from schemas.partials import (
     sums_to_bytes,
 )
 from schemas.topics import KIND_BATCH, KIND_TICK, MESSAGE_BYTES_MAX
-from stream_processors.accumulate import kernels
 from stream_processors.accumulate.checkpoints import compact, is_mostly_empty, make_room
-from stream_processors.accumulate.limbs import MATURED_WORDS, WORDS
+from stream_processors.accumulate.kernels import changing, contributing, counting
+from stream_processors.accumulate.kernels.limbs import MATURED_WORDS, WORDS
 from stream_processors.accumulate.plan import (
     Names,
     in_order,
@@ -163,8 +163,8 @@ class Partition:
             overflowed=np.zeros(len(self.plan.slots), np.int64),
         )
         self.state.counts[HEAP] = 0
-        self.state = make_room(self.state, heap=int(kernels.heap_room(self.state)))
-        kernels.fold(self.state, self.plan, self.times.settled_ms)
+        self.state = make_room(self.state, heap=int(contributing.heap_room(self.state)))
+        contributing.fold(self.state, self.plan, self.times.settled_ms)
         self.state.experiments["touched"] = touched
 
     # --- messages ---
@@ -185,7 +185,7 @@ class Partition:
             recent=count,
             heap=assigning * self._slots_max,
         )
-        kernels.apply_rows(
+        counting.apply_rows(
             self.state,
             self.plan,
             rows,
@@ -243,18 +243,18 @@ class Partition:
         horizon, old_plan = self.times.horizon_ms, self.plan
         for ordinal in changed:
             if ordinal < len(old_plan.experiments):
-                kernels.replace_recent(self.state, old_plan, ordinal, offset, -1, horizon)
+                changing.replace_recent(self.state, old_plan, ordinal, offset, -1, horizon)
         self.control = ControlState(after.definitions, tick.settings)
         self.plan_anew()
-        missing = int(kernels.slots_missing(self.state, self.plan))
+        missing = int(changing.slots_missing(self.state, self.plan))
         self.state = make_room(self.state, slots=missing)
-        kernels.widen_cells(self.state, self.plan)
+        changing.widen_cells(self.state, self.plan)
         for ordinal in changed:
-            kernels.take_back_assignments(self.state, self.plan, ordinal, offset)
-            kernels.replace_recent(self.state, self.plan, ordinal, offset, 1, horizon)
-            arriving = int(kernels.count_recent_assignments(self.state, ordinal))
+            changing.take_back_assignments(self.state, self.plan, ordinal, offset)
+            changing.replace_recent(self.state, self.plan, ordinal, offset, 1, horizon)
+            arriving = int(changing.count_recent_assignments(self.state, ordinal))
             self.state = make_room(self.state, cells=arriving, slots=arriving * self._slots_max)
-            kernels.assign_recent(self.state, old_plan, self.plan, ordinal, offset, horizon)
+            changing.assign_recent(self.state, old_plan, self.plan, ordinal, offset, horizon)
             self.state.experiments["touched"][ordinal] = True
         return True
 
@@ -269,7 +269,7 @@ class Partition:
         if refold:
             self.refold()
         else:
-            kernels.mature(self.state, self.plan, self.times.settled_ms)
+            contributing.mature(self.state, self.plan, self.times.settled_ms)
 
     def _finals(self) -> set[int]:
         return {
@@ -280,7 +280,7 @@ class Partition:
 
     def _drop(self, newly_final: set[int], offset: int) -> None:
         for ordinal in newly_final:
-            kernels.drop_cells(self.state, ordinal, offset)
+            changing.drop_cells(self.state, ordinal, offset)
             self.state.no_assignment[self.state.segments["offset"] <= offset, ordinal] = 0
             self.state.experiments["touched"][ordinal] = False
         self._final |= newly_final

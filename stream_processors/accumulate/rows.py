@@ -11,7 +11,7 @@ from schemas.batch import KIND_ASSIGNMENT, Batch
 from schemas.batch import Names as NameColumn
 from schemas.definitions import Definition
 from schemas.hashing import stable_hash64
-from stream_processors.accumulate.kernels import EVERY, UNKNOWN
+from stream_processors.accumulate.kernels.placing import EVERY, UNKNOWN
 from stream_processors.accumulate.plan import Names
 
 

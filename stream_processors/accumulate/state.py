@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.accumulate.limbs import WORDS
+from stream_processors.accumulate.kernels.limbs import WORDS
 
 SEGMENTS = 16
 """A partition is split in as many segments, by the top bits of the unit hash."""

@@ -11,10 +11,10 @@ _COMPILED_NOW = """
 import sys
 from tools.warm_up import warm_up
 warm_up()
-from stream_processors.accumulate import kernels
-called = ("apply_rows", "mature", "fold", "load_cells", "load_recent", "drop_cells",
-          "replace_recent", "widen_cells")
-missing = [name for name in called if not getattr(kernels, name).signatures]
+from stream_processors.accumulate.kernels import changing, contributing, counting, loading
+called = [counting.apply_rows, contributing.mature, contributing.fold, loading.load_cells,
+          loading.load_recent, changing.drop_cells, changing.replace_recent, changing.widen_cells]
+missing = [one.py_func.__name__ for one in called if not one.signatures]
 sys.exit(f"not compiled: {missing}" if missing else 0)
 """
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.partials import Sums, sums_from_bytes, sums_to_bytes
-from stream_processors.accumulate.limbs import MATURED_WORDS, OPEN_WORDS, WORDS, add_unit
+from stream_processors.accumulate.kernels.limbs import MATURED_WORDS, OPEN_WORDS, WORDS, add_unit
 
 EXTREME = 2**62
 totals = st.one_of(

@@ -3,8 +3,9 @@
 Seven words are the sums of one basis: unit count, sum, sum of squares. A row holds two bases.
 """
 
-import numba
 import numpy as np
+
+from stream_processors.accumulate.kernels.compiled import kernel
 
 WORDS = 7
 OPEN_WORDS = 0
@@ -12,9 +13,6 @@ OPEN_WORDS = 0
 
 MATURED_WORDS = WORDS
 """Where the sums over units whose window has passed begin."""
-
-# No reference counts: see ``kernels``.
-kernel = numba.njit(cache=True, nogil=True, _nrt=False)
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
