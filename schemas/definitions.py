@@ -326,8 +326,12 @@ def _variant_errors(variants: list[VariantBody]) -> Iterable[FieldError]:
         if not 0 <= variant.weight < math.inf:
             message = f"weight == {variant.weight}, must be 0 or more and finite"
             yield FieldError(f"variants[{index}].weight", message)
-    if variants and not 0 < sum(abs(variant.weight) for variant in variants) < math.inf:
-        yield FieldError("variants", "weights add up to 0, must add up to more")
+    weights = [variant.weight for variant in variants]
+    # Where one breaks its own rule, the total says nothing more.
+    if weights and all(0 <= weight < math.inf for weight in weights):
+        total = sum(weights)
+        if not 0 < total < math.inf:
+            yield FieldError("variants", f"weights add up to {total}, must be above 0 and finite")
 
 
 def metric_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
