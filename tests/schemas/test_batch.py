@@ -47,9 +47,7 @@ def test_every_column_comes_back_as_it_was_packed(events: list[Event]) -> None:
     found = unpack(batch(events).value)
 
     assert len(found) == len(events)
-    assert found.kind.tolist() == [
-        KIND_METRIC if one.metric else KIND_ASSIGNMENT for one in events
-    ]
+    assert found.kind.tolist() == [KIND_METRIC if one.metric else KIND_ASSIGNMENT for one in events]
     assert names(found.unit_type) == [one.unit_type for one in events]
     assert names(found.experiment_id) == [one.experiment for one in events]
     assert names(found.variant) == [one.variant for one in events]

@@ -1,0 +1,288 @@
+"""A posted definition becomes a draft, or every field that breaks a rule is named at once."""
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.definitions import (
+    Analysis,
+    Definition,
+    DefinitionBody,
+    InvalidDefinitionError,
+    Interval,
+    MetricBody,
+    VariantBody,
+    define,
+    public,
+)
+
+POSTED: dict[str, Any] = {
+    "id": "checkout-color",
+    "variants": [{"id": "control"}, {"id": "treatment"}],
+    "metrics": [{"id": "conversion", "kind": "conversion", "event": "purchase"}],
+}
+
+
+def post(**fields: Any) -> Definition:
+    body = msgspec.convert(POSTED | fields, DefinitionBody)
+    return define(body, ordinal=4, version=17, created_at_ms=1_000)
+
+
+def metric(**fields: Any) -> dict[str, Any]:
+    return {"metrics": [POSTED["metrics"][0] | fields]}
+
+
+def variants(*fields: dict[str, Any]) -> dict[str, Any]:
+    return {"variants": [{"id": f"v{at}"} | one for at, one in enumerate(fields)]}
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "code"),
+    [
+        ({"id": ""}, "id", "id_invalid"),
+        ({"id": "a b"}, "id", "id_invalid"),
+        ({"id": "a" * 129}, "id", "id_invalid"),
+        ({"unit_type": "user/x"}, "unit_type", "id_invalid"),
+        ({"variants": []}, "variants", "invalid"),
+        ({"variants": [{"id": "a"}]}, "variants", "invalid"),
+        (variants(*[{}] * 65), "variants", "invalid"),
+        (variants({"id": "a"}, {"id": "a"}), "variants", "invalid"),
+        (variants({"is_control": True}, {"is_control": True}), "variants", "invalid"),
+        (variants({"weight": 0.0}, {"weight": 0.0}), "variants", "invalid"),
+        (variants({"weight": 1e308}, {"weight": 1e308}), "variants", "invalid"),
+        (variants({}, {"weight": -1.0}), "variants[1].weight", "invalid"),
+        (variants({}, {"weight": math.inf}), "variants[1].weight", "invalid"),
+        (variants({}, {"weight": math.nan}), "variants[1].weight", "invalid"),
+        (variants({}, {"id": "a/b"}), "variants[1].id", "id_invalid"),
+        ({"metrics": []}, "metrics", "invalid"),
+        ({"metrics": POSTED["metrics"] * 2}, "metrics", "invalid"),
+        (metric(id="é"), "metrics[0].id", "id_invalid"),
+        (metric(event="a b"), "metrics[0].event", "id_invalid"),
+        (metric(kind="ratio"), "metrics[0].kind", "not_supported"),
+        (metric(kind="nonsense"), "metrics[0].kind", "not_supported"),
+        (metric(numerator="a"), "metrics[0].numerator", "invalid"),
+        (metric(denominator="a"), "metrics[0].denominator", "invalid"),
+        (metric(quantile=0.5), "metrics[0].quantile", "invalid"),
+        (metric(of="units"), "metrics[0].of", "invalid"),
+        (metric(role="boss"), "metrics[0].role", "invalid"),
+        (metric(direction="up"), "metrics[0].direction", "invalid"),
+        (metric(precision=-1), "metrics[0].precision", "invalid"),
+        (metric(precision=10), "metrics[0].precision", "invalid"),
+        (metric(window="3 days"), "metrics[0].window", "invalid"),
+        (metric(window="0h"), "metrics[0].window", "invalid"),
+        (metric(cap=5.0), "metrics[0].cap", "not_supported"),
+        (metric(covariate_days=7), "metrics[0].covariate_days", "not_supported"),
+        ({"coverage": 0.0}, "coverage", "invalid"),
+        ({"coverage": 1.01}, "coverage", "invalid"),
+        ({"coverage": math.nan}, "coverage", "invalid"),
+        ({"crossover": "last"}, "crossover", "invalid"),
+        ({"allocation": {"policy": "thompson"}}, "allocation", "not_supported"),
+        ({"targeting": {"country": "CA"}}, "targeting", "not_supported"),
+        ({"segments": {"a b": ["x"]}}, "segments", "id_invalid"),
+        ({"analysis": {"alpha": 0.0}}, "analysis.alpha", "invalid"),
+        ({"analysis": {"alpha": 0.5}}, "analysis.alpha", "invalid"),
+        ({"analysis": {"alpha": math.nan}}, "analysis.alpha", "invalid"),
+        ({"analysis": {"n_star": 1}}, "analysis.n_star", "invalid"),
+        ({"analysis": {"n_star": 10**12 + 1}}, "analysis.n_star", "invalid"),
+    ],
+    ids=str,
+)
+def test_a_broken_rule_names_its_field(fields: dict[str, Any], field: str, code: str) -> None:
+    with pytest.raises(InvalidDefinitionError) as refused:
+        post(**fields)
+
+    assert [(error.field, error.code) for error in refused.value.errors] == [(field, code)]
+    assert refused.value.errors[0].message in str(refused.value)
+
+
+def test_every_broken_rule_is_named_at_once() -> None:
+    with pytest.raises(InvalidDefinitionError) as refused:
+        post(id="a b", coverage=2.0, crossover="last", **metric(role="boss", precision=-1))
+
+    assert [error.field for error in refused.value.errors] == [
+        "id",
+        "metrics[0].role",
+        "metrics[0].precision",
+        "coverage",
+        "crossover",
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"hypotheses": {}},
+        {"status": "running"},
+        {"version": 3},
+        {"variants": [{"id": "a", "colour": "red"}, {"id": "b"}]},
+        metric(windows="72h"),
+        {"analysis": {"beta": 0.2}},
+        {"analysis": {"method": "bayes"}},
+        {"coverage": "all"},
+    ],
+    ids=str,
+)
+def test_a_field_that_nobody_knows_or_of_a_wrong_type_is_no_body(fields: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        post(**fields)
+
+
+numbers = st.one_of(st.floats(), st.integers(-(2**70), 2**70).map(float))
+any_text = st.text(max_size=5)
+any_body = st.builds(
+    DefinitionBody,
+    id=any_text,
+    variants=st.lists(st.builds(VariantBody, any_text, numbers, st.booleans()), max_size=3),
+    metrics=st.lists(
+        st.builds(
+            MetricBody,
+            id=any_text,
+            kind=st.sampled_from(["conversion", "count", "sum", "ratio", ""]),
+            event=st.none() | any_text,
+            window=st.none() | st.sampled_from(["", "1h", "0h", "99999999999999999999h"]),
+            precision=st.integers(),
+            cap=st.none() | numbers,
+        ),
+        max_size=2,
+    ),
+    coverage=numbers,
+    analysis=st.builds(Analysis, alpha=numbers, n_star=st.integers()),
+    unit_type=any_text,
+)
+
+
+@given(any_body)
+def test_any_body_is_a_definition_that_can_be_stored_or_refused(body: DefinitionBody) -> None:
+    try:
+        definition = define(body, ordinal=0, version=0, created_at_ms=0)
+    except InvalidDefinitionError as refused:
+        assert refused.errors
+        return
+    stored = msgspec.json.encode(definition)
+    assert msgspec.json.decode(stored, type=Definition) == definition
+
+
+# --- what it becomes ---
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=64).filter(lambda ws: sum(ws) > 1e-6))
+def test_weights_are_shares_of_one(weights: list[float]) -> None:
+    shares = [one.weight for one in post(**variants(*({"weight": w} for w in weights))).variants]
+
+    assert math.fsum(shares) == pytest.approx(1, abs=1e-12)
+    total = math.fsum(weights)
+    assert shares == [weight / total for weight in weights]
+
+
+def test_without_weights_all_variants_get_the_same_share() -> None:
+    assert [one.weight for one in post(**variants({}, {}, {}, {})).variants] == [0.25] * 4
+
+
+@pytest.mark.parametrize(
+    ("chosen", "control"), [((False, False), "v0"), ((True, False), "v0"), ((False, True), "v1")]
+)
+def test_the_first_variant_is_the_control_unless_one_says_so(
+    chosen: tuple[bool, bool], control: str
+) -> None:
+    definition = post(**variants(*({"is_control": one} for one in chosen)))
+
+    assert definition.control == control
+    assert sum(one.is_control for one in definition.variants) == 1
+
+
+def test_what_is_left_out_has_the_contracts_defaults() -> None:
+    definition = post(metrics=[{"id": "purchase", "kind": "count"}])
+
+    assert definition.name == definition.seed == "checkout-color"
+    assert (definition.unit_type, definition.coverage) == ("user", 1.0)
+    assert (definition.status, definition.crossover) == ("draft", "exclude")
+    assert definition.analysis == Analysis("always_valid", 0.05, 5_000)
+    (only,) = definition.metrics
+    assert (only.event, only.role, only.window_ms) == ("purchase", "decision", 24 * 3_600_000)
+
+
+@pytest.mark.parametrize(
+    ("role", "window", "window_ms"),
+    [
+        ("decision", None, 86_400_000),
+        ("guardrail", None, 86_400_000),
+        ("secondary", None, None),
+        ("secondary", "30m", 1_800_000),
+        ("decision", "72h", 259_200_000),
+    ],
+)
+def test_only_a_secondary_metric_may_stay_open(
+    role: str, window: str | None, window_ms: int | None
+) -> None:
+    assert post(**metric(role=role, window=window)).metrics[0].window_ms == window_ms
+
+
+def test_what_litmus_sets_itself_is_set() -> None:
+    definition = post()
+
+    assert (definition.ordinal, definition.version, definition.created_at_ms) == (4, 17, 1_000)
+    assert (definition.intervals, definition.started_at_ms) == ([], None)
+
+
+# --- how it is shown ---
+
+
+def test_the_public_form_has_exactly_the_contracts_fields() -> None:
+    """The seed is one more, for SDKs that decide on their own."""
+    shown = public(post(segments={"country": ["CA"]}))
+
+    assert set(shown) == {
+        "id", "name", "unit_type", "hypothesis", "variants", "coverage", "allocation",
+        "targeting", "crossover", "segments", "metrics", "analysis", "seed", "status",
+        "version", "created_at", "started_at", "stopped_at",
+    }  # fmt: skip
+    assert set(shown["variants"][0]) == {"id", "weight", "is_control"}
+    assert set(shown["metrics"][0]) == {
+        "id", "kind", "event", "role", "direction", "window", "precision", "cap",
+        "covariate_days", "margin",
+    }  # fmt: skip
+    assert set(shown["analysis"]) == {"method", "alpha", "n_star"}
+
+
+def test_times_and_windows_are_shown_as_text() -> None:
+    definition = msgspec.structs.replace(
+        post(**metric(window="72h")), status="stopped", started_at_ms=2_000, stopped_at_ms=3_500
+    )
+
+    shown = public(definition)
+
+    assert shown["created_at"] == "1970-01-01T00:00:01.000Z"
+    assert shown["started_at"] == "1970-01-01T00:00:02.000Z"
+    assert shown["stopped_at"] == "1970-01-01T00:00:03.500Z"
+    assert shown["metrics"][0]["window"] == "72h"
+    assert public(post())["started_at"] is None
+
+
+def test_what_is_shown_can_be_posted_again_but_for_what_litmus_sets() -> None:
+    definition = post(**variants({"weight": 1.0}, {"weight": 3.0, "is_control": True}))
+    own = {"status", "version", "created_at", "started_at", "stopped_at"}
+
+    again = {name: value for name, value in public(definition).items() if name not in own}
+
+    assert post(**again) == definition
+
+
+# --- when assignments count ---
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 12))
+def test_an_assignment_counts_within_an_interval_its_start_included(
+    start: int, length: int, gap: int, at: int
+) -> None:
+    end, resumed = start + length, start + length + gap
+    intervals = [Interval(start, end), Interval(resumed)]
+    definition = msgspec.structs.replace(post(), intervals=intervals)
+
+    assert definition.counts_at(at) == (at in range(start, end) or at >= resumed)
