@@ -5,6 +5,7 @@ leaps more than a minute; settled and horizon follow it and never go back either
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from random import Random
 
 import msgspec
@@ -259,7 +260,7 @@ def test_ticks_are_numbered_without_a_gap_and_their_times_never_go_back(random: 
     winners = [winner for winner, _, _ in read(make_log(random)).values()]
 
     assert [winner.record.number for winner in winners] == list(range(1, 31))
-    for earlier, later in zip(winners, winners[1:], strict=False):
+    for earlier, later in pairwise(winners):
         assert 0 <= later.times.log_ms - earlier.times.log_ms <= LOG_TIME_STEP_MS_MAX
         assert earlier.times.settled_ms <= later.times.settled_ms <= later.times.log_ms
         assert earlier.times.horizon_ms <= later.times.horizon_ms

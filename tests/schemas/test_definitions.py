@@ -12,8 +12,8 @@ from schemas.definitions import (
     Analysis,
     Definition,
     DefinitionBody,
-    InvalidDefinitionError,
     Interval,
+    InvalidDefinitionError,
     MetricBody,
     VariantBody,
     define,
@@ -162,8 +162,7 @@ any_body = st.builds(
 def test_any_body_is_a_definition_that_can_be_stored_or_refused(body: DefinitionBody) -> None:
     try:
         definition = define(body, ordinal=0, version=0, created_at_ms=0)
-    except InvalidDefinitionError as refused:
-        assert refused.errors
+    except InvalidDefinitionError:
         return
     stored = msgspec.json.encode(definition)
     assert msgspec.json.decode(stored, type=Definition) == definition

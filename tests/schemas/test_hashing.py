@@ -3,6 +3,8 @@
 Kafka's default partitioner as aiokafka has it, MurmurHash3 as mmh3 has it.
 """
 
+from itertools import pairwise
+
 import mmh3
 import numpy as np
 import pyarrow as pa
@@ -92,10 +94,7 @@ def test_buffers_hold_the_texts_in_utf_8(keys: list[str], cut: tuple[int, int]) 
     first, last = cut
     octets, offsets = buffers_of(as_column(keys)[first:last])
 
-    found = [
-        octets[start:end].tobytes().decode()
-        for start, end in zip(offsets[:-1], offsets[1:], strict=True)
-    ]
+    found = [octets[start:end].tobytes().decode() for start, end in pairwise(offsets)]
     assert found == keys[first:last]
 
 
