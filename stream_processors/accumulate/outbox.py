@@ -38,12 +38,17 @@ class Outbox:
         self._task = asyncio.create_task(self._deliver(), name=f"outbox-{partition}")
 
     async def put(self, ticked: Ticked) -> None:
-        """Hand over what a tick yielded; waits while too much waits. Raises if delivery failed."""
+        """Hand over what a tick yielded; waits while too much waits. Raises if delivery failed.
+
+        Returns at once when the outbox is closed: the partition is another process's now.
+        """
         putting = asyncio.ensure_future(self._waiting.put(ticked))
         await asyncio.wait({putting, self._task}, return_when=asyncio.FIRST_COMPLETED)
         if self._task.done():
             putting.cancel()
-            self._task.result()
+            if not self._task.cancelled():
+                self._task.result()
+            return
         await putting
 
     def close(self) -> None:
