@@ -36,7 +36,8 @@ class ControlHistory:
         begin, end = await self._bounds(_LOG)
         if begin == end:
             return None
-        return decode_record((await self._record_at(_LOG, end - 1)).value).log_id
+        # The first record decides: a later one may be of a writer that lost, with its own id.
+        return decode_record((await self._record_at(_LOG, begin)).value).log_id
 
     async def states_at(self, ticks: set[int]) -> dict[int, ControlState]:
         """Return definitions and settings as of each tick.
@@ -93,10 +94,15 @@ class ControlHistory:
                 )
 
     async def _snapshot_before(self, tick: int, begin: int, end: int) -> int:
-        offset = end - 1
+        if begin == end:
+            return begin
+        # The last record may be a late one that lost, and so may its own snapshot be; the one
+        # that it knew was valid.
+        last = decode_record((await self._record_at(_LOG, end - 1)).value)
+        offset = max(begin, last.snapshot_offset)
         while offset > begin:
             record = decode_record((await self._record_at(_LOG, offset)).value)
-            if record.snapshot is not None and record.number <= tick:
+            if record.number <= tick:
                 break
             offset = max(begin, record.snapshot_offset)
         return offset
