@@ -211,12 +211,14 @@ class ControlFold:
         return self.last
 
     def tick(self) -> Tick:
-        """Return the tick of the last valid record, as every partition gets it."""
+        """Return the tick of the last valid record, as every partition gets it.
+
+        Without the sources: what follows from them is in the times, and ticks are many.
+        """
         assert self.last is not None
         record = self.last.record
-        return Tick(
-            record.log_id, record.number, self.last.times, self.state.settings, record.changes
-        )
+        settings = msgspec.structs.replace(self.state.settings, sources=[])
+        return Tick(record.log_id, record.number, self.last.times, settings, record.changes)
 
     @property
     def snapshot_offset(self) -> int:
