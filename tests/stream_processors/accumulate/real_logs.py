@@ -29,15 +29,19 @@ class RealLogs:
         states: Tick to the state as of it.
         ticks: Tick to the bytes that stand in every partition.
         ends: Partition to the next offset.
+        messages: Partition to what it holds.
     """
 
     def __init__(self, bootstrap: str, partition_count: int) -> None:
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "log_level": 0})
         self._partition_count = partition_count
         self.fold = ControlFold()
         self.states: dict[int, ControlState] = {}
         self.ticks: dict[int, bytes] = {}
         self.ends = dict.fromkeys(range(partition_count), 0)
+        self.messages: dict[int, list[EngineMessage]] = {
+            partition: [] for partition in range(partition_count)
+        }
 
     def next_record(self, *changes: Change, snapshot: bool = False, **fields: Any) -> ControlRecord:
         """Return the valid next record, but for ``fields``."""
@@ -81,6 +85,7 @@ class RealLogs:
         offset = self._send(EVENTS.name, partition, message.value, message.kind).offset()
         assert offset == self.ends[partition]
         self.ends[partition] = offset + 1
+        self.messages[partition].append(message)
         return offset
 
     def _send(self, topic: str, partition: int, value: bytes, kind: bytes | None = None) -> Message:
