@@ -1,0 +1,146 @@
+"""What was stored once stays readable, and nobody changes a format without noticing.
+
+The files hold records as they were written first. State that is read by other rules than it was
+written by would give wrong numbers, so a change here is the moment to think of STATE_VERSION.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from schemas.batch import read_batch
+from schemas.control import SettingsChange, decode_record, decode_tick
+from schemas.partials import STATE_VERSION, decode_partial, sums_from_bytes
+from stream_processors.accumulate.records import (
+    CHUNK_COLUMNS,
+    SEGMENT_COLUMNS,
+    ChunkRecord,
+    Manifest,
+    SegmentRecord,
+    decode_columns,
+    read_record,
+)
+from stream_processors.merge.records import decode_experiment, decode_progress
+from tests.contract.golden import DEFINITION, FOLDER, SETTINGS, make_all
+from tests.stream_processors.accumulate.builders import T0
+
+READERS: dict[str, Callable[[bytes], Any]] = {
+    "control-record": decode_record,
+    "tick": decode_tick,
+    "batch": read_batch,
+    "partial": decode_partial,
+    "segment": lambda value: read_record([value], SegmentRecord),
+    "chunk": lambda value: read_record([value], ChunkRecord),
+    "manifest": lambda value: read_record([value], Manifest),
+    "merge-progress": decode_progress,
+    "merge-experiment": decode_experiment,
+}
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, bytes]:
+    """The same records as they are written now."""
+    return make_all()
+
+
+def golden(name: str) -> bytes:
+    return (FOLDER / f"{name}.bin").read_bytes()
+
+
+def test_every_stored_format_has_a_record_here(made: dict[str, bytes]) -> None:
+    stored = {path.stem for path in FOLDER.glob("*.bin")}
+
+    assert stored == set(READERS) == set(made)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_stored_record_says_what_it_said_when_it_was_written(
+    name: str, made: dict[str, bytes]
+) -> None:
+    read = READERS[name]
+
+    assert read(golden(name)) == read(made[name])
+
+
+@pytest.mark.parametrize("name", sorted(READERS.keys() - {"batch"}))
+def test_a_record_is_still_written_as_it_was(name: str, made: dict[str, bytes]) -> None:
+    """A batch is not among them: its bytes are Arrow's business, its columns are ours."""
+    assert made[name] == golden(name), (
+        f"The format of {name!r} changed. Does the version before read what is written now, and "
+        "count it the same? If not, raise STATE_VERSION. Then keep the old file under its version "
+        "as one that must stay readable, and write the new one with "
+        "`python -m tests.contract.golden`."
+    )
+
+
+@pytest.mark.parametrize("name", ["segment", "chunk", "manifest", "partial"])
+def test_state_says_by_which_rules_it_was_made(name: str) -> None:
+    record = READERS[name](golden(name))
+    header = getattr(record, "header", getattr(record, "base", record))
+
+    assert header.state_version == STATE_VERSION == 1
+
+
+# The contents once more, by hand: a builder and its reader could go wrong together.
+
+
+def test_the_stored_control_record_holds_definitions_settings_and_outcomes() -> None:
+    record = decode_record(golden("control-record"))
+
+    assert record.snapshot is not None
+    assert record.snapshot.definitions == {"x": DEFINITION}
+    assert record.changes[1] == SettingsChange(SETTINGS)
+    assert [(one.command_id, one.status) for one in record.outcomes] == [("c-1", 201), ("c-2", 409)]
+
+
+def test_the_stored_tick_has_its_three_times() -> None:
+    """Settled stands at the doors' low-water mark; the horizon a minute and ten behind."""
+    times = decode_tick(golden("tick")).times
+
+    assert (times.log_ms, times.settled_ms, times.horizon_ms) == (T0, T0 - 5, T0 - 5 - 660_000)
+
+
+def test_the_stored_batch_holds_four_events() -> None:
+    rows = read_batch(golden("batch")).to_pylist()
+
+    assert [row["event_id"] for row in rows] == ["a-1", "a-2", "m-1", "m-2"]
+    assert [row["unit_id"] for row in rows] == ["u-1", "ü", "u-1", "ü"]
+    assert [row["variant"] for row in rows] == ["t", "c", None, None]
+    assert [row["value"] for row in rows] == [0.0, 0.0, -2.5, 49.9]
+    assert [row["experiment_id"] for row in rows] == ["x", "x", "x", None]
+
+
+def test_the_stored_partial_holds_exact_sums() -> None:
+    (experiment,) = decode_partial(golden("partial")).experiments
+
+    sums = [[one.sum_q for one in sums_from_bytes(metric)] for metric in experiment.matured]
+    assert sums == [[3, 2**40], [0, 1]]
+    assert experiment.final
+
+
+def test_the_stored_chunk_holds_the_four_rows() -> None:
+    record = read_record([golden("chunk")], ChunkRecord)
+    columns = decode_columns(record.columns, CHUNK_COLUMNS)
+
+    assert columns["timestamp"].tolist() == [T0 + 1, T0 + 2, T0 + 3, T0 + 4]
+    assert columns["value"].tolist() == [0.0, 0.0, -2.5, 49.9]
+    assert [record.metrics[code] for code in columns["code"][2:].tolist()] == ["buy", "buy"]
+
+
+def test_the_stored_segment_holds_an_exposed_unit() -> None:
+    record = read_record([golden("segment")], SegmentRecord)
+    columns = decode_columns(record.columns, SEGMENT_COLUMNS)
+
+    assert record.unit_types == ["user"]
+    assert set(columns["experiment"].tolist()) == {0}
+    assert set(columns["entry"].tolist()) <= {T0 + 1, T0 + 2}
+
+
+def test_the_stored_merger_is_after_its_second_tick() -> None:
+    progress = decode_progress(golden("merge-progress"))
+    experiment = decode_experiment(golden("merge-experiment"))
+
+    assert (progress.tick, progress.resume_offset, progress.offsets) == (2, 4, [200, 201])
+    assert (experiment.tick, sorted(experiment.sums)) == (2, [0, 1])
+    assert len(experiment.sha256) == 64
