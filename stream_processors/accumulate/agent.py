@@ -31,7 +31,6 @@ class LivePartitions:
 
     def __init__(
         self,
-        app: faust.App,
         *,
         servers: str,
         writer: str,
@@ -39,7 +38,6 @@ class LivePartitions:
         changelog: Changelog,
         publish: Publish,
     ) -> None:
-        self._app = app
         self._servers = servers
         self._writer = writer
         self._records = records

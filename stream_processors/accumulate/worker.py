@@ -28,7 +28,6 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
     app = create_faust_app(settings, ACCUMULATE_APP, producer_compression_type="lz4")
     table = TableChangelog(app, settings.partitions)
     live = LivePartitions(
-        app,
         servers=settings.kafka,
         writer=f"{settings.instance}-{uuid.uuid4().hex[:8]}",
         records=table.records,

@@ -54,10 +54,7 @@ class OffsetGapError(Exception):
 class LiveMerger:
     """The merger of this process while it holds the partition; otherwise it stands by."""
 
-    def __init__(
-        self, app: faust.App, *, partition_count: int, records: MergedRecords, publish: Publish
-    ) -> None:
-        self._app = app
+    def __init__(self, *, partition_count: int, records: MergedRecords, publish: Publish) -> None:
         self._partition_count = partition_count
         self._records = records
         self._publish = publish
@@ -84,18 +81,21 @@ class LiveMerger:
 
     async def take(self, offset: int, value: bytes) -> None:
         """Take one partial in; publish and remember the ticks that it completes."""
-        if self.merger is None or offset < self._offset:
+        merger = self.merger
+        if merger is None or offset < self._offset:
             return  # not ours, or delivered again
         if offset != self._offset:
             raise OffsetGapError(f"litmus.partials: offset == {offset}, must be {self._offset}")
         self._offset = offset + 1
-        merged = self.merger.take(offset, decode_partial(value))
+        merged = merger.take(offset, decode_partial(value))
         if not merged:
             return
         for tick in merged:
             await self._publish(self._sends(tick))
             telemetry.count(tick)
-        await self._records.write(self.merger.records())
+        if merger is not self.merger:
+            return  # handed over meanwhile: the next owner publishes these ticks again
+        await self._records.write(merger.records())
         self._merged_at = time.monotonic()
 
     def readiness(self) -> dict[str, Any]:

@@ -21,7 +21,6 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveMerger]:
         producer_compression_type="gzip",
     )
     live = LiveMerger(
-        app,
         partition_count=settings.partitions,
         records=TableRecords(app),
         publish=Publisher(app).publish,

@@ -85,7 +85,6 @@ async def start(broker: Broker, outside: Outside):  # noqa: ANN201
 
         def start_one(writer: str = "w") -> LivePartitions:
             live = LivePartitions(
-                None,  # type: ignore[arg-type]  # not asked in these tests
                 servers=broker.bootstrap,
                 writer=writer,
                 records=outside.records,

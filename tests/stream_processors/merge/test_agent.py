@@ -66,7 +66,6 @@ class Outside:
 
 def start(outside: Outside) -> LiveMerger:
     return LiveMerger(
-        None,  # type: ignore[arg-type]  # not asked in these tests
         partition_count=2,
         records=outside,
         publish=outside.publish,
