@@ -13,16 +13,16 @@ from typing import Any
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     TopicPartition,
 )
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
+from confluent_kafka.admin import ListOffsetsResultInfo
 
 from ingest_gateway.control_view import View
 from ingest_gateway.errors import ViewUnavailableError
+from ingest_gateway.log_ends import LogEnds
 from ingest_gateway.producer import LOG_LEVEL_CRITICAL
 from ingest_gateway.telemetry import report_view
 from schemas.control import ControlState, Outcome, decode_record
@@ -44,8 +44,7 @@ class ControlFollower:
 
     def __init__(self, bootstrap: str, *, on_failure: Callable[[Exception], None]) -> None:
         self._consumer = Consumer(_consumer_config(bootstrap), logger=logger)
-        # The consumer cannot be asked while another thread polls it: it would not answer.
-        self._admin = AdminClient(connection_config(bootstrap), logger=logger)
+        self._ends = LogEnds(connection_config(bootstrap), timeout_s=FRESH_TIMEOUT_S)
         self._on_failure = on_failure
         self._view = View()
         self._caught_up = threading.Event()
@@ -88,6 +87,7 @@ class ControlFollower:
                 end_offset = await self._ask_for_end()
                 await asyncio.wrap_future(self._view.read_to(end_offset))
         except (TimeoutError, KafkaException) as error:
+            self._ends.failed(error)
             raise _unavailable() from error
         return self._view.usable
 
@@ -97,6 +97,7 @@ class ControlFollower:
             end_offset = int(self._query_end().result(FRESH_TIMEOUT_S).offset)
             self._view.read_to(end_offset).result(FRESH_TIMEOUT_S)
         except (TimeoutError, KafkaException) as error:
+            self._ends.failed(error)
             raise _unavailable() from error
         return self._view.usable
 
@@ -115,12 +116,7 @@ class ControlFollower:
 
     def _query_end(self) -> "Future[ListOffsetsResultInfo]":
         partition = TopicPartition(CONTROL.name, 0)
-        found: dict[TopicPartition, Future[ListOffsetsResultInfo]] = self._admin.list_offsets(
-            {partition: OffsetSpec.latest()},
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=FRESH_TIMEOUT_S,
-        )
-        return found[partition]
+        return self._ends.ask([partition])[partition]
 
     def _run(self) -> None:
         try:

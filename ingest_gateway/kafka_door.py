@@ -30,7 +30,8 @@ from prometheus_client import generate_latest
 from ingest_gateway.control_follower import ControlFollower, connection_config
 from ingest_gateway.door_intake import DoorIntake, Record
 from ingest_gateway.errors import ViewUnavailableError
-from ingest_gateway.mark_rounds import MarkRounds, Source
+from ingest_gateway.log_ends import LogEnds
+from ingest_gateway.mark_rounds import ASK_TIMEOUT_S, MarkRounds, Source
 from ingest_gateway.marks import Hand, SourceProgress
 from ingest_gateway.producer import producer_config
 from ingest_gateway.settings import KafkaDoorSettings
@@ -50,6 +51,9 @@ GATHER_S = 0.025
 """How long records are gathered for a batch, unless there are many."""
 
 RECORDS_UNDER_WAY_MAX = 50_000
+MARK_AGE_S_MAX = 10.0
+"""Without answers for longer than this the door is not ready: windows stay open meanwhile."""
+
 COMMIT_INTERVAL_S = 0.2
 FRESH_SECONDS_MAX = 60.0
 
@@ -74,11 +78,12 @@ class KafkaDoor:
         settings: KafkaDoorSettings,
         *,
         follower: ControlFollower,
-        admin: AdminClient,
         topic_ids: Mapping[str, str],
         on_assigned: Callable[[], None],
+        on_marks: Callable[[bool], None],
     ) -> None:
         self._on_assigned = on_assigned
+        self._on_marks = on_marks
         self._settings = settings
         self._follower = follower
         self._intake = DoorIntake(
@@ -98,7 +103,7 @@ class KafkaDoor:
         )
         self._marks = MarkRounds(
             self._send,
-            admin,
+            LogEnds(connection_config(settings.kafka), timeout_s=ASK_TIMEOUT_S),
             interval_s=settings.mark_interval_ms / 1_000,
             clock_skew_ms=settings.clock_skew_ms,
         )
@@ -135,6 +140,8 @@ class KafkaDoor:
             self._poll_producer(GATHER_S)
         now_s = time.monotonic()
         self._marks.step(now_s, self._sources)
+        moving = not self._sources or now_s - self._marks.answered_at_s < MARK_AGE_S_MAX
+        self._on_marks(moving)
         if now_s >= self._next_commit_s:
             self._next_commit_s = now_s + COMMIT_INTERVAL_S
             self._commit(asynchronous=True)
@@ -340,7 +347,7 @@ def main() -> int:
     is_stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: is_stopping.set())
-    state = {"control_log_read": False, "group_joined": False}
+    state = {"control_log_read": False, "group_joined": False, "marks_move": False}
     serve_probe(
         settings.probe_port,
         readiness=lambda: {"ready": all(state.values())} | state,
@@ -378,9 +385,9 @@ def run_door(
             door = KafkaDoor(
                 settings,
                 follower=follower,
-                admin=admin,
                 topic_ids=topic_ids,
                 on_assigned=lambda: state.update(group_joined=True),
+                on_marks=lambda moving: state.update(marks_move=moving),
             )
             door.run(is_stopping)
     finally:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
 import msgspec
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import ListOffsetsResultInfo
 
+from ingest_gateway.log_ends import LogEnds
 from ingest_gateway.marks import SourceProgress
 from ingest_gateway.sink import Message
 from ingest_gateway.telemetry import report_mark
@@ -31,16 +32,18 @@ class MarkRounds:
 
     Args:
         send: Sends a mark.
-        admin: Is asked for the ends.
+        ends: Is asked where the sources end.
         interval_s: From the begin of one round to that of the next.
         clock_skew_ms: How far brokers' clocks may differ.
+
+    Attributes:
+        answered_at_s: Monotonic time of the last step with answers for all sources; without them
+            marks stand still, and every window stays open.
     """
 
-    def __init__(
-        self, send: Send, admin: AdminClient, *, interval_s: float, clock_skew_ms: int
-    ) -> None:
+    def __init__(self, send: Send, ends: LogEnds, *, interval_s: float, clock_skew_ms: int) -> None:
         self._send = send
-        self._admin = admin
+        self._log_ends = ends
         self._interval_s = interval_s
         self._clock_skew_ms = clock_skew_ms
         self._next_round_s = 0.0
@@ -50,6 +53,7 @@ class MarkRounds:
         self._asked: dict[Source, Future[ListOffsetsResultInfo]] = {}
         self._asked_after_ms = 0
         self._ends: dict[Source, tuple[int, int]] = {}
+        self.answered_at_s = 0.0
 
     def step(self, now_s: float, sources: Mapping[Source, SourceProgress]) -> None:
         """Do what is due.
@@ -59,7 +63,7 @@ class MarkRounds:
             sources: Progress in every source partition that this door holds.
         """
         if self._asked and all(future.done() for future in self._asked.values()):
-            self._take_answers()
+            self._take_answers(now_s)
         if now_s < self._next_round_s or self._unacknowledged or self._asked:
             return
         self._next_round_s = now_s + self._interval_s
@@ -87,22 +91,23 @@ class MarkRounds:
 
     def _ask(self) -> None:
         self._asked_after_ms = self._stamp_ms - self._clock_skew_ms
-        wanted = {TopicPartition(*source): OffsetSpec.latest() for source in self._marked}
-        found = self._admin.list_offsets(
-            wanted,
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=ASK_TIMEOUT_S,
-        )
+        found = self._log_ends.ask(TopicPartition(*source) for source in self._marked)
         self._marked.clear()
         self._asked = {(one.topic, one.partition): future for one, future in found.items()}
 
-    def _take_answers(self) -> None:
+    def _take_answers(self, now_s: float) -> None:
         asked, self._asked = self._asked, {}
+        failure: KafkaException | None = None
         for source, future in asked.items():
             try:
                 self._ends[source] = (self._asked_after_ms, future.result().offset)
-            except KafkaException:
+            except KafkaException as error:
                 self._ends.pop(source, None)  # the last mark stays
+                failure = error
+        if failure is None:
+            self.answered_at_s = now_s
+        else:
+            self._log_ends.failed(failure)
 
 
 def source_name(source: Source) -> str:

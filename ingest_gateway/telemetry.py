@@ -66,6 +66,11 @@ _DECISIONS = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+_END_QUESTION_FAILURES = Counter(
+    "litmus_gateway_end_question_failures_total",
+    "Questions where a partition ends that brokers did not answer.",
+    registry=REGISTRY,
+)
 _LOW_WATER = Gauge(
     "litmus_gateway_low_water_seconds",
     "Low-water mark of a source partition, as epoch seconds.",
@@ -112,6 +117,11 @@ def report_view(tick: int) -> None:
 def report_decision(reason: str) -> None:
     """Count a decision."""
     _DECISIONS.labels(reason).inc()
+
+
+def report_end_question_failure() -> None:
+    """Count a question about the end of a partition that was not answered."""
+    _END_QUESTION_FAILURES.inc()
 
 
 def report_mark(source: str, low_water_ms: int) -> None:

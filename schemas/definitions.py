@@ -307,8 +307,8 @@ def _errors_of(body: DefinitionBody) -> Iterable[FieldError]:
         yield _unsupported("allocation", f'{body.allocation}, must be {{"policy": "fixed"}}')
     if body.targeting is not None:
         yield _unsupported("targeting", f"{body.targeting}, must be null")
-    for segment in body.segments:
-        yield from _name_error("segments", segment)
+    if body.segments:
+        yield _unsupported("segments", f"{body.segments}, must be {{}}")
     if not 0 < body.analysis.alpha < 0.5:
         yield FieldError("analysis.alpha", f"{body.analysis.alpha}, must be above 0, below 0.5")
     if not 2 <= body.analysis.n_star <= 10**12:
@@ -358,10 +358,22 @@ def metric_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
             parse_duration_ms(metric.window)
         except ValueError as error:
             yield FieldError(f"{where}.window", str(error))
+    yield from _margin_errors(metric, where)
     if metric.cap is not None:
         yield _unsupported(f"{where}.cap", f"{metric.cap}, must be null")
     if metric.covariate_days:
         yield _unsupported(f"{where}.covariate_days", f"{metric.covariate_days}, must be 0")
+
+
+def _margin_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
+    if metric.margin is None:
+        return
+    if metric.role != "guardrail":
+        yield FieldError(f"{where}.margin", f"{metric.margin}, only a guardrail has a margin")
+    is_one = len(metric.margin) == 1 and set(metric.margin) <= {"absolute", "relative"}
+    if not is_one or not all(0 < value < math.inf for value in metric.margin.values()):
+        rule = 'must be {"absolute": number} or {"relative": number}, above 0 and finite'
+        yield FieldError(f"{where}.margin", f"{metric.margin}, {rule}")
 
 
 def _name_error(field: str, text: str) -> Iterable[FieldError]:

@@ -294,6 +294,7 @@ class Merger:
             "rows": _added(self._ledgers),
             "partitions": partitions,
             "experiments": dict(self._attributions),
+            "behind": self.behind(),
         }
 
 
