@@ -210,7 +210,6 @@ def test_a_draft_may_change_in_every_field(operator: Operator) -> None:
         {"seed": "other"},
         {"unit_type": "account"},
         {"crossover": "first"},
-        {"segments": {"country": ["CA"]}},
         {"coverage": 0.4},
         {"analysis": {"alpha": 0.01}},
         {"analysis": {"method": "fixed_horizon"}},
