@@ -11,7 +11,7 @@ from typing import Any
 import faust
 from faust.types import TP, AgentT, ChannelT, StreamT
 
-from schemas.topics import EVENTS, KIND_HEADER
+from schemas.topics import KIND_HEADER
 from stream_processors.accumulate.control_history import control_history
 from stream_processors.accumulate.outbox import Changelog, Outbox, Publish
 from stream_processors.accumulate.partition import Partition
@@ -143,5 +143,3 @@ def _kind(headers: Any) -> bytes | None:
     found = dict(headers or ()).get(KIND_HEADER)
     return None if found is None else bytes(found)
 
-
-SOURCE = EVENTS.name

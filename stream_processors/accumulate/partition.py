@@ -193,7 +193,6 @@ class Partition:
             self.times.settled_ms,
             self.times.horizon_ms,
             self.is_live,
-            False,
         )
 
     def _apply_tick(self, offset: int, value: bytes) -> Ticked | None:

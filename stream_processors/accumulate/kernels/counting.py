@@ -132,7 +132,7 @@ def _measure(state, plan, unit, segment, experiment, metric, value, timestamp, s
 
 
 @kernel
-def apply_rows(state, plan, rows, offset, settled, horizon, live, fill_only):
+def apply_rows(state, plan, rows, offset, settled, horizon, live):
     """Apply the rows of one message.
 
     Args:
@@ -143,12 +143,11 @@ def apply_rows(state, plan, rows, offset, settled, horizon, live, fill_only):
         settled: Of the last tick.
         horizon: Of the last tick.
         live: Whether sums are kept.
-        fill_only: Only ids and recent rows are wanted.
     """
     for row in range(len(rows.kind)):
         high, low = rows.unit_high[row], rows.unit_low[row]
         segment = segment_of(high)
-        counts = not fill_only and state.segments[segment].offset <= offset
+        counts = state.segments[segment].offset <= offset
         if counts:
             state.segments[segment].dirty = True
             state.ledger[segment, RECEIVED] += 1
