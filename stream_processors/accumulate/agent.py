@@ -142,4 +142,3 @@ def register_accumulate_agent(
 def _kind(headers: Any) -> bytes | None:
     found = dict(headers or ()).get(KIND_HEADER)
     return None if found is None else bytes(found)
-
