@@ -57,6 +57,11 @@ clean: down ## Stop the stack and delete all its data; packages and jars stay
 	@chmod +x $(BIN)/litmus
 	@touch $@
 
-.venv/.ready: .venv/.installed tools/kafka-jars.sha256
+# Compiled kernels are kept by their sources: after an upgrade they are compiled anew, here and not
+# while the first events wait.
+KERNELS := $(wildcard schemas/*.py ingest_gateway/*.py stream_processors/accumulate/*.py \
+  stream_processors/accumulate/kernels/*.py)
+
+.venv/.ready: .venv/.installed tools/kafka-jars.sha256 $(KERNELS)
 	$(BIN)/litmus setup
 	@touch $@
