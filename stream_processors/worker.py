@@ -7,16 +7,19 @@ own offsets (see ``seeking``), so Faust is asked for membership, delivery and ch
 import asyncio
 import logging
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
 
 import faust
 import mode
 import uvloop
 from faust.types import TopicT
+from prometheus_client import generate_latest
 
+from schemas.probe import serve_probe
 from stream_processors.group_watch import GroupWatch
 from stream_processors.seeking import SeekingTableManager
-from stream_processors.settings import WorkerSettings
+from stream_processors.settings import MissingSettingsError, WorkerSettings
 
 CHANGELOG_RECORD_BYTES_MAX = 4 * 1024 * 1024
 
@@ -52,6 +55,29 @@ def bind_topic(app: faust.App, *names: str) -> TopicT:
     return app.topic(
         *names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
     )
+
+
+class Readable(Protocol):
+    """What a worker drives, as far as its probe asks."""
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what ``/ready`` shows."""
+
+
+def run_process(create_app: Callable[[WorkerSettings], tuple[faust.App, Readable]]) -> NoReturn:
+    """Run one worker process: settings from the environment, probe, Faust; see ``run_worker``."""
+    try:
+        settings = WorkerSettings.from_environment()
+        app, driven = create_app(settings)
+    except MissingSettingsError as error:
+        sys.exit(str(error))
+    serve_probe(
+        settings.probe_port,
+        readiness=driven.readiness,
+        metrics=generate_latest,
+        host=settings.bind,
+    )
+    run_worker(app)
 
 
 def run_worker(app: faust.App) -> NoReturn:

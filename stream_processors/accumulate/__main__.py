@@ -1,32 +1,20 @@
 """``python -m stream_processors.accumulate``: an accumulate worker."""
 
-import sys
+import faust
 
-from prometheus_client import generate_latest
-
-from schemas.probe import serve_probe
 from stream_processors.accumulate import telemetry
+from stream_processors.accumulate.agent import LivePartitions
 from stream_processors.accumulate.worker import create_app
-from stream_processors.settings import MissingSettingsError, WorkerSettings
-from stream_processors.worker import run_worker
+from stream_processors.settings import WorkerSettings
+from stream_processors.worker import run_process
 
 
-def main() -> None:
-    """Run the worker until it is told to stop."""
-    try:
-        settings = WorkerSettings.from_environment()
-        app, live = create_app(settings)
-    except MissingSettingsError as error:
-        sys.exit(str(error))
+def create_shown_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
+    """Return the app, with metrics of its state for the probe to show."""
+    app, live = create_app(settings)
     telemetry.show(live)
-    serve_probe(
-        settings.probe_port,
-        readiness=live.readiness,
-        metrics=generate_latest,
-        host=settings.bind,
-    )
-    run_worker(app)
+    return app, live
 
 
 if __name__ == "__main__":
-    main()
+    run_process(create_shown_app)
