@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ingest_gateway.events import Admitted
 from schemas.batch import ROWS_MAX, SCHEMA, write_batch
-from schemas.hashing import hash128, partitions_of, unit_hashes
+from schemas.hashing import UNIT_KEY_SEPARATOR, hash128, partitions_of, unit_hashes
 from schemas.topics import MESSAGE_BYTES_MAX
 
 _DICTIONARIES = frozenset(field.name for field in SCHEMA if pa.types.is_dictionary(field.type))
@@ -84,7 +84,9 @@ def _columns(events: Sequence[Admitted]) -> tuple[dict[str, pa.Array], pa.String
         )
     )
     columns = {name: pa.array(given[source], type_) for name, source, type_ in _SOURCES}
-    unit_keys = pc.binary_join_element_wise(columns["unit_type"], columns["unit_id"], "/")
+    unit_keys = pc.binary_join_element_wise(
+        columns["unit_type"], columns["unit_id"], UNIT_KEY_SEPARATOR
+    )
     unit_high, unit_low = unit_hashes(unit_keys)
     event_high, event_low = hash128(columns["event_id"], unit_high, unit_low)
     columns["unit_hash_high"], columns["unit_hash_low"] = pa.array(unit_high), pa.array(unit_low)

@@ -21,9 +21,13 @@ _MURMUR2_M = np.uint32(0x5BD1E995)
 _MURMUR2_SEED = np.uint32(0x9747B28C)
 
 
+UNIT_KEY_SEPARATOR = "/"
+"""Between the type and the id of a unit, in its key."""
+
+
 def unit_key(unit_type: str, unit_id: str) -> str:
     """Return the key of a unit; a type cannot hold a slash, so two units never share one."""
-    return f"{unit_type}/{unit_id}"
+    return unit_type + UNIT_KEY_SEPARATOR + unit_id
 
 
 def buffers_of(strings: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

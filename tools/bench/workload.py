@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas.batch import KIND_ASSIGNMENT, KIND_METRIC, SCHEMA, write_batch
 from schemas.definitions import Definition, Interval, Metric, Variant
-from schemas.hashing import hash128, unit_hashes
+from schemas.hashing import hash128, unit_hashes, unit_key
 
 START_MS = 1_700_000_000_000
 VARIANTS = ("control", "treatment")
@@ -82,7 +82,7 @@ def _pack(
     count = len(unit)
     unit_ids = [f"u{one}" for one in unit.tolist()]
     event_ids = pa.array([f"e{one}" for one in ids.tolist()], pa.string())
-    high, low = unit_hashes(pa.array([f"user/{one}" for one in unit_ids], pa.string()))
+    high, low = unit_hashes(pa.array([unit_key("user", one) for one in unit_ids], pa.string()))
     event_high, event_low = hash128(event_ids, high, low)
     variant = [
         VARIANTS[one % 2] if is_first else None
