@@ -65,7 +65,74 @@ class SettingsChange(msgspec.Struct, frozen=True, tag="settings", tag_field="typ
     settings: Settings
 
 
-Change = DefinitionChange | SettingsChange
+class CatalogueEntry(msgspec.Struct, frozen=True):
+    """What is agreed for ever about the events of one metric name.
+
+    Attributes:
+        name: Of the metric events.
+        precision: Values count in units of ``10 ** -precision``.
+        keep_days: For so many UTC days before the horizon's the day totals of every unit are kept.
+        live_from_day: First day, in days since 1970-01-01, whose totals the events themselves
+            fill: the first whole one after the entry was made. Imports fill the days before it.
+    """
+
+    name: str
+    precision: int
+    keep_days: int
+    live_from_day: int
+
+
+class CatalogueChange(msgspec.Struct, frozen=True, tag="catalogue", tag_field="type"):
+    """From this tick on, the catalogue has this entry."""
+
+    entry: CatalogueEntry
+
+
+class ImportBatch(msgspec.Struct, frozen=True):
+    """A batch of an import that may be written to the partitions, by whoever sends it again.
+
+    Attributes:
+        number: Counts from 1.
+        sha256: Of its content, in hex; a batch of this number with other content is refused.
+        row_count: Rows in all partitions together.
+    """
+
+    number: int
+    sha256: str
+    row_count: int
+
+
+class Import(msgspec.Struct, frozen=True):
+    """Day totals from elsewhere, for days before the events themselves fill them.
+
+    Attributes:
+        id: The import.
+        ordinal: Numbers the imports in the order in which they were declared, from 0.
+        metrics: Names that it fills.
+        from_day: First UTC day, in days since 1970-01-01.
+        to_day: Last one, included.
+        done: Every batch up to this number is in every partition.
+        reserved: The batch ``done + 1``, agreed on but perhaps not yet in every partition.
+        row_count: Rows of the batches that are done.
+    """
+
+    id: str
+    ordinal: int
+    metrics: list[str]
+    from_day: int
+    to_day: int
+    done: int = 0
+    reserved: ImportBatch | None = None
+    row_count: int = 0
+
+
+class ImportChange(msgspec.Struct, frozen=True, tag="import", tag_field="type"):
+    """From this tick on, the import stands as this says."""
+
+    declared: Import
+
+
+Change = DefinitionChange | SettingsChange | CatalogueChange | ImportChange
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,6 +146,9 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
         detail: The refusal for a person.
         errors: What is wrong with each field, for 422.
         definition: The definition after the command, when it was done.
+        entry: The catalogue entry, of a command about one.
+        declared: The import after the command, of a command about one.
+        settings: The settings after the command, of a command about them.
     """
 
     command_id: str
@@ -88,6 +158,9 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
     errors: list[FieldError] = msgspec.field(default_factory=list)
     definition: Definition | None = None
+    entry: CatalogueEntry | None = None
+    declared: Import | None = None
+    settings: Settings | None = None
 
 
 class ControlState(msgspec.Struct, frozen=True):
@@ -96,20 +169,30 @@ class ControlState(msgspec.Struct, frozen=True):
     Attributes:
         definitions: By experiment id.
         settings: The logged settings.
+        catalogue: By metric name.
+        imports: By import id.
     """
 
     definitions: dict[str, Definition] = msgspec.field(default_factory=dict)
     settings: Settings = Settings()
+    catalogue: dict[str, CatalogueEntry] = msgspec.field(default_factory=dict)
+    imports: dict[str, Import] = msgspec.field(default_factory=dict)
 
     def after(self, changes: Iterable[Change]) -> "ControlState":
         """Return the state with ``changes`` made."""
         definitions, settings = dict(self.definitions), self.settings
+        catalogue, imports = dict(self.catalogue), dict(self.imports)
         for change in changes:
-            if isinstance(change, DefinitionChange):
-                definitions[change.definition.id] = change.definition
-            else:
-                settings = change.settings
-        return ControlState(definitions, settings)
+            match change:
+                case DefinitionChange(definition):
+                    definitions[definition.id] = definition
+                case SettingsChange(settings):
+                    pass
+                case CatalogueChange(entry):
+                    catalogue[entry.name] = entry
+                case ImportChange(declared):
+                    imports[declared.id] = declared
+        return ControlState(definitions, settings, catalogue, imports)
 
 
 class ControlRecord(msgspec.Struct, frozen=True):
@@ -254,11 +337,15 @@ class Command(msgspec.Struct, frozen=True):
     Attributes:
         id: Made by the sender; a resend has the same one and is answered, not done again.
         action: ``create``, ``patch``, ``start``, ``pause``, ``resume``, ``stop``, ``archive``,
-            ``settings``.
-        experiment_id: What it is about; empty for ``settings``.
+            ``settings``, ``catalogue``, ``import``, ``import_batch``, ``import_done``.
+        experiment_id: The experiment that it is about; of ``catalogue`` the metric name, of the
+            imports' actions the import; empty for ``settings``.
         expected_version: Refused with 412 unless this is the version; None: any.
         body: Of ``create`` a definition, of ``patch`` the fields to change, of ``start``
-            optionally ``{"at_ms": …}``, of ``settings`` the settings to change.
+            optionally ``{"at_ms": …}``, of ``settings`` the settings to change, of ``catalogue``
+            ``{"precision", "keep_days"}``, of ``import`` ``{"metrics", "from_day", "to_day"}``, of
+            ``import_batch`` ``{"number", "sha256", "row_count"}``: may it be written; of
+            ``import_done`` ``{"number"}``: every partition has acknowledged it.
     """
 
     id: str

@@ -20,7 +20,10 @@ COMPUTED_KINDS = ("conversion", "count", "sum")
 """Kinds whose results this version computes; the others are refused on creation."""
 
 DEFAULT_WINDOW = "24h"
+DEFAULT_PRECISION = 6
 PRECISION_MAX = 9
+KEEP_DAYS_MAX = 90
+"""Days before an entry that a covariate may reach back."""
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -63,7 +66,7 @@ class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
     role: Role = "decision"
     direction: Literal["increase", "decrease"] = "increase"
     window_ms: int | None = None
-    precision: int = 6
+    precision: int = DEFAULT_PRECISION
     cap: float | None = None
     covariate_days: int = 0
     margin: dict[str, float] | None = None
@@ -161,7 +164,7 @@ class MetricBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: str = "decision"
     direction: str = "increase"
     window: str | None = None
-    precision: int = 6
+    precision: int | None = None
     cap: float | None = None
     covariate_days: int = 0
     margin: dict[str, float] | None = None
@@ -231,7 +234,7 @@ def define_metric(body: MetricBody, added_at_ms: int = 0) -> Metric:
         role=body.role,  # type: ignore[arg-type]
         direction=body.direction,  # type: ignore[arg-type]
         window_ms=parse_duration_ms(window) if window else None,
-        precision=body.precision,
+        precision=DEFAULT_PRECISION if body.precision is None else body.precision,
         covariate_days=body.covariate_days,
         margin=body.margin,
         added_at_ms=added_at_ms,
@@ -350,7 +353,7 @@ def metric_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
     if metric.direction not in ("increase", "decrease"):
         message = f"{metric.direction!r}, must be increase or decrease"
         yield FieldError(f"{where}.direction", message)
-    if not 0 <= metric.precision <= PRECISION_MAX:
+    if metric.precision is not None and not 0 <= metric.precision <= PRECISION_MAX:
         message = f"precision == {metric.precision}, must be 0 to {PRECISION_MAX}"
         yield FieldError(f"{where}.precision", message)
     if metric.window is not None:
@@ -361,8 +364,9 @@ def metric_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
     yield from _margin_errors(metric, where)
     if metric.cap is not None:
         yield _unsupported(f"{where}.cap", f"{metric.cap}, must be null")
-    if metric.covariate_days:
-        yield _unsupported(f"{where}.covariate_days", f"{metric.covariate_days}, must be 0")
+    if not 0 <= metric.covariate_days <= KEEP_DAYS_MAX:
+        message = f"covariate_days == {metric.covariate_days}, must be 0 to {KEEP_DAYS_MAX}"
+        yield FieldError(f"{where}.covariate_days", message)
 
 
 def _margin_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:

@@ -6,12 +6,15 @@ from numpy.typing import NDArray
 
 from schemas.control import Change, Settings, Times
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Changes only when counting or a record's format does; no look mixes two of them."""
 
 SUM_LIMBS = 3
 SUM_WORDS = 1 + 2 * SUM_LIMBS
 """Words of a sum: unit count, then sum and sum of squares as three 64-bit limbs each."""
+
+COVARIATE_WORDS = 1 + 5 * SUM_LIMBS
+"""Words of sums with a covariate: see ``CovariateSums``, in the order of its fields."""
 
 
 class ExperimentSums(msgspec.Struct, frozen=True):
@@ -24,6 +27,9 @@ class ExperimentSums(msgspec.Struct, frozen=True):
         matured: Per metric, in the order of the definition: little-endian words of shape
             (variants, 7): unit count, Σ and Σ² of quantised totals in three limbs each.
         open: The same over all exposed units, with totals to date.
+        matured_covariates: Per metric, empty where it has no covariate, else little-endian words
+            of shape (variants, 16), see ``CovariateSums``.
+        open_covariates: The same over all exposed units.
         overflowed: Per metric, units whose magnitude reached the limit and left.
         attribution: Metric events by what became of them: counted, outside_window, excluded,
             no_assignment.
@@ -38,6 +44,8 @@ class ExperimentSums(msgspec.Struct, frozen=True):
     overflowed: list[int]
     attribution: list[int]
     final: bool = False
+    matured_covariates: list[bytes] = msgspec.field(default_factory=list)
+    open_covariates: list[bytes] = msgspec.field(default_factory=list)
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -106,8 +114,36 @@ class Sums(msgspec.Struct, frozen=True):
         )
 
 
+class CovariateSums(msgspec.Struct, frozen=True):
+    """Exact integer sums over the units of one variant that have a pre-period.
+
+    A unit has one if any kept day of its covariate window holds an event or an imported row. The
+    units without are a stratum of their own: what ``Sums`` has more than this.
+
+    Attributes:
+        unit_count: Units.
+        sum_q: Σ of their totals q.
+        sum_squares_q: Σq².
+        sum_x: Σ of their covariates x, quantised as q is.
+        sum_squares_x: Σx².
+        sum_products: Σqx.
+    """
+
+    unit_count: int = 0
+    sum_q: int = 0
+    sum_squares_q: int = 0
+    sum_x: int = 0
+    sum_squares_x: int = 0
+    sum_products: int = 0
+
+    def plus(self, other: "CovariateSums") -> "CovariateSums":
+        """Return the sums over the units of both; no unit may be in both."""
+        mine, its = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return CovariateSums(*(a + b for a, b in zip(mine, its, strict=True)))
+
+
 def sums_to_bytes(words: NDArray[np.uint64]) -> bytes:
-    """Return the bytes of sums of shape (variants, 7)."""
+    """Return the bytes of sums, one row per variant."""
     return np.ascontiguousarray(words, "<u8").tobytes()
 
 
@@ -120,6 +156,21 @@ def sums_from_bytes(value: bytes) -> list[Sums]:
             int.from_bytes(value[at : at + 8], "little"),
             int.from_bytes(value[at + 8 : at + 8 + limbs], "little", signed=True),
             int.from_bytes(value[at + 8 + limbs : at + size], "little", signed=True),
+        )
+        for at in range(0, len(value), size)
+    ]
+
+
+def covariate_sums_from_bytes(value: bytes) -> list[CovariateSums]:
+    """Return the covariate sums of every variant; none for a metric without a covariate."""
+    size, limbs = 8 * COVARIATE_WORDS, 8 * SUM_LIMBS
+    return [
+        CovariateSums(
+            int.from_bytes(value[at : at + 8], "little"),
+            *(
+                int.from_bytes(value[first : first + limbs], "little", signed=True)
+                for first in range(at + 8, at + size, limbs)
+            ),
         )
         for at in range(0, len(value), size)
     ]

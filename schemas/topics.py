@@ -65,7 +65,8 @@ _COMPACT_SOON = MappingProxyType(
 EVENTS = Topic(
     "litmus.events",
     key="none; the partition is murmur2(unit type/unit id)",
-    value="a packed batch of events (Arrow IPC) or a tick (JSON), told apart by litmus.kind",
+    value="a packed batch of events (Arrow IPC), a tick (JSON) or a part of an import batch"
+    " (MessagePack), told apart by litmus.kind",
     partition_count=PER_PARTITION_SETTING,
 )
 ASSIGNMENTS = Topic(
@@ -152,10 +153,11 @@ SOURCES = (ASSIGNMENTS, METRICS)
 """Topics that the Kafka door reads; each of their partitions has a low-water mark."""
 
 KIND_HEADER = "litmus.kind"
-"""Header of messages on ``litmus.events`` and ``litmus.late``: ``batch`` or ``tick``."""
+"""Header of messages on ``litmus.events`` and ``litmus.late``: what a message is."""
 
 KIND_BATCH = b"batch"
 KIND_TICK = b"tick"
+KIND_IMPORT = b"import"
 
 
 def changelog(app_id: str, table: str, partition_count: int) -> Topic:
