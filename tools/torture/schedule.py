@@ -133,7 +133,7 @@ def make_schedule(
         impossible: Kinds that this machine does not allow.
         disks: What can be given a disk of its own, to be filled.
     """
-    random = Random(seed)
+    random = Random(seed)  # noqa: S311  # repeatable, not secret
     kinds = _kinds(random, count, frozenset(impossible))
     _let_join_before_leaving(kinds)
     targets: dict[Kind, list[str]] = {}
