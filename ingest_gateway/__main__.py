@@ -75,22 +75,39 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
     @asynccontextmanager
     async def open_parts() -> AsyncIterator[Parts]:
         sink = KafkaSink(
-            settings.kafka, on_fatal=end, message_timeout_ms=settings.delivery_timeout_ms
+            settings.kafka,
+            on_fatal=end,
+            message_timeout_ms=settings.delivery_timeout_ms,
+            queue_bytes_max=settings.queue_bytes_max,
         )
         view = ControlFollower(
             settings.kafka,
             on_failure=lambda error: end(repr(error)),
         )
         group_commit = GroupCommit(
-            sink, partition_count=settings.partitions, clock_s=time.monotonic
+            sink,
+            partition_count=settings.partitions,
+            clock_s=time.monotonic,
+            rows_max=settings.queue_rows_max,
+            bytes_max=settings.queue_bytes_max,
         )
         view.start()
         try:
             yield Parts(
                 sink=sink,
                 view=view,
-                intake=Intake(view, group_commit, wall_clock_ms),
-                commands=Commands(sink, view, timeout_ms=settings.command_timeout_ms),
+                intake=Intake(
+                    view,
+                    group_commit,
+                    wall_clock_ms,
+                    answer_timeout_ms=settings.answer_timeout_ms,
+                ),
+                commands=Commands(
+                    sink,
+                    view,
+                    timeout_ms=settings.command_timeout_ms,
+                    answer_timeout_ms=settings.answer_timeout_ms,
+                ),
                 clock_ms=wall_clock_ms,
                 new_id=lambda: uuid.uuid4().hex,
             )

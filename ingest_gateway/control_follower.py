@@ -31,7 +31,8 @@ from schemas.topics import CONTROL
 logger = logging.getLogger(__name__)
 
 POLL_TIMEOUT_S = 0.1
-FRESH_TIMEOUT_S = 5.0
+FRESH_TIMEOUT_S = 1.5
+"""Less than a request may take in all: `answer_timeout_ms` of the settings."""
 
 
 class ControlFollower:
@@ -93,10 +94,14 @@ class ControlFollower:
 
     def fresh_blocking(self) -> ControlState:
         """Do the same on a thread without an event loop."""
+        reached: Future[None] | None = None
         try:
             end_offset = int(self._query_end().result(FRESH_TIMEOUT_S).offset)
-            self._view.read_to(end_offset).result(FRESH_TIMEOUT_S)
+            reached = self._view.read_to(end_offset)
+            reached.result(FRESH_TIMEOUT_S)
         except (TimeoutError, KafkaException) as error:
+            if reached is not None:
+                reached.cancel()
             self._ends.failed(error)
             raise _unavailable() from error
         return self._view.usable

@@ -17,7 +17,12 @@ from ingest_gateway.errors import GatewayError, QueueFullError
 from ingest_gateway.events import Admitted
 from ingest_gateway.packer import Packed, pack, pack_late
 from ingest_gateway.sink import EventSink, Message
-from ingest_gateway.telemetry import Door, report_batch, report_queued_rows
+from ingest_gateway.telemetry import (
+    Door,
+    report_batch,
+    report_queued_bytes,
+    report_queued_rows,
+)
 from schemas.topics import EVENTS, KIND_BATCH, KIND_HEADER, LATE
 
 logger = logging.getLogger(__name__)
@@ -31,7 +36,9 @@ ROWS_PER_GROUP = 16_000
 """A group this large leaves at once."""
 
 ROWS_MAX = 200_000
-"""Rows waiting or under way; more are refused. A single request always fits when all is quiet."""
+BYTES_MAX = 64 << 20
+"""Rows, and bytes of the requests that brought them, waiting or under way; more are refused. A
+single request always fits when all is quiet."""
 
 BATCH_HEADERS = ((KIND_HEADER, KIND_BATCH),)
 
@@ -43,11 +50,13 @@ class Contribution(NamedTuple):
         accepted: Rows of ``litmus.events``.
         late: Rows of ``litmus.late``.
         set_aside: Dead letters.
+        byte_count: What the request took in memory: its body, no longer compressed.
     """
 
     accepted: Sequence[Admitted]
     late: Sequence[Admitted]
     set_aside: Sequence[Message]
+    byte_count: int = 0
 
     @property
     def row_count(self) -> int:
@@ -90,6 +99,7 @@ class GroupCommit:
         partition_count: Partitions of ``litmus.events``.
         clock_s: Monotonic seconds.
         rows_max: Rows waiting or under way.
+        bytes_max: Bytes of the requests that brought them.
     """
 
     def __init__(
@@ -99,15 +109,18 @@ class GroupCommit:
         partition_count: int,
         clock_s: Callable[[], float],
         rows_max: int = ROWS_MAX,
+        bytes_max: int = BYTES_MAX,
     ) -> None:
         self._sink = sink
         self._partition_count = partition_count
         self._clock_s = clock_s
         self._rows_max = rows_max
+        self._bytes_max = bytes_max
         self._pace = Pace()
         self._waiting: list[_Waiting] = []
         self._rows_waiting = 0
         self._rows = 0
+        self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -118,12 +131,11 @@ class GroupCommit:
             UnavailableError: If it is not, or not known to be; or there is no room.
         """
         rows = contribution.row_count
-        if self._rows and self._rows + rows > self._rows_max:
-            raise QueueFullError(f"{self._rows} rows are on their way, {rows} more do not fit")
+        self._check_room(contribution)
         placed = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(contribution, placed))
         self._rows_waiting += rows
-        self._count(rows)
+        self._count(rows, contribution.byte_count)
         if self._rows_waiting >= ROWS_PER_GROUP:
             self._send()
         elif self._timer is None:
@@ -163,7 +175,10 @@ class GroupCommit:
                 if not waiting.placed.done():
                     waiting.placed.set_result(place)
         finally:
-            self._count(-sum(waiting.contribution.row_count for waiting in group))
+            self._count(
+                -sum(waiting.contribution.row_count for waiting in group),
+                -sum(waiting.contribution.byte_count for waiting in group),
+            )
 
     async def _place(self, contributions: Sequence[Contribution]) -> list[dict[int, int]]:
         accepted = [event for one in contributions for event in one.accepted]
@@ -186,9 +201,18 @@ class GroupCommit:
                 places[owner][batch.partition] = max(known, delivery.offset)
         return places
 
-    def _count(self, rows: int) -> None:
+    def _check_room(self, contribution: Contribution) -> None:
+        rows, size = contribution.row_count, contribution.byte_count
+        if self._rows and self._rows + rows > self._rows_max:
+            raise QueueFullError(f"{self._rows} rows are on their way, {rows} more do not fit")
+        if self._rows and self._bytes + size > self._bytes_max:
+            raise QueueFullError(f"{self._bytes} bytes are on their way, {size} more do not fit")
+
+    def _count(self, rows: int, size: int) -> None:
         self._rows += rows
+        self._bytes += size
         report_queued_rows(Door.HTTP, self._rows)
+        report_queued_bytes(self._bytes)
 
 
 def messages_of(batches: Sequence[Packed], topic: str) -> list[Message]:

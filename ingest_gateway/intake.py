@@ -4,12 +4,13 @@ An event is refused for what the control log says only after that log was read t
 now: an experiment that another gateway has just started is known here before anything is refused.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ingest_gateway.control_view import ControlView
 from ingest_gateway.dead_letters import dead_letter, http_source
-from ingest_gateway.errors import Rejection
+from ingest_gateway.errors import Rejection, SinkUnavailableError
 from ingest_gateway.group_commit import Contribution, GroupCommit
 from ingest_gateway.sink import Message
 from ingest_gateway.telemetry import Door, report_events
@@ -39,14 +40,22 @@ class Intake:
         view: What is known of the control log.
         group_commit: Makes rows durable.
         clock_ms: Wall clock.
+        answer_timeout_ms: A request that is not durable by then is refused. Its events may land
+            later all the same; who sends them again, with the same ids, loses and doubles nothing.
     """
 
     def __init__(
-        self, view: ControlView, group_commit: GroupCommit, clock_ms: Callable[[], int]
+        self,
+        view: ControlView,
+        group_commit: GroupCommit,
+        clock_ms: Callable[[], int],
+        *,
+        answer_timeout_ms: int,
     ) -> None:
         self._view = view
         self._group_commit = group_commit
         self._clock_ms = clock_ms
+        self._answer_timeout_ms = answer_timeout_ms
 
     async def take(
         self, body: bytes, *, form: BodyForm, idempotency_key: str | None = None
@@ -58,12 +67,20 @@ class Intake:
             BodyTooLargeError: If there are too many.
             UnavailableError: If what became of them is not durable; the client sends it again.
         """
+        try:
+            async with asyncio.timeout(self._answer_timeout_ms / 1_000):
+                return await self._take(body, form, idempotency_key)
+        except TimeoutError as error:
+            message = f"the log did not acknowledge within {self._answer_timeout_ms} ms"
+            raise SinkUnavailableError(message) from error
+
+    async def _take(self, body: bytes, form: BodyForm, idempotency_key: str | None) -> Intaken:
         admission = await self._admit(body, form, idempotency_key)
         rejections = [item.rejection for item in admission.rejected]
         log: dict[int, int] = {}
         if admission.accepted or admission.late or rejections:
             set_aside = _dead_letters(admission.rejected)
-            contribution = Contribution(admission.accepted, admission.late, set_aside)
+            contribution = Contribution(admission.accepted, admission.late, set_aside, len(body))
             log = await self._group_commit.commit(contribution)
         accepted, late = len(admission.accepted), len(admission.late)
         report_events(Door.HTTP, accepted=accepted, late=late, rejections=rejections)

@@ -20,24 +20,37 @@ from confluent_kafka import Message as KafkaMessage
 
 from ingest_gateway.errors import QueueFullError, SinkUnavailableError
 from ingest_gateway.sink import Delivery, Message
+from ingest_gateway.telemetry import report_producer_queue
 
 logger = logging.getLogger(__name__)
 
 UNREACHABLE_S_MAX = 1.0
 """A connection that is back within this was no outage; clients wait, and get their 202."""
 
+STALLED_S_MAX = 1.5
+"""A connected broker that acknowledges nothing for longer than this is frozen, or worse: until it
+does, nothing more is sent after what waits already."""
+
+QUEUE_BYTES_MAX = 64 << 20
 POLL_INTERVAL_S = 0.1
 LOG_LEVEL_CRITICAL = 2
 """Of librdkafka: below it, every attempt to connect to a broker that is away is a line."""
 
 
-def producer_config(bootstrap: str, *, client_id: str, message_timeout_ms: int) -> dict[str, Any]:
+def producer_config(
+    bootstrap: str,
+    *,
+    client_id: str,
+    message_timeout_ms: int,
+    queue_bytes_max: int = QUEUE_BYTES_MAX,
+) -> dict[str, Any]:
     """Return librdkafka's settings for a producer whose acknowledgement means durable.
 
     Args:
         bootstrap: Addresses of brokers.
         client_id: Name in the broker's logs.
         message_timeout_ms: After this a message that is not acknowledged has failed.
+        queue_bytes_max: Bytes that wait for their acknowledgement; more are refused.
     """
     return {
         "bootstrap.servers": bootstrap,
@@ -50,7 +63,10 @@ def producer_config(bootstrap: str, *, client_id: str, message_timeout_ms: int) 
         "message.max.bytes": 1_048_576,
         "message.timeout.ms": message_timeout_ms,
         "queue.buffering.max.messages": 100_000,
-        "queue.buffering.max.kbytes": 65_536,
+        "queue.buffering.max.kbytes": max(1, queue_bytes_max // 1_024),
+        # A broker that froze is given up, and found again, by a new connection.
+        "socket.timeout.ms": 10_000,
+        "socket.connection.setup.timeout.ms": 5_000,
         # Else librdkafka waits up to ten seconds before it looks for a broker that is back.
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 500,
@@ -66,6 +82,7 @@ class KafkaSink:
         bootstrap: Addresses of brokers.
         on_fatal: Called on the loop when the producer cannot go on: the process must end.
         message_timeout_ms: After this a message that is not acknowledged has failed.
+        queue_bytes_max: Bytes that wait for their acknowledgement; more are refused.
     """
 
     def __init__(
@@ -74,16 +91,21 @@ class KafkaSink:
         *,
         on_fatal: Callable[[str], None],
         message_timeout_ms: int = 10_000,
+        queue_bytes_max: int = QUEUE_BYTES_MAX,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_fatal = on_fatal
         self._connection = Connection(time.monotonic)
-        self._outstanding: set[_Publication] = set()
+        self._outstanding: dict[_Publication, float] = {}
+        self._acknowledged_at_s = 0.0
         self._settled: deque[_Publication] = deque()
         self._is_handover_due = False
         self._is_closing = threading.Event()
         config = producer_config(
-            bootstrap, client_id="litmus-gateway", message_timeout_ms=message_timeout_ms
+            bootstrap,
+            client_id="litmus-gateway",
+            message_timeout_ms=message_timeout_ms,
+            queue_bytes_max=queue_bytes_max,
         )
         self._producer = Producer(
             config | {"error_cb": self._on_error, "stats_cb": self._connection.take_statistics},
@@ -98,19 +120,34 @@ class KafkaSink:
             return []
         if self._connection.is_lost():
             raise SinkUnavailableError("no broker answers")
+        if self.is_stalled:
+            message = f"the broker has acknowledged nothing for {STALLED_S_MAX} s"
+            raise SinkUnavailableError(message)
         publication = _Publication(len(messages), self._loop.create_future())
-        self._outstanding.add(publication)
+        self._outstanding[publication] = time.monotonic()
         try:
             for index, message in enumerate(messages):
                 self._produce(message, partial(self._on_delivery, publication, index))
             return await publication.future
         finally:
-            self._outstanding.discard(publication)
+            self._outstanding.pop(publication, None)
 
     @property
     def reachable(self) -> bool:
-        """Return whether a broker is connected."""
-        return self._connection.is_up
+        """Return whether a broker is connected, and acknowledges what it is sent."""
+        return self._connection.is_up and not self.is_stalled
+
+    @property
+    def is_stalled(self) -> bool:
+        """Return whether messages wait, and none has been acknowledged for too long.
+
+        Once all of them have failed this is false again: the next request finds out.
+        """
+        oldest_s = next(iter(self._outstanding.values()), None)
+        if oldest_s is None:
+            return False
+        waits_since_s = max(oldest_s, self._acknowledged_at_s)
+        return time.monotonic() - waits_since_s > STALLED_S_MAX
 
     @property
     def queue_depth(self) -> int:
@@ -156,6 +193,7 @@ class KafkaSink:
             publication.failure = error.str()
         else:
             self._connection.take_delivery()
+            self._acknowledged_at_s = time.monotonic()
             publication.deliveries[index] = Delivery(
                 message.topic(), message.partition(), message.offset()
             )
@@ -215,6 +253,8 @@ class _BrokerStatistics(msgspec.Struct):
 
 class _Statistics(msgspec.Struct):
     brokers: dict[str, _BrokerStatistics] = {}
+    msg_cnt: int = 0
+    msg_size: int = 0
 
 
 _statistics_decoder = msgspec.json.Decoder(_Statistics)
@@ -243,7 +283,9 @@ class Connection:
 
     def take_statistics(self, text: str) -> None:
         """Read librdkafka's periodic statistics."""
-        brokers = _statistics_decoder.decode(text).brokers.values()
+        statistics = _statistics_decoder.decode(text)
+        brokers = statistics.brokers.values()
+        report_producer_queue(statistics.msg_cnt, statistics.msg_size)
         if any(broker.state in ("UP", "UPDATE") for broker in brokers):
             self.take_delivery()
         else:

@@ -12,8 +12,12 @@ class GatewaySettings(BaseSettings):
         bind: Address to listen on.
         gateway_port: Port to listen on.
         partitions: Partitions of ``litmus.events``; the topic must have as many.
-        delivery_timeout_ms: A request whose events are not acknowledged by then gets 503.
-        command_timeout_ms: A command without an outcome by then gets 503.
+        answer_timeout_ms: A request whose events are not acknowledged by then gets 503.
+        delivery_timeout_ms: What the broker has not acknowledged by then is not sent any more.
+        command_timeout_ms: A command that is in the log and has no outcome by then gets 503.
+        queue_bytes_max: Bytes that wait for the broker's acknowledgement, as requests and again
+            as messages; 503 beyond.
+        queue_rows_max: Rows that wait for it; 503 beyond.
         shutdown_timeout_s: How long requests under way may take after SIGTERM.
     """
 
@@ -23,8 +27,11 @@ class GatewaySettings(BaseSettings):
     bind: str = "127.0.0.1"
     gateway_port: int = Field(default=8000, ge=0, le=65_535)
     partitions: int = Field(default=8, ge=1, le=1_024)
+    answer_timeout_ms: int = Field(default=1_800, ge=100)
     delivery_timeout_ms: int = Field(default=10_000, ge=100)
     command_timeout_ms: int = Field(default=10_000, ge=100)
+    queue_bytes_max: int = Field(default=64 << 20, ge=1 << 20)
+    queue_rows_max: int = Field(default=200_000, ge=1)
     shutdown_timeout_s: int = Field(default=15, ge=1)
 
 

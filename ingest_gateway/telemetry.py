@@ -55,6 +55,21 @@ _QUEUED_ROWS = Gauge(
     ["door"],
     registry=REGISTRY,
 )
+_QUEUED_BYTES = Gauge(
+    "litmus_gateway_queued_bytes",
+    "Bytes of the requests whose rows are not acknowledged yet.",
+    registry=REGISTRY,
+)
+_PRODUCER_QUEUE_MESSAGES = Gauge(
+    "litmus_gateway_producer_queue_messages",
+    "Messages in the producer's queue, as of the last quarter of a second.",
+    registry=REGISTRY,
+)
+_PRODUCER_QUEUE_BYTES = Gauge(
+    "litmus_gateway_producer_queue_bytes",
+    "Bytes in the producer's queue, as of the last quarter of a second.",
+    registry=REGISTRY,
+)
 _VIEW_TICK = Gauge(
     "litmus_gateway_view_tick",
     "Tick up to which the control log is in use.",
@@ -107,6 +122,17 @@ def report_batch(door: Door, rows: int) -> None:
 def report_queued_rows(door: Door, rows: int) -> None:
     """Note how many rows are under way."""
     _QUEUED_ROWS.labels(door.value).set(rows)
+
+
+def report_queued_bytes(size: int) -> None:
+    """Note how many bytes of requests are under way."""
+    _QUEUED_BYTES.set(size)
+
+
+def report_producer_queue(messages: int, size: int) -> None:
+    """Note what waits in the producer."""
+    _PRODUCER_QUEUE_MESSAGES.set(messages)
+    _PRODUCER_QUEUE_BYTES.set(size)
 
 
 def report_view(tick: int) -> None:

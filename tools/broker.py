@@ -154,6 +154,12 @@ class EmbeddedBroker:
                 last = self.log.read_text(errors="replace").splitlines()[-10:]
                 raise StartError("Kafka did not get ready:\n" + "\n".join(last))
 
+    @property
+    def pid(self) -> int:
+        """Return the process id of a broker that runs."""
+        assert self._process is not None, "the broker is down"
+        return self._process.pid
+
     def stop(self, number: int = signal.SIGTERM, grace_seconds: float = 20.0) -> None:
         """Stop it with a signal, by force where that takes too long; nothing if it is down."""
         if self._process is None:

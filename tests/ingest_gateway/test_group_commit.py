@@ -178,3 +178,18 @@ def test_the_window_is_short_when_idle_and_grows_with_messages_and_groups_under_
     for _ in range(100):
         pace.left(100.0, messages=1_000)
     assert pace.window_s(100.0, groups_under_way=1_000) == WINDOW_S_MAX
+
+
+async def test_bytes_that_do_not_fit_are_refused_and_fit_again_later() -> None:
+    sink = HeldSink()
+    commits = GroupCommit(sink, partition_count=PARTITIONS, clock_s=clock_s, bytes_max=1_000)
+    large = contribution("a")._replace(byte_count=5_000)
+    first = asyncio.create_task(commits.commit(large))  # alone it always fits
+    await asyncio.sleep(0)
+
+    with pytest.raises(QueueFullError, match="5000 bytes are on their way"):
+        await commits.commit(contribution("b")._replace(byte_count=1))
+    sink.released.set()
+    await first
+
+    assert await commits.commit(contribution("b")._replace(byte_count=1_000))

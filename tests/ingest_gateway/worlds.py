@@ -109,8 +109,8 @@ async def memory_world() -> AsyncIterator[World]:
     parts = Parts(
         sink=sink,
         view=control,
-        intake=Intake(control, group_commit, wall_clock_ms),
-        commands=Commands(sink, control, timeout_ms=2_000),
+        intake=Intake(control, group_commit, wall_clock_ms, answer_timeout_ms=1_800),
+        commands=Commands(sink, control, timeout_ms=2_000, answer_timeout_ms=1_800),
         clock_ms=wall_clock_ms,
         new_id=lambda: uuid.uuid4().hex,
     )
