@@ -10,7 +10,7 @@ KEEP ?=
 export NUMBA_CACHE_DIR := $(CURDIR)/.litmus/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check up down clean
+.PHONY: help setup demo test bench check up down clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,11 @@ demo: setup ## Stream real data through the whole stack (SECONDS=60, KEEP=1 leav
 
 test: setup ## Run all tests
 	$(BIN)/python -m pytest
+
+bench: setup ## Measure the engine: speed, memory, checkpoint traffic (minutes)
+	$(BIN)/litmus bench
+	$(BIN)/litmus bench memory
+	$(BIN)/litmus bench checkpoints
 
 check: .venv/.installed ## Lint, types, import rules
 	$(BIN)/ruff format --check

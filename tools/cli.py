@@ -14,7 +14,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from tools import setting_up
-from tools.bench.command import bench
+from tools.bench.command import app as bench
 from tools.demo.command import demo
 from tools.doctor import examine
 from tools.errors import LitmusError, NotRunningError
@@ -42,7 +42,7 @@ app = typer.Typer(
 topics = typer.Typer(help="The topics and what is promised of them.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
 app.command()(demo)
-app.command()(bench)
+app.add_typer(bench, name="bench")
 
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine to read.")]
 

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from schemas.partials import Sums
@@ -28,7 +27,7 @@ def test_both_peers_give_the_same_answer_and_both_speeds_are_told() -> None:
 def test_a_peer_with_another_answer_has_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_peer", lambda _workload: (1.0, [[Sums(1, 2, 3)]]))
 
-    with pytest.raises(typer.Exit) as ended:
-        command.bench(messages=1, rows=10, units=5, pairs=1, seed=1, as_json=False)
+    run = CliRunner().invoke(app, ["bench", "--messages", "1", "--rows", "10", "--units", "5"])
 
-    assert ended.value.exit_code == 1
+    assert run.exit_code == 1
+    assert "The answers differ" in run.output

@@ -1,9 +1,10 @@
-"""``litmus bench``: the engine against plain Python, on the same bytes, in turn."""
+"""``litmus bench``: the engine against plain Python; its memory; its checkpoint traffic."""
 
 import json
 import statistics
 import time
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import msgspec
 import typer
@@ -14,8 +15,16 @@ from schemas.control import DefinitionChange, Settings, Tick, Times
 from schemas.partials import Sums, decode_partial, sums_from_bytes
 from schemas.topics import KIND_BATCH, KIND_TICK
 from stream_processors.accumulate.partition import Partition
+from tools.bench.checkpoints import measure_checkpoints
+from tools.bench.growth import PARTITIONS, Load
+from tools.bench.memory import EVENTS_PER_SECOND, WrongAnswerError, measure_memory
 from tools.bench.peer import PlainPython
+from tools.bench.showing import show_checkpoints, show_memory
 from tools.bench.workload import DEFINITION, START_MS, Workload, make_workload
+from tools.home import write_json
+from tools.settings import SHARED
+
+REPORTS = SHARED / "reports"
 
 
 class Pair(NamedTuple):
@@ -25,7 +34,12 @@ class Pair(NamedTuple):
     peer: float
 
 
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
 def bench(
+    context: typer.Context,
     *,
     messages: Annotated[int, typer.Option(min=1, help="Packed messages.")] = 400,
     rows: Annotated[int, typer.Option(min=1, max=10_000, help="Rows in each.")] = 1_000,
@@ -35,6 +49,8 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
 ) -> None:
     """Count the same events with the engine and with plain Python; compare answers, then speed."""
+    if context.invoked_subcommand is not None:
+        return
     console = Console(stderr=as_json)
     workload = make_workload(messages=messages, rows_per_message=rows, units=units, seed=seed)
     _engine(make_workload(messages=2, rows_per_message=10, units=5, seed=seed))  # compiled now
@@ -47,6 +63,85 @@ def bench(
             raise typer.Exit(1)
         measured.append(Pair(workload.rows / engine_s, workload.rows / peer_s))
     _report(measured, workload, as_json=as_json, console=console)
+
+
+@app.command("memory")
+def bench_memory(
+    *,
+    units: Annotated[
+        str, typer.Option(help="Millions of units to grow to, one size after the other.")
+    ] = "1,2,4",
+    horizon_events: Annotated[
+        int, typer.Option(min=200_000, help="Events within the horizon while it grows.")
+    ] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Of the load.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
+) -> None:
+    """Measure bytes per unit and per event, and how long a batch takes while tables grow."""
+    console = Console(stderr=as_json)
+    load = Load(seed=seed)
+    try:
+        figures = measure_memory(
+            _sizes(units, load.units_per_block), load=load, horizon_events=horizon_events
+        )
+    except WrongAnswerError as error:
+        _refuse(console, error)
+    _conclude(console, "bench-memory", figures, show_memory, as_json=as_json)
+
+
+@app.command("checkpoints")
+def bench_checkpoints(
+    *,
+    units: Annotated[str, typer.Option(help="Millions of units, each size by itself.")] = "1,2,4",
+    seconds: Annotated[int, typer.Option(min=5, help="Log time measured at each.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the load.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
+) -> None:
+    """Measure what is written to the changelog at 10,000 events a second, lateness 1 h."""
+    console = Console(stderr=as_json)
+    try:
+        sizes = measure_checkpoints(_sizes(units, PARTITIONS), seconds=seconds, seed=seed)
+    except WrongAnswerError as error:
+        _refuse(console, error)
+    figures = {"events_per_second": EVENTS_PER_SECOND, "sizes": [one._asdict() for one in sizes]}
+    _conclude(console, "bench-checkpoints", figures, show_checkpoints, as_json=as_json)
+
+
+def _sizes(millions: str, multiple: int) -> list[int]:
+    """Return numbers of units, each a multiple of ``multiple``."""
+    try:
+        asked = [round(float(one) * 1_000_000) for one in millions.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"units == {millions!r}, must be like 1,2,4") from error
+    sizes = [one // multiple * multiple for one in asked]
+    if sizes != sorted(set(sizes)) or sizes[0] <= 0:
+        raise typer.BadParameter(f"units == {millions!r}, must grow from one size to the next")
+    return sizes
+
+
+def _refuse(console: Console, error: WrongAnswerError) -> NoReturn:
+    console.print("[red]The answer is wrong; no figure is worth that.")
+    console.print(str(error), markup=False)
+    raise typer.Exit(1)
+
+
+def _conclude(
+    console: Console,
+    name: str,
+    figures: dict[str, Any],
+    show: Callable[[Console, dict[str, Any]], None],
+    *,
+    as_json: bool,
+) -> None:
+    """Write the report, show it; exit 1 if a bound is exceeded."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    write_json(REPORTS / f"{name}.json", figures)
+    if as_json:
+        typer.echo(json.dumps(figures))
+    else:
+        show(console, figures)
+    if figures.get("exceeded"):
+        raise typer.Exit(1)
 
 
 def _engine(workload: Workload) -> tuple[float, list[list[Sums]]]:
