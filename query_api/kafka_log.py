@@ -98,6 +98,17 @@ class LogReader:
                 raise KafkaException(error)
         return records
 
+    def known_ends(self) -> dict[Source, int]:
+        """Return where every partition ended when a fetch last told; asks nobody.
+
+        Only the thread that reads may call this.
+        """
+        ends = {}
+        for source, position in self.positions.items():
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(*source), cached=True)
+            ends[source] = max(end, position)  # below 0 before the first fetch
+        return ends
+
     def close(self) -> None:
         """Let go of the broker."""
         self._consumer.close()

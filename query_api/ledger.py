@@ -1,12 +1,18 @@
-"""The ledger: the engine's account of every row, beside the doors' and the history's. Pure."""
+"""The ledger: doors, log, engine, looks and history, each counted apart and compared. Pure.
 
-from collections.abc import Mapping
+What is compared lies below offsets that both sides have passed. What lies above is in flight: it
+is shown, and is no difference.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple
 
-from query_api.history.queries import Comparison
+from query_api.history.queries import Checked
 from query_api.history.writer import Position
 from query_api.kafka_log import Source
-from schemas.topics import DEAD_LETTERS, EVENTS, LATE
+from schemas.times import parse_time_ms
+from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
 
 Json = dict[str, Any]
 
@@ -14,21 +20,76 @@ FATES = ("fresh", "duplicate", "conflict", "stale", "refused")
 _NO_ROWS = dict.fromkeys(("received", *FATES), 0)
 
 
-class Doors(NamedTuple):
-    """What the doors wrote, as a fold of their topics."""
+class Status(StrEnum):
+    """What the ledger says as a whole."""
 
-    received: int
-    late: int
-    rejected: int
+    BALANCED = "balanced"
+    CATCHING_UP = "catching_up"
+    UNBALANCED = "unbalanced"
 
 
-def doors_of(stored: Mapping[Source, Position]) -> Doors:
-    """Return the doors' account, given how many rows of each topic the history has read."""
+class Reason(StrEnum):
+    """Why the ledger does not balance, or not yet."""
 
-    def total(topic: str) -> int:
-        return sum(p.row_count for source, p in stored.items() if source.topic == topic)
+    ENGINE_LOST_ROWS = "engine_lost_rows"
+    ENGINE_EXTRA_ROWS = "engine_extra_rows"
+    FATES_DIFFER = "fates_differ"
+    LOOKS_CONFLICT = "looks_conflict"
+    HISTORY_MISSING = "history_missing"
+    HISTORY_EXTRA = "history_extra"
+    HISTORY_INDEX = "history_index"
+    HISTORY_BEHIND = "history_behind"
+    ENGINE_SILENT = "engine_silent"
 
-    return Doors(total(EVENTS.name), total(LATE.name), total(DEAD_LETTERS.name))
+
+_COUNT_ANEW = (
+    "Do not decide by the results until it is explained. `litmus audit` says which sums differ; "
+    "the log is whole, so counting it anew gives the right ones"
+)
+_REBUILD = (
+    "Results are not touched: they never come from ClickHouse. To rebuild the history stop the "
+    "stack, delete its data and start again: it is copied from the log once more"
+)
+
+ADVICE = {
+    Reason.ENGINE_LOST_ROWS: _COUNT_ANEW,
+    Reason.ENGINE_EXTRA_ROWS: _COUNT_ANEW,
+    Reason.FATES_DIFFER: _COUNT_ANEW,
+    Reason.LOOKS_CONFLICT: (
+        "Two looks of one experiment and tick hold different numbers. Do not decide by either; "
+        "`litmus audit` recomputes them from the log"
+    ),
+    Reason.HISTORY_MISSING: _REBUILD,
+    Reason.HISTORY_EXTRA: _REBUILD,
+    Reason.HISTORY_INDEX: _REBUILD,
+    Reason.HISTORY_BEHIND: (
+        "Lag, no difference: the history has yet to read what the engine counted. It balances by "
+        "itself; if it does not move, /ready of the query API says why"
+    ),
+    Reason.ENGINE_SILENT: (
+        "Lag, no difference: merge has not published its first account. If it does not come, "
+        "`litmus status` shows which process is not ready"
+    ),
+}
+_LAGS = (Reason.HISTORY_BEHIND, Reason.ENGINE_SILENT)
+
+
+class Cut(NamedTuple):
+    """How far the history and the log are, at one moment.
+
+    Attributes:
+        stored: Up to where each partition of the log is in the history.
+        log_ends: Where each partition ended when last heard of.
+        received: Per partition of litmus.events, rows of the log below the engine's offset.
+        checked: The history's own tables, compared with the log.
+        now_ms: Wall clock, for ages.
+    """
+
+    stored: Mapping[Source, Position]
+    log_ends: Mapping[Source, int]
+    received: Mapping[int, int]
+    checked: Checked
+    now_ms: int
 
 
 def events_offsets(stored: Mapping[Source, Position]) -> dict[int, int]:
@@ -36,51 +97,198 @@ def events_offsets(stored: Mapping[Source, Position]) -> dict[int, int]:
     return {s.partition: p.next_offset for s, p in stored.items() if s.topic == EVENTS.name}
 
 
-def engine_offsets(ledger: Json | None) -> dict[int, int]:
+def engine_offsets(engine: Json | None) -> dict[int, int]:
     """Return the first offset that the engine's account does not cover, per partition."""
-    return {one["partition"]: one["offset"] for one in ledger["partitions"]} if ledger else {}
+    return {one["partition"]: one["offset"] for one in engine["partitions"]} if engine else {}
 
 
-def lagging(stored: Mapping[Source, Position], ledger: Json | None) -> list[int]:
+def lagging(stored: Mapping[Source, Position], engine: Json | None) -> list[int]:
     """Return the partitions of which the engine has accounted for more than the history holds."""
     offsets = events_offsets(stored)
-    return [p for p, end in sorted(engine_offsets(ledger).items()) if offsets.get(p, 0) < end]
+    return [p for p, end in sorted(engine_offsets(engine).items()) if offsets.get(p, 0) < end]
 
 
-def compose(
-    engine: Json | None,
-    *,
-    doors: Doors,
-    received_at_engine: Mapping[int, int],
-    history: Comparison,
-    behind: list[int],
-) -> Json:
-    """Return the ledger of the contract.
-
-    Args:
-        engine: Record of litmus.ledger; None before the first.
-        doors: The doors' account.
-        received_at_engine: Per partition, what the doors wrote below the engine's offset.
-        history: Stored rows against the log.
-        behind: Partitions whose history ends below the engine's offset: not balanced yet.
-    """
-    partitions = engine["partitions"] if engine else []
-    is_balanced = not behind and all(
-        _is_accounted_for(one) and one["received"] == received_at_engine.get(one["partition"], 0)
-        for one in partitions
-    )
+def compose(engine: Json | None, cut: Cut) -> Json:
+    """Return the ledger of the contract, given the engine's record of litmus.ledger."""
+    behind = lagging(cut.stored, engine)
+    doors = _doors(cut.stored)
+    partitions = [_partition(one, cut, behind) for one in engine["partitions"]] if engine else []
+    looks = _looks(engine, cut)
+    reasons = list(_reasons(engine, cut, partitions=partitions, doors=doors))
     return {
-        "balanced": is_balanced,
-        "doors": {"posted": sum(doors), **doors._asdict()},
+        "balanced": not reasons,
+        "status": _status(reasons),
+        "reasons": reasons,
+        "stages": _stages(cut, doors=doors, partitions=partitions, looks=looks, reasons=reasons),
+        "doors": doors,
         "rows": {**_NO_ROWS, **(engine["rows"] if engine else {})},
         "partitions": partitions,
         "experiments": engine["experiments"] if engine else {},
-        "clickhouse": history._asdict(),
+        "looks": looks,
+        "clickhouse": cut.checked.events._asdict(),
+        "set_aside": {name: one._asdict() for name, one in cut.checked.tables()[1:]},
         "tick": engine["tick"] if engine else None,
         "as_of": engine.get("as_of") if engine else None,
+        "settled": engine.get("settled") if engine else None,
         "behind": behind,
     }
 
 
-def _is_accounted_for(partition: Json) -> bool:
+def _doors(stored: Mapping[Source, Position]) -> dict[str, int]:
+    """Return the doors' account: a fold of their topics, so that it survives any kill."""
+
+    def total(topic: str) -> int:
+        return sum(p.row_count for source, p in stored.items() if source.topic == topic)
+
+    parts = [total(topic.name) for topic in (EVENTS, LATE, DEAD_LETTERS)]
+    return dict(zip(("posted", "received", "late", "rejected"), [sum(parts), *parts], strict=True))
+
+
+def _partition(one: Json, cut: Cut, behind: list[int]) -> Json:
+    """Return the engine's account of a partition beside the log's and the history's."""
+    number = one["partition"]
+    source = Source(EVENTS.name, number)
+    position = cut.stored.get(source, Position(0, 0))
+    in_log = cut.received.get(number, 0)
+    # While the history is behind, what it has of the log ends below the engine's offset.
+    difference = 0 if number in behind else one["received"] - in_log
+    return one | {
+        "log_rows": in_log,
+        "difference": difference,
+        "rows_in_flight": 0 if number in behind else position.row_count - in_log,
+        "log_end": max(cut.log_ends.get(source, 0), position.next_offset),
+        "history_offset": position.next_offset,
+        "history_rows_behind": one["received"] - in_log if number in behind else 0,
+        "balanced": number not in behind and not difference and _adds_up(one),
+    }
+
+
+def _adds_up(partition: Json) -> bool:
     return bool(partition["received"] == sum(partition[fate] for fate in FATES))
+
+
+def _looks(engine: Json | None, cut: Cut) -> Json:
+    published = sum(p.row_count for s, p in cut.stored.items() if s.topic == LOOKS.name)
+    as_of = engine.get("as_of") if engine else None
+    settled = engine.get("settled") if engine else None
+    return {
+        "published": published,
+        "conflicting": cut.checked.looks_conflicting,
+        "age_ms": max(0, cut.now_ms - parse_time_ms(as_of)) if as_of else None,
+        "settled_lag_ms": parse_time_ms(as_of) - parse_time_ms(settled)
+        if as_of and settled
+        else None,
+    }
+
+
+def _reasons(
+    engine: Json | None, cut: Cut, *, partitions: list[Json], doors: Mapping[str, int]
+) -> Iterable[Json]:
+    if engine is None and doors["received"]:
+        yield _reason(Reason.ENGINE_SILENT, "engine", "the engine has not accounted for any row")
+    for one in partitions:
+        yield from _partition_reasons(one)
+    if cut.checked.looks_conflicting:
+        count = cut.checked.looks_conflicting
+        yield _reason(Reason.LOOKS_CONFLICT, "looks", f"{count} looks have two sets of numbers")
+    for table, compared in cut.checked.tables():
+        if compared.missing:
+            message = f"{compared.missing} rows of the log are not in {table}"
+            yield _reason(Reason.HISTORY_MISSING, "clickhouse", message)
+        if compared.extra:
+            message = f"{compared.extra} rows of {table} are not in the log"
+            yield _reason(Reason.HISTORY_EXTRA, "clickhouse", message)
+    if cut.checked.log_rows != sum(cut.checked.offsets_rows.values()):
+        message = (
+            f"the index of batches holds {cut.checked.log_rows} rows, "
+            f"{sum(cut.checked.offsets_rows.values())} were read"
+        )
+        yield _reason(Reason.HISTORY_INDEX, "clickhouse", message)
+
+
+def _partition_reasons(one: Json) -> Iterable[Json]:
+    number, received, in_log = one["partition"], one["received"], one["log_rows"]
+    where = f"partition {number}, below offset {one['offset']}"
+    if one["history_rows_behind"] or one["history_offset"] < one["offset"]:
+        message = f"{where}: {one['history_rows_behind']} rows are not in the history yet"
+        yield _reason(Reason.HISTORY_BEHIND, "clickhouse", message, number)
+    elif received < in_log:
+        message = f"{where}: the engine accounts for {received} of {in_log} rows"
+        yield _reason(Reason.ENGINE_LOST_ROWS, "engine", message, number)
+    elif received > in_log:
+        message = f"{where}: the engine accounts for {received} rows, the log holds {in_log}"
+        yield _reason(Reason.ENGINE_EXTRA_ROWS, "engine", message, number)
+    if not _adds_up(one):
+        total = sum(one[fate] for fate in FATES)
+        message = f"{where}: {received} rows were received, {total} have a fate"
+        yield _reason(Reason.FATES_DIFFER, "engine", message, number)
+
+
+def _reason(code: Reason, stage: str, message: str, partition: int | None = None) -> Json:
+    return {
+        "code": code.value,
+        "stage": stage,
+        "partition": partition,
+        "is_lag": code in _LAGS,
+        "message": message,
+        "advice": ADVICE[code],
+    }
+
+
+def _status(reasons: list[Json]) -> str:
+    if not reasons:
+        return Status.BALANCED.value
+    only_lag = all(reason["is_lag"] for reason in reasons)
+    return (Status.CATCHING_UP if only_lag else Status.UNBALANCED).value
+
+
+def _stages(
+    cut: Cut,
+    *,
+    doors: Mapping[str, int],
+    partitions: list[Json],
+    looks: Json,
+    reasons: list[Json],
+) -> list[Json]:
+    """Return the chain that every event goes through, with what is between two of its links."""
+    unread = {
+        topic.name: sum(
+            max(0, end - cut.stored[source].next_offset)
+            for source, end in cut.log_ends.items()
+            if source.topic == topic.name and source in cut.stored
+        )
+        for topic in (EVENTS, LATE, DEAD_LETTERS, LOOKS)
+    }
+    checked = cut.checked
+    rows = [
+        ("doors", doors["posted"], "events", 0, 0),
+        ("log", doors["received"], "rows", 0, 0),
+        (
+            "engine",
+            sum(one["received"] for one in partitions),
+            "rows",
+            sum(abs(one["difference"]) for one in partitions),
+            sum(one["rows_in_flight"] for one in partitions),
+        ),
+        ("looks", looks["published"], "looks", checked.looks_conflicting, 0),
+        (
+            "clickhouse",
+            checked.events.rows,
+            "rows",
+            sum(one.missing + one.extra for _, one in checked.tables()),
+            sum(one["history_rows_behind"] for one in partitions),
+        ),
+    ]
+    unread_at = {"clickhouse": sum(unread.values())}
+    return [
+        {
+            "stage": stage,
+            "count": count,
+            "unit": unit,
+            "difference": difference,
+            "in_flight": in_flight,
+            "messages_unread": unread_at.get(stage, 0),
+            "status": _status([one for one in reasons if one["stage"] == stage]),
+        }
+        for stage, count, unit, difference, in_flight in rows
+    ]

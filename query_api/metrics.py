@@ -26,3 +26,8 @@ SINK_FAILURES = Counter(
 SINK_TRIMMED = Counter(
     "litmus_query_sink_trimmed_records", "Records that left the log before they were stored."
 )
+SINK_LAG = Gauge(
+    "litmus_query_sink_lag_messages",
+    "Messages of the log that are not stored yet.",
+    ["topic", "partition"],
+)

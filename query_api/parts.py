@@ -21,6 +21,10 @@ class Progress(Protocol):
     def stored(self) -> Mapping[Source, Position]:
         """Return how far every partition is stored."""
 
+    @property
+    def log_ends(self) -> Mapping[Source, int]:
+        """Return where every partition ended when last heard of."""
+
     caught_up: bool
     failure: str | None
 

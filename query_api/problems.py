@@ -36,6 +36,17 @@ def unknown_experiment(experiment_id: str) -> ProblemError:
     return ProblemError(404, "unknown_experiment", f"no experiment {experiment_id!r}")
 
 
+def look_not_found(experiment_id: str) -> ProblemError:
+    """Return the answer to a request for a moment before an experiment's first look."""
+    detail = f"{experiment_id!r} had no look yet at that moment"
+    return ProblemError(404, "look_not_found", detail)
+
+
+def look_not_yet(detail: str) -> ProblemError:
+    """Return the answer to a request for a moment that is not over."""
+    return ProblemError(404, "look_not_yet", detail)
+
+
 def invalid_parameter(name: str, message: str, code: str = "invalid") -> ProblemError:
     """Return the answer to a query parameter that breaks a rule."""
     error = {"field": name, "message": message, "code": code}

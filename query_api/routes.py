@@ -11,9 +11,15 @@ from starlette.requests import HTTPConnection
 from query_api import ledger
 from query_api.history.queries import HistoryUnavailableError, Span, StoredLook
 from query_api.parts import Parts, wait_until
-from query_api.problems import ProblemError, invalid_parameter, unknown_experiment
-from query_api.snapshots import Json, Snapshot, current_results, empty_results, with_age
-from schemas.times import parse_duration_ms, parse_time_ms
+from query_api.problems import (
+    ProblemError,
+    invalid_parameter,
+    look_not_found,
+    look_not_yet,
+    unknown_experiment,
+)
+from query_api.snapshots import Json, Snapshot, current_results, with_age
+from schemas.times import format_time_ms, parse_duration_ms, parse_time_ms
 
 router = APIRouter(prefix="/v1")
 
@@ -76,12 +82,13 @@ async def get_results(
     if tick is not None and at is not None:
         raise invalid_parameter("at", "must not be given together with tick")
     at_ms = _time_ms("at", at)
+    _refuse_the_future(parts, snapshot, tick, at_ms)
     if (tick is None and at_ms is None) or _is_current(snapshot, tick, at_ms):
         ledger_now = parts.snapshots.ledger
         return _json(current_results(snapshot, now_ms=parts.clock_ms(), ledger=ledger_now))
     stored = await _stored_look(parts, snapshot, tick, at_ms)
     if stored.text is None:
-        return _json(empty_results(snapshot.definition))
+        raise look_not_found(snapshot.definition["id"])
     results = msgspec.json.decode(stored.text, type=Json)
     return _json(with_age(results, now_ms=parts.clock_ms()))
 
@@ -111,28 +118,30 @@ async def get_timeseries(
 
 
 @router.get("/ledger")
-async def get_ledger(parts: PartsOf) -> Response:
-    """Return what was received and what became of it: doors, engine, history."""
+async def get_ledger(
+    parts: PartsOf,
+    *,
+    thorough: Annotated[
+        bool, Query(description="compare the whole history, not only what came since last time")
+    ] = True,
+) -> Response:
+    """Return what was received and what became of it: doors, log, engine, looks, history."""
     engine = parts.snapshots.ledger
 
     def holds_all() -> bool:
         return bool(parts.sink.stored) and not ledger.lagging(parts.sink.stored, engine)
 
-    await wait_until(holds_all, HISTORY_WAIT_S)
+    await wait_until(holds_all, HISTORY_WAIT_S if thorough else 0)
     stored = parts.sink.stored
     try:
-        received, comparison = await asyncio.gather(
+        received, checked = await asyncio.gather(
             parts.history.rows_below(ledger.engine_offsets(engine)),
-            parts.history.compare(ledger.events_offsets(stored)),
+            parts.history.check(stored, is_thorough=thorough),
         )
     except HistoryUnavailableError as error:
         raise _history_problem(error) from error
-    doors, behind = ledger.doors_of(stored), ledger.lagging(stored, engine)
-    return _json(
-        ledger.compose(
-            engine, doors=doors, received_at_engine=received, history=comparison, behind=behind
-        )
-    )
+    cut = ledger.Cut(stored, parts.sink.log_ends, received, checked, parts.clock_ms())
+    return _json(ledger.compose(engine, cut))
 
 
 async def _stored_look(
@@ -151,7 +160,22 @@ async def _stored_look(
             found = await parts.history.look_at(experiment_id, tick=tick, at_ms=at_ms)
     except HistoryUnavailableError as error:
         raise _history_problem(error) from error
+    if not found.has_later:
+        # A later one was published; without it in the history one before it may be missing too.
+        raise ProblemError(503, "history_behind", "the history has not read that far yet")
     return found
+
+
+def _refuse_the_future(
+    parts: Parts, snapshot: Snapshot, tick: int | None, at_ms: int | None
+) -> None:
+    """Refuse moments of which nobody can know yet what their look is."""
+    engine, results = parts.snapshots.ledger, snapshot.results
+    newest = max(engine["tick"] if engine else 0, results["look"]["tick"] if results else 0)
+    if tick is not None and tick > newest:
+        raise look_not_yet(f"tick {tick} has not come; the newest is {newest}")
+    if at_ms is not None and at_ms > parts.clock_ms():
+        raise look_not_yet(f"{format_time_ms(at_ms)} lies ahead of this machine's clock")
 
 
 def _is_current(snapshot: Snapshot, tick: int | None, at_ms: int | None) -> bool:

@@ -10,6 +10,9 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
 from query_api.history.database import connect
+from query_api.history.writer import Position
+from query_api.kafka_log import Source
+from schemas.topics import DEAD_LETTERS, EVENTS, LATE
 
 READERS = 2
 ROWS_MAX = 50_000
@@ -48,6 +51,30 @@ class Comparison(NamedTuple):
     extra: int
 
 
+class Checked(NamedTuple):
+    """The history's tables against the log, below the offsets that were asked for.
+
+    Attributes:
+        events: Rows of litmus.events.
+        late: Rows of litmus.late.
+        dead_letters: Records of litmus.dlq.
+        log_rows: Rows of litmus.events by the index of batches.
+        offsets_rows: Rows of litmus.events by the progress, per partition.
+        looks_conflicting: Ticks of an experiment with looks of several identities.
+    """
+
+    events: Comparison
+    late: Comparison
+    dead_letters: Comparison
+    log_rows: int
+    offsets_rows: Mapping[int, int]
+    looks_conflicting: int
+
+    def tables(self) -> list[tuple[str, Comparison]]:
+        """Return every table with its comparison."""
+        return [("events", self.events), ("late", self.late), ("dead_letters", self.dead_letters)]
+
+
 class Span(NamedTuple):
     """Which rows of a time series; None: no bound.
 
@@ -72,6 +99,7 @@ class History:
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="history")
         self._local = threading.local()
         self._clients: list[Client] = []
+        self._checked: tuple[Mapping[Source, Position], Checked] | None = None
 
     def close(self) -> None:
         """Close every client; nothing may be read after it."""
@@ -128,18 +156,28 @@ class History:
         found = await self._run(lambda client: _rows(client, " UNION ALL ".join(parts)))
         return dict.fromkeys(offsets, 0) | dict(found)
 
-    async def compare(self, offsets: Mapping[int, int]) -> Comparison:
-        """Compare the stored rows of litmus.events with the log, message by message.
+    async def check(
+        self, stored: Mapping[Source, Position], *, is_thorough: bool = True
+    ) -> Checked:
+        """Compare the tables with the log, message by message.
 
         Args:
-            offsets: Per partition, where to stop: what lies above may be half stored.
+            stored: Where to stop: what lies above may be half stored.
+            is_thorough: Compare everything. Otherwise what was found in order by an earlier call
+                is believed, and only what came since is compared.
 
         Raises:
             HistoryUnavailableError: If ClickHouse does not answer.
         """
-        parameters = {"partitions": list(offsets), "offsets": list(offsets.values())}
-        [counted] = await self._run(lambda client: _rows(client, _COMPARE, parameters))
-        return Comparison(*map(int, counted))
+        known = self._checked
+        if not is_thorough and known is not None and not _is_behind(stored, known[0]):
+            before, checked = known
+            found = await self._run(lambda client: _check_events(client, before, stored))
+            return found.added_to(checked, _rows_of(stored))
+        checked = await self._run(lambda client: _check_all(client, stored))
+        if not any(one.missing or one.extra for _, one in checked.tables()):
+            self._checked = (dict(stored), checked)
+        return checked
 
     async def _run(self, read: Callable[[Client], Answer]) -> Answer:
         def run() -> Answer:
@@ -180,22 +218,102 @@ WHERE kafka_partition = {partition} AND kafka_offset < {offset}
 ORDER BY kafka_offset DESC LIMIT 1)"""
 
 _COMPARE = """
-SELECT sum(stored), sumIf(in_log - stored, in_log > stored), sumIf(stored - in_log, stored > in_log)
+SELECT
+    sum(stored), sumIf(in_log - stored, in_log > stored), sumIf(stored - in_log, stored > in_log),
+    sum(in_log)
 FROM
 (
     SELECT sum(stored) AS stored, sum(in_log) AS in_log
     FROM
     (
         SELECT kafka_partition, kafka_offset, 1 AS stored, 0 AS in_log
-        FROM events FINAL WHERE kafka_offset < {end}
+        FROM events FINAL WHERE kafka_offset >= {begin} AND kafka_offset < {end}
         UNION ALL
         SELECT kafka_partition, kafka_offset, 0, rows
-        FROM batches FINAL WHERE kafka_offset < {end}
+        FROM batches FINAL WHERE kafka_offset >= {begin} AND kafka_offset < {end}
     )
     GROUP BY kafka_partition, kafka_offset
 )""".replace(
-    "{end}", "transform(kafka_partition, {partitions:Array(UInt32)}, {offsets:Array(UInt64)}, 0)"
+    "{begin}",
+    "transform(kafka_partition, {partitions:Array(UInt32)}, {begins:Array(UInt64)}, 0)",
+).replace(
+    "{end}", "transform(kafka_partition, {partitions:Array(UInt32)}, {ends:Array(UInt64)}, 0)"
 )
+
+_COUNT_BELOW = """
+SELECT count() FROM {table} FINAL
+WHERE kafka_offset < transform(kafka_partition, {{partitions:Array(UInt32)}},
+    {{ends:Array(UInt64)}}, 0)"""
+
+_CONFLICTING_LOOKS = """
+SELECT count() FROM
+(
+    SELECT 1 FROM looks GROUP BY experiment_id, tick, log_id HAVING uniqExact(sha256) > 1
+)"""
+
+
+class _Tail(NamedTuple):
+    """Rows of events since a check."""
+
+    events: Comparison
+    log_rows: int
+
+    def added_to(self, checked: Checked, rows: Mapping[int, int]) -> Checked:
+        events = Comparison(*(a + b for a, b in zip(checked.events, self.events, strict=True)))
+        log_rows = checked.log_rows + self.log_rows
+        return checked._replace(events=events, log_rows=log_rows, offsets_rows=rows)
+
+
+def _check_events(
+    client: Client, begins: Mapping[Source, Position], ends: Mapping[Source, Position]
+) -> _Tail:
+    sources = [source for source in ends if source.topic == EVENTS.name]
+    nowhere = Position(0, 0)
+    parameters = {
+        "partitions": [source.partition for source in sources],
+        "begins": [begins.get(source, nowhere).next_offset for source in sources],
+        "ends": [ends[source].next_offset for source in sources],
+    }
+    [counted] = _rows(client, _COMPARE, parameters)
+    *compared, log_rows = map(int, counted)
+    return _Tail(Comparison(*compared), log_rows)
+
+
+def _check_all(client: Client, stored: Mapping[Source, Position]) -> Checked:
+    events, log_rows = _check_events(client, {}, stored)
+    [[conflicting]] = _rows(client, _CONFLICTING_LOOKS)
+    return Checked(
+        events=events,
+        late=_check_count(client, "late", LATE.name, stored),
+        dead_letters=_check_count(client, "dead_letters", DEAD_LETTERS.name, stored),
+        log_rows=log_rows,
+        offsets_rows=_rows_of(stored),
+        looks_conflicting=int(conflicting),
+    )
+
+
+def _check_count(
+    client: Client, table: str, topic: str, stored: Mapping[Source, Position]
+) -> Comparison:
+    sources = {source: p for source, p in stored.items() if source.topic == topic}
+    parameters = {
+        "partitions": [source.partition for source in sources],
+        "ends": [position.next_offset for position in sources.values()],
+    }
+    [[found]] = _rows(client, _COUNT_BELOW.format(table=table), parameters)
+    difference = sum(position.row_count for position in sources.values()) - int(found)
+    return Comparison(int(found), max(0, difference), max(0, -difference))
+
+
+def _rows_of(stored: Mapping[Source, Position]) -> dict[int, int]:
+    return {s.partition: p.row_count for s, p in stored.items() if s.topic == EVENTS.name}
+
+
+def _is_behind(stored: Mapping[Source, Position], checked: Mapping[Source, Position]) -> bool:
+    """Return whether the history begins anew: it has less than was checked before."""
+    nowhere = Position(0, 0)
+    return any(stored.get(s, nowhere).next_offset < p.next_offset for s, p in checked.items())
+
 
 _SERIES = """
 SELECT

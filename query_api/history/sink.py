@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from query_api.history.database import connect, list_migrations, migrate
 from query_api.history.writer import TOPICS, HistoryWriter, Position, stored_positions
 from query_api.kafka_log import LogReader, Source
-from query_api.metrics import SINK_FAILURES, SINK_INSERT_SECONDS, SINK_TRIMMED
+from query_api.metrics import SINK_FAILURES, SINK_INSERT_SECONDS, SINK_LAG, SINK_TRIMMED
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ class Sink:
     Attributes:
         caught_up: Whether all that the log held at the start is stored.
         failure: What stopped the sink last; None while it runs.
+        log_ends: Where every partition ended when last heard of.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Sink:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
         self._writer: HistoryWriter | None = None
+        self.log_ends: Mapping[Source, int] = {}
         self.caught_up = False
         self.failure: str | None = None
 
@@ -117,6 +119,9 @@ class Sink:
         self.failure = None
 
     def _note_progress(self, reader: LogReader) -> None:
+        self.log_ends = reader.known_ends()
+        for source, end in self.log_ends.items():
+            SINK_LAG.labels(*source).set(end - self.stored[source].next_offset)
         if not self.caught_up:
             stored = self.stored
             self.caught_up = all(

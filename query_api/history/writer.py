@@ -17,12 +17,24 @@ from query_api.history.database import INSERT_SETTINGS
 from query_api.kafka_log import Source
 from query_api.metrics import SINK_POSITION, SINK_ROWS
 from schemas.batch import UnreadableBatchError, read_batch
-from schemas.topics import DEAD_LETTERS, EVENTS, KIND_BATCH, KIND_HEADER, KIND_TICK, LATE, LOOKS
+from schemas.topics import (
+    DEAD_LETTERS,
+    EVENTS,
+    KIND_BATCH,
+    KIND_HEADER,
+    KIND_IMPORT,
+    KIND_TICK,
+    LATE,
+    LOOKS,
+)
 
 FLUSH_ROWS = 50_000
 FLUSH_BYTES = 64 << 20
 
 TOPICS = (EVENTS.name, LATE.name, DEAD_LETTERS.name, LOOKS.name)
+
+NOT_EVENTS = (KIND_TICK, KIND_IMPORT)
+"""Kinds of messages among the events that hold none: log time, and day totals from elsewhere."""
 
 
 class Position(NamedTuple):
@@ -211,10 +223,10 @@ class HistoryWriter:
 
 def _take_packed(record: Record, headers: dict[str, bytes], batches: list[rows.PackedBatch]) -> int:
     kind = headers.get(KIND_HEADER)
-    if kind == KIND_TICK:
+    if kind in NOT_EVENTS:
         return 0
     if kind != KIND_BATCH:
-        raise UnreadableBatchError(f"{KIND_HEADER} == {kind!r}, must be batch or tick")
+        raise UnreadableBatchError(f"{KIND_HEADER} == {kind!r}, must be batch, tick or import")
     batch = read_batch(record.value() or b"")
     batches.append(rows.PackedBatch(record.partition(), record.offset(), batch))
     return len(batch)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from schemas.batch import SCHEMA, write_batch
 from schemas.hashing import hash128, unit_hashes, unit_key
 from schemas.times import format_time_ms
-from schemas.topics import EVENTS, KIND_BATCH, KIND_HEADER, KIND_TICK
+from schemas.topics import EVENTS, KIND_BATCH, KIND_HEADER, KIND_IMPORT, KIND_TICK
 
 Json = dict[str, Any]
 
@@ -105,6 +105,7 @@ def record_batch(events: Sequence[Event], door: str = "http") -> pa.RecordBatch:
 
 BATCH_HEADERS = ((KIND_HEADER, KIND_BATCH),)
 TICK_HEADERS = ((KIND_HEADER, KIND_TICK),)
+IMPORT_HEADERS = ((KIND_HEADER, KIND_IMPORT),)
 
 
 def batch_record(
@@ -115,6 +116,10 @@ def batch_record(
 
 def tick_record(offset: int, *, partition: int = 0) -> FakeRecord:
     return FakeRecord(EVENTS.name, partition, offset, b"{}", TICK_HEADERS)
+
+
+def import_record(offset: int, *, partition: int = 0) -> FakeRecord:
+    return FakeRecord(EVENTS.name, partition, offset, b"day totals", IMPORT_HEADERS)
 
 
 def definition(experiment_id: str = "checkout-color", **changes: Any) -> Json:

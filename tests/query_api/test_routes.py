@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 from query_api import routes
 from query_api.history.writer import HistoryWriter, Position
 from query_api.kafka_log import Source
+from schemas.times import format_time_ms
 from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
 from tests.query_api.application import Application, serving
 from tests.query_api.builders import (
@@ -81,14 +82,16 @@ async def test_results_are_the_published_ones_with_their_age(app: Application) -
 async def test_an_experiment_without_a_look_has_results_without_numbers(app: Application) -> None:
     app.publish(None)
 
-    for query in ({}, {"tick": 3}, {"at": "2026-11-21T18:00:00Z"}):
-        shown = await get(app, RESULTS, **query)
-        assert (shown["look"], shown["metrics"]) == (None, [])
+    shown = await get(app, RESULTS)
+    assert (shown["look"], shown["metrics"]) == (None, [])
+    assert_problem(await app.http.get(RESULTS, params={"at": "1"}), 404, "look_not_found")
+    assert_problem(await app.http.get(RESULTS, params={"tick": "3"}), 404, "look_not_yet")
 
 
 async def test_a_past_look_comes_as_it_was_published(app: Application, client: Client) -> None:
     store(client, look_records(3, 5, 7))
     app.publish(7)
+    app.clock.now_ms = as_of_ms(20)
 
     by_tick = await get(app, RESULTS, tick=6)
     by_time = await get(app, RESULTS, at=str(as_of_ms(6)))
@@ -99,7 +102,31 @@ async def test_a_past_look_comes_as_it_was_published(app: Application, client: C
     assert by_tick["look"]["tick"] == 5
     assert "integers" not in by_tick
     assert now["look"]["tick"] == 7
-    assert (await get(app, RESULTS, tick=2))["look"] is None
+    assert_problem(await app.http.get(RESULTS, params={"tick": 2}), 404, "look_not_found")
+
+
+async def test_a_look_is_current_up_to_the_newest_tick_and_not_beyond(app: Application) -> None:
+    """Nothing changed between the look's tick 7 and tick 12, the newest that is known of."""
+    app.publish(7)
+    app.parts.snapshots.ledger = ledger(12, {})
+    app.clock.now_ms = as_of_ms(13)
+
+    assert (await get(app, RESULTS, tick=12))["look"]["tick"] == 7
+    assert (await get(app, RESULTS, at=as_of_ms(13)))["look"]["tick"] == 7
+    for query in ({"tick": 13}, {"at": as_of_ms(13) + 1}):
+        assert_problem(await app.http.get(RESULTS, params=query), 404, "look_not_yet")
+
+
+async def test_a_past_that_the_history_has_not_read_is_not_guessed_at(
+    app: Application, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "HISTORY_WAIT_S", 0.2)
+    store(client, look_records(3))
+    app.publish(7)
+
+    answer = await app.http.get(RESULTS, params={"tick": 6})
+
+    assert_problem(answer, 503, "history_behind")
 
 
 async def test_a_look_that_is_not_stored_yet_is_waited_for(
@@ -192,6 +219,119 @@ async def test_the_ledger_says_when_the_history_is_behind_the_engine(
     found = await get(app, "/v1/ledger")
 
     assert (found["balanced"], found["behind"]) == (False, [0])
+    assert (found["status"], found["reasons"][0]["code"]) == ("catching_up", "history_behind")
+    assert found["partitions"][0]["history_rows_behind"] == 2
+
+
+def reasons_of(found: Any) -> list[tuple[str, str, int | None]]:
+    assert found["balanced"] == (not found["reasons"])
+    return [(one["code"], one["stage"], one["partition"]) for one in found["reasons"]]
+
+
+async def test_the_ledger_says_what_differs_and_where(app: Application, client: Client) -> None:
+    """Partition 0 lost one of 3 rows, partition 1 counted one twice; one late row is gone."""
+    app.sink.stored = store(
+        client,
+        [
+            batch_record(0, [Event()] * 3),
+            batch_record(0, [Event()], partition=1),
+            batch_record(0, [Event()] * 4, topic=LATE.name),
+        ],
+    )
+    app.parts.snapshots.ledger = ledger(9, {0: (1, 2), 1: (1, 2)})
+    client.command("DELETE FROM late WHERE row = 3")
+
+    found = await get(app, "/v1/ledger")
+
+    assert found["status"] == "unbalanced"
+    assert reasons_of(found) == [
+        ("engine_lost_rows", "engine", 0),
+        ("engine_extra_rows", "engine", 1),
+        ("history_missing", "clickhouse", None),
+    ]
+    assert [one["difference"] for one in found["partitions"]] == [-1, 1]
+    assert found["set_aside"]["late"] == {"rows": 3, "missing": 1, "extra": 0}
+    chain = {one["stage"]: (one["count"], one["difference"]) for one in found["stages"]}
+    assert chain == {
+        "doors": (8, 0),
+        "log": (4, 0),
+        "engine": (4, 2),
+        "looks": (0, 0),
+        "clickhouse": (4, 1),
+    }
+
+
+async def test_rows_that_the_history_lost_or_made_up_unbalance(
+    app: Application, client: Client
+) -> None:
+    app.sink.stored = store(client, [batch_record(0, [Event()] * 3), tick_record(1)])
+    app.parts.snapshots.ledger = ledger(9, {0: (2, 3)})
+    assert (await get(app, "/v1/ledger"))["balanced"]
+
+    client.command("DELETE FROM events WHERE row = 1")
+
+    found = await get(app, "/v1/ledger")
+    assert found["clickhouse"] == {"rows": 2, "missing": 1, "extra": 0}
+    assert reasons_of(found) == [("history_missing", "clickhouse", None)]
+
+
+async def test_a_tick_with_two_sets_of_numbers_unbalances(app: Application, client: Client) -> None:
+    twin = FakeRecord(LOOKS.name, 0, 2, look_value(5).replace(b"%064x" % 5, b"%064x" % 6))
+    app.sink.stored = store(client, [*look_records(3, 5), twin])
+
+    found = await get(app, "/v1/ledger")
+
+    assert reasons_of(found) == [("looks_conflict", "looks", None)]
+    assert (found["looks"]["published"], found["looks"]["conflicting"]) == (3, 1)
+
+
+async def test_what_is_not_read_yet_is_in_flight_and_no_difference(
+    app: Application, client: Client
+) -> None:
+    """5 rows are in the history, 3 of them below the engine's offset; 4 messages are unread."""
+    app.sink.stored = store(
+        client, [batch_record(0, [Event()] * 3), batch_record(1, [Event()] * 2)]
+    )
+    app.sink.log_ends = {Source(EVENTS.name, 0): 6}
+    app.parts.snapshots.ledger = ledger(9, {0: (1, 3)})
+
+    found = await get(app, "/v1/ledger")
+
+    assert found["balanced"]
+    stages = {one["stage"]: one for one in found["stages"]}
+    assert (stages["engine"]["in_flight"], stages["engine"]["difference"]) == (2, 0)
+    assert stages["clickhouse"]["messages_unread"] == 4
+    assert found["partitions"][0]["log_end"] == 6
+
+
+async def test_a_quick_look_at_the_ledger_adds_what_came_since_the_thorough_one(
+    app: Application, client: Client
+) -> None:
+    records = [batch_record(0, [Event()] * 3), batch_record(1, [Event()] * 2)]
+    app.sink.stored = store(client, records[:1])
+    app.parts.snapshots.ledger = ledger(9, {0: (1, 3)})
+    await get(app, "/v1/ledger")
+    app.sink.stored = store(client, records)
+
+    quick = await get(app, "/v1/ledger", thorough=False)
+    assert quick["balanced"]
+    assert quick["clickhouse"] == {"rows": 5, "missing": 0, "extra": 0}
+
+    client.command("DELETE FROM events WHERE kafka_offset = 1")
+    quick = await get(app, "/v1/ledger", thorough=False)
+    assert quick["clickhouse"] == {"rows": 3, "missing": 2, "extra": 0}
+
+
+async def test_the_ledger_says_how_old_looks_are_and_how_far_settled_is_behind(
+    app: Application,
+) -> None:
+    app.sink.stored = {Source(EVENTS.name, 0): Position(0, 0)}
+    app.parts.snapshots.ledger = ledger(9, {}) | {"settled": format_time_ms(as_of_ms(9) - 700)}
+    app.clock.now_ms = as_of_ms(9) + 30
+
+    looks = (await get(app, "/v1/ledger"))["looks"]
+
+    assert (looks["age_ms"], looks["settled_lag_ms"]) == (30, 700)
 
 
 async def test_a_stack_without_events_is_balanced(app: Application) -> None:
@@ -216,6 +356,7 @@ BAD = [
     (RESULTS + "?tick=99999999999999999999", 422, "invalid_parameter"),
     (RESULTS + "?at=yesterday", 422, "invalid_parameter"),
     (RESULTS + "?at=2026-11-21T18:00:00", 422, "invalid_parameter"),
+    (RESULTS + "?tick=99", 404, "look_not_yet"),
     (RESULTS + "?tick=1&at=1", 422, "invalid_parameter"),
     (SERIES + "?metric=revenue", 422, "invalid_parameter"),
     (SERIES + "?variant=blue", 422, "invalid_parameter"),

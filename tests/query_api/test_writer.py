@@ -25,6 +25,7 @@ from tests.query_api.builders import (
     Event,
     FakeRecord,
     batch_record,
+    import_record,
     look_value,
     tick_record,
 )
@@ -50,7 +51,9 @@ events = st.builds(
     allocation_version=st.sampled_from([None, -1, 2**62]),
 )
 messages = st.one_of(
-    st.just("tick"), st.lists(events, max_size=4), st.lists(events, min_size=1, max_size=4)
+    st.sampled_from(["tick", "import"]),
+    st.lists(events, max_size=4),
+    st.lists(events, min_size=1, max_size=4),
 )
 logs = st.lists(
     st.tuples(st.integers(0, PARTITIONS - 1), messages, st.booleans()), min_size=1, max_size=12
@@ -86,6 +89,8 @@ def records_of(log: list[tuple[int, Any, bool]]) -> list[FakeRecord]:
     for partition, message, is_late in log:
         if message == "tick":
             records.append(tick_record(next_offset[partition], partition=partition))
+        elif message == "import":
+            records.append(import_record(next_offset[partition], partition=partition))
         elif is_late:
             records.append(batch_record(late_count, message, topic=LATE.name))
             late_count += 1
@@ -109,7 +114,7 @@ def contents(client: Client) -> dict[str, list[tuple[Any, ...]]]:
 
 def expected_events(records: list[FakeRecord], log: list[tuple[int, Any, bool]]) -> list[Any]:
     """Return the rows as plain Python has them: partition, offset, row and the event."""
-    batches = [(message, late) for _, message, late in log if message != "tick"]
+    batches = [(message, late) for _, message, late in log if isinstance(message, list)]
     found = iter(batches)
     rows = []
     for record in records:
