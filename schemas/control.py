@@ -59,10 +59,18 @@ class DefinitionChange(msgspec.Struct, frozen=True, tag="definition", tag_field=
     definition: Definition
 
 
-class SettingsChange(msgspec.Struct, frozen=True, tag="settings", tag_field="type"):
-    """From this tick on, these are the settings."""
+class SettingsChange(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag="settings", tag_field="type"
+):
+    """From this tick on, these are the settings.
+
+    Attributes:
+        settings: All of them.
+        configured_lateness_ms: What LITMUS_LATENESS says, when that is why; None: a command is.
+    """
 
     settings: Settings
+    configured_lateness_ms: int | None = None
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True):
@@ -86,6 +94,10 @@ class CatalogueChange(msgspec.Struct, frozen=True, tag="catalogue", tag_field="t
     """From this tick on, the catalogue has this entry."""
 
     entry: CatalogueEntry
+
+
+RECENT_BATCHES = 64
+"""Of an import, whose hashes are remembered: few, for they stand in every change of it."""
 
 
 class ImportBatch(msgspec.Struct, frozen=True):
@@ -114,6 +126,8 @@ class Import(msgspec.Struct, frozen=True):
         done: Every batch up to this number is in every partition.
         reserved: The batch ``done + 1``, agreed on but perhaps not yet in every partition.
         row_count: Rows of the batches that are done.
+        recent: First 16 hex digits of the content hashes of the last ``RECENT_BATCHES`` that are
+            done, oldest first: a resend of one of them is told from another content.
     """
 
     id: str
@@ -124,6 +138,7 @@ class Import(msgspec.Struct, frozen=True):
     done: int = 0
     reserved: ImportBatch | None = None
     row_count: int = 0
+    recent: list[str] = msgspec.field(default_factory=list)
 
 
 class ImportChange(msgspec.Struct, frozen=True, tag="import", tag_field="type"):
@@ -171,28 +186,33 @@ class ControlState(msgspec.Struct, frozen=True):
         settings: The logged settings.
         catalogue: By metric name.
         imports: By import id.
+        configured_lateness_ms: What LITMUS_LATENESS said when it last took effect: as long as it
+            says so, a lateness that was set by command stays.
     """
 
     definitions: dict[str, Definition] = msgspec.field(default_factory=dict)
     settings: Settings = Settings()
     catalogue: dict[str, CatalogueEntry] = msgspec.field(default_factory=dict)
     imports: dict[str, Import] = msgspec.field(default_factory=dict)
+    configured_lateness_ms: int | None = None
 
     def after(self, changes: Iterable[Change]) -> "ControlState":
         """Return the state with ``changes`` made."""
         definitions, settings = dict(self.definitions), self.settings
         catalogue, imports = dict(self.catalogue), dict(self.imports)
+        configured_lateness_ms = self.configured_lateness_ms
         for change in changes:
             match change:
                 case DefinitionChange(definition):
                     definitions[definition.id] = definition
-                case SettingsChange(settings):
-                    pass
+                case SettingsChange(settings, configured):
+                    if configured is not None:
+                        configured_lateness_ms = configured
                 case CatalogueChange(entry):
                     catalogue[entry.name] = entry
                 case ImportChange(declared):
                     imports[declared.id] = declared
-        return ControlState(definitions, settings, catalogue, imports)
+        return ControlState(definitions, settings, catalogue, imports, configured_lateness_ms)
 
 
 class ControlRecord(msgspec.Struct, frozen=True):
@@ -342,7 +362,8 @@ class Command(msgspec.Struct, frozen=True):
             imports' actions the import; empty for ``settings``.
         expected_version: Refused with 412 unless this is the version; None: any.
         body: Of ``create`` a definition, of ``patch`` the fields to change, of ``start``
-            optionally ``{"at_ms": …}``, of ``settings`` the settings to change, of ``catalogue``
+            optionally ``{"at_ms": …}``, of ``settings`` the settings to change, beside which
+            ``retire_sources`` and ``add_sources`` name some, of ``catalogue``
             ``{"precision", "keep_days"}``, of ``import`` ``{"metrics", "from_day", "to_day"}``, of
             ``import_batch`` ``{"number", "sha256", "row_count"}``: may it be written; of
             ``import_done`` ``{"number"}``: every partition has acknowledged it.

@@ -1,13 +1,15 @@
 """Times and durations at the border: RFC 3339 and "72h" outside, integer milliseconds inside."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 TIMESTAMP_MS_MIN = 0
 """1970-01-01, and the last millisecond of 9999: what RFC 3339 can write."""
 
 TIMESTAMP_MS_MAX = 253_402_300_799_999
 
+_EPOCH_DAY = date(1970, 1, 1)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _RFC_3339 = re.compile(
@@ -36,6 +38,28 @@ def format_time_ms(milliseconds: int) -> str:
     """Return RFC 3339 in UTC with milliseconds: ``2026-11-21T18:00:00.123Z``."""
     moment = _EPOCH + timedelta(milliseconds=milliseconds)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
+
+
+def parse_day(text: str) -> int:
+    """Return the days since 1970-01-01 of a UTC day such as ``2026-11-20``.
+
+    Raises:
+        ValueError: If ``text`` is not such a day, or lies before 1970.
+    """
+    if not _DAY.fullmatch(text):
+        raise ValueError(f"{text!r}, must be a day, as 2026-11-20")
+    try:
+        days = (date.fromisoformat(text) - _EPOCH_DAY).days
+    except ValueError as error:
+        raise ValueError(f"{text!r}, must be a day that exists: {error}") from error
+    if days < 0:
+        raise ValueError(f"{text!r}, must not be before 1970")
+    return days
+
+
+def format_day(days: int) -> str:
+    """Return a day, given in days since 1970-01-01, as ``2026-11-20``."""
+    return (_EPOCH_DAY + timedelta(days=days)).isoformat()
 
 
 def parse_duration_ms(text: str) -> int:

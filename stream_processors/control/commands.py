@@ -7,7 +7,6 @@ a ``patch`` the newer version.
 """
 
 import itertools
-import re
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -15,19 +14,22 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas.control import (
+    CatalogueChange,
     Change,
     Command,
     ControlState,
     DefinitionChange,
+    ImportChange,
     Outcome,
-    Settings,
     SettingsChange,
     decode_command,
 )
 from schemas.definitions import Definition, FieldError
 from schemas.identifiers import is_external_id
-from stream_processors.control import lifecycle
-from stream_processors.control.lifecycle import RefusedError
+from stream_processors.control import catalogue, imports, lifecycle
+from stream_processors.control.lifecycle import Defined
+from stream_processors.control.logged_settings import changed_settings
+from stream_processors.control.refusals import RefusedError
 
 COMMANDS_PER_RECORD_MAX = 100
 COMMAND_BYTES_MAX = 100_000
@@ -37,13 +39,10 @@ BYTES_PER_RECORD_MAX = 600_000
 ERRORS_PER_OUTCOME_MAX = 100
 MESSAGE_LENGTH_MAX = 500
 
-LATENESS_MS_MIN = 1_000
-LATENESS_MS_MAX = 30 * 86_400_000
-STRIDE_MAX = 100_000
-SOURCES_MAX = 256
+_MAKING = ("create", "catalogue", "import")
+"""Actions that make something: 201, unless it was there."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_SOURCE = re.compile(r"[A-Za-z0-9._-]{1,249}/\d{1,6}", re.ASCII)
 
 
 class Received(NamedTuple):
@@ -94,14 +93,14 @@ def fold(
     remembered = ChainMap({}, dict(answered))
     next_offset, weight = from_offset, 0
     for received in itertools.islice(commands, COMMANDS_PER_RECORD_MAX):
-        change, outcome = _fold_one(state, received, tick=tick, remembered=remembered)
-        weight += len(msgspec.json.encode([change, outcome]))
+        made, outcome = _fold_one(state, received, tick=tick, remembered=remembered)
+        weight += len(msgspec.json.encode([made, outcome]))
         if next_offset > from_offset and weight > BYTES_PER_RECORD_MAX:
             break
         next_offset = received.offset + 1
-        if change is not None:
-            changes.append(change)
-            state = state.after([change])
+        if made:
+            changes += made
+            state = state.after(made)
         if outcome is not None:
             outcomes.append(outcome)
             remembered[outcome.command_id] = outcome
@@ -110,20 +109,38 @@ def fold(
 
 def _fold_one(
     state: ControlState, received: Received, *, tick: int, remembered: Mapping[str, Outcome]
-) -> tuple[Change | None, Outcome | None]:
+) -> tuple[list[Change], Outcome | None]:
     command_id = _id_of(received.value)
     if command_id is None:
-        return None, None
+        return [], None
     if command_id in remembered:
-        return None, msgspec.structs.replace(remembered[command_id], tick=tick)
+        return [], msgspec.structs.replace(remembered[command_id], tick=tick)
     try:
         command = _command_of(received.value)
-        change = _judged(state, command, received)
+        changes = _judged(state, command, received)
     except RefusedError as refusal:
-        return None, _refusal(command_id, tick, refusal)
-    definition = change.definition if isinstance(change, DefinitionChange) else None
-    status = 201 if command.action == "create" else 200
-    return change, Outcome(command_id, tick, status, definition=definition)
+        return [], _refusal(command_id, tick, refusal)
+    status = 201 if changes and command.action in _MAKING else 200
+    outcome = Outcome(command_id, tick, status)
+    return changes, _telling(outcome, command, changes, state)
+
+
+def _telling(
+    outcome: Outcome, command: Command, changes: list[Change], before: ControlState
+) -> Outcome:
+    """Return ``outcome`` with what the command was about as it is afterwards."""
+    told: dict[str, Any]
+    match command.action:
+        case "settings":
+            told = {"settings": before.after(changes).settings}
+        case "catalogue":
+            told = {"entry": before.after(changes).catalogue[command.experiment_id]}
+        case "import" | "import_batch" | "import_done":
+            told = {"declared": before.after(changes).imports[command.experiment_id]}
+        case _:
+            # The last: entries that a definition makes stand before it.
+            told = {"definition": changes[-1].definition}  # type: ignore[union-attr]
+    return msgspec.structs.replace(outcome, **told)
 
 
 def _id_of(value: bytes) -> str | None:
@@ -156,6 +173,8 @@ def _refusal(command_id: str, tick: int, refusal: RefusedError) -> Outcome:
             FieldError(_cut(error.field), _cut(error.message), error.code)
             for error in refusal.errors[:ERRORS_PER_OUTCOME_MAX]
         ],
+        entry=refusal.entry,
+        declared=refusal.declared,
     )
 
 
@@ -163,33 +182,64 @@ def _cut(text: str) -> str:
     return text if len(text) <= MESSAGE_LENGTH_MAX else text[: MESSAGE_LENGTH_MAX - 1] + "…"
 
 
-def _judged(state: ControlState, command: Command, received: Received) -> Change:
-    if command.action == "settings":
-        return SettingsChange(_changed_settings(state.settings, command.body))
-    if command.action == "create":
-        return DefinitionChange(_created(state, command, received))
-    return DefinitionChange(_changed(state, command, received))
+def _judged(state: ControlState, command: Command, received: Received) -> list[Change]:
+    """Return what a command changes; nothing if all is so already."""
+    subject, body, now_ms = command.experiment_id, command.body, received.appended_ms
+    match command.action:
+        case "settings":
+            settings = changed_settings(state.settings, body)
+            return [SettingsChange(settings)] if settings else []
+        case "catalogue":
+            entry = catalogue.put(subject, body, state.catalogue, now_ms)
+            return [CatalogueChange(entry)] if entry else []
+        case "import":
+            declared = imports.declare(subject, body, state.imports, state.catalogue)
+        case "import_batch":
+            declared = imports.reserve(subject, body, state.imports)
+        case "import_done":
+            declared = imports.finish(subject, body, state.imports)
+        case "create":
+            return _changes_of(_created(state, command, received))
+        case "patch":
+            return _changes_of(_patched(state, command, received))
+        case _:
+            return [DefinitionChange(_moved(state, command, received))]
+    return [ImportChange(declared)] if declared else []
 
 
-def _created(state: ControlState, command: Command, received: Received) -> Definition:
-    definition = lifecycle.created(
+def _changes_of(defined: Defined) -> list[Change]:
+    """Return the changes, entries first: whoever takes a definition in knows its names."""
+    return [*map(CatalogueChange, defined.entries), DefinitionChange(defined.definition)]
+
+
+def _created(state: ControlState, command: Command, received: Received) -> Defined:
+    defined = lifecycle.created(
         command.body,
         ordinal=len(state.definitions),
         version=received.offset,
         now_ms=received.appended_ms,
+        entries=state.catalogue,
     )
+    definition = defined.definition
     if command.experiment_id not in ("", definition.id):
         message = f"{definition.id!r}, the command is about {command.experiment_id!r}"
         raise RefusedError(422, "invalid", f"id: {message}", [FieldError("id", message)])
     if definition.id in state.definitions:
         raise RefusedError(409, "exists", f"there is an experiment {definition.id!r} already")
-    return definition
+    return defined
 
 
-def _changed(state: ControlState, command: Command, received: Received) -> Definition:
-    version, now_ms = received.offset, received.appended_ms
-    if command.action not in ("patch", "start", "pause", "resume", "stop", "archive"):
-        raise RefusedError(422, "unknown_action", f"action == {command.action!r} is unknown")
+def _patched(state: ControlState, command: Command, received: Received) -> Defined:
+    return lifecycle.patched(
+        _current(state, command),
+        command.body,
+        version=received.offset,
+        now_ms=received.appended_ms,
+        entries=state.catalogue,
+    )
+
+
+def _current(state: ControlState, command: Command) -> Definition:
     current = state.definitions.get(command.experiment_id)
     if current is None:
         detail = f"there is no experiment {command.experiment_id!r}"
@@ -197,9 +247,15 @@ def _changed(state: ControlState, command: Command, received: Received) -> Defin
     if command.expected_version not in (None, current.version):
         detail = f"version == {command.expected_version} is stale, it is now {current.version}"
         raise RefusedError(412, "stale_version", detail)
+    return current
+
+
+def _moved(state: ControlState, command: Command, received: Received) -> Definition:
+    version, now_ms = received.offset, received.appended_ms
+    if command.action not in ("start", "pause", "resume", "stop", "archive"):
+        raise RefusedError(422, "unknown_action", f"action == {command.action!r} is unknown")
+    current = _current(state, command)
     match command.action:
-        case "patch":
-            return lifecycle.patched(current, command.body, version=version, now_ms=now_ms)
         case "start":
             return lifecycle.started(
                 current,
@@ -216,35 +272,3 @@ def _changed(state: ControlState, command: Command, received: Received) -> Defin
             return lifecycle.stopped(current, version=version, now_ms=now_ms)
         case _:
             return lifecycle.archived(current, version=version)
-
-
-def _changed_settings(current: Settings, body: dict[str, Any]) -> Settings:
-    errors = [
-        FieldError(name, "not a setting of the log")
-        for name in body
-        if name not in Settings.__struct_fields__
-    ]
-    try:
-        settings = msgspec.convert(msgspec.structs.asdict(current) | body, Settings)
-    except msgspec.ValidationError as error:
-        raise RefusedError(422, "invalid", str(error)) from error
-    errors += _setting_errors(settings)
-    if errors:
-        detail = "; ".join(f"{error.field}: {error.message}" for error in errors)
-        raise RefusedError(422, "invalid", detail, errors)
-    return settings
-
-
-def _setting_errors(settings: Settings) -> Iterable[FieldError]:
-    if not LATENESS_MS_MIN <= settings.lateness_ms <= LATENESS_MS_MAX:
-        message = f"{settings.lateness_ms}, must be {LATENESS_MS_MIN} to {LATENESS_MS_MAX}"
-        yield FieldError("lateness_ms", message)
-    if settings.stride is not None and not 1 <= settings.stride <= STRIDE_MAX:
-        yield FieldError("stride", f"{settings.stride}, must be null or 1 to {STRIDE_MAX}")
-    if len(settings.sources) > SOURCES_MAX:
-        yield FieldError("sources", f"{len(settings.sources)}, must be {SOURCES_MAX} at most")
-    for source in settings.sources:
-        if not _SOURCE.fullmatch(source):
-            yield FieldError("sources", f"{source!r}, must be topic/partition")
-    if len(set(settings.sources)) < len(settings.sources):
-        yield FieldError("sources", "one stands there twice, they must differ")

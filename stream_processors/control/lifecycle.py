@@ -7,10 +7,11 @@ coverage may grow, metrics may be added. Anything else is a new experiment.
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from schemas.control import CatalogueEntry
 from schemas.definitions import (
     Definition,
     DefinitionBody,
@@ -23,6 +24,9 @@ from schemas.definitions import (
     public,
 )
 from schemas.times import format_duration_ms, format_time_ms
+from stream_processors.control import catalogue
+from stream_processors.control.catalogue import Catalogue
+from stream_processors.control.refusals import RefusedError, shaped
 
 DEFINITION_BYTES_MAX = 90_000
 """It travels in control records, ticks and snapshots, whose messages are limited."""
@@ -41,36 +45,36 @@ _FIXED_FIELDS = (
 )
 
 
-class RefusedError(Exception):
-    """A command is not done.
+class Defined(NamedTuple):
+    """A definition, and what it makes of the catalogue.
 
     Attributes:
-        status: HTTP status of the answer.
-        code: Stable code.
-        detail: The refusal for a person.
-        errors: What is wrong with each field.
+        definition: The definition.
+        entries: Of names of metric events that had none.
     """
 
-    def __init__(
-        self, status: int, code: str, detail: str, errors: Iterable[FieldError] = ()
-    ) -> None:
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.errors = list(errors)
-        super().__init__(detail)
+    definition: Definition
+    entries: list[CatalogueEntry]
 
 
-def created(body: dict[str, Any], *, ordinal: int, version: int, now_ms: int) -> Definition:
+def created(
+    body: dict[str, Any], *, ordinal: int, version: int, now_ms: int, entries: Catalogue
+) -> Defined:
     """Return the draft that ``body`` describes.
 
     Raises:
         RefusedError: 422 with what is wrong with each field.
     """
-    return _defined(_posted(body), ordinal=ordinal, version=version, created_at_ms=now_ms)
+    posted = _posted(body)
+    definition = _defined(
+        _with_precision(posted, entries), ordinal=ordinal, version=version, created_at_ms=now_ms
+    )
+    return Defined(definition, catalogue.entered(posted.metrics, entries, now_ms))
 
 
-def patched(current: Definition, body: dict[str, Any], *, version: int, now_ms: int) -> Definition:
+def patched(
+    current: Definition, body: dict[str, Any], *, version: int, now_ms: int, entries: Catalogue
+) -> Defined:
     """Return ``current`` with the fields of ``body``, if it may change so.
 
     Raises:
@@ -82,9 +86,9 @@ def patched(current: Definition, body: dict[str, Any], *, version: int, now_ms: 
         error = FieldError("id", f"{body['id']!r}, must stay {current.id!r}")
         raise RefusedError(422, "invalid", "the id of an experiment cannot change", [error])
     fields = public(current)
-    posted = {name: fields[name] for name in DefinitionBody.__struct_fields__} | body
+    posted = _posted({name: fields[name] for name in DefinitionBody.__struct_fields__} | body)
     candidate = _defined(
-        _posted(posted),
+        _with_precision(posted, entries),
         ordinal=current.ordinal,
         version=version,
         created_at_ms=current.created_at_ms,
@@ -95,7 +99,11 @@ def patched(current: Definition, body: dict[str, Any], *, version: int, now_ms: 
         for name in ("status", "started_at_ms", "stopped_at_ms", "intervals")
     }
     candidate = msgspec.structs.replace(candidate, **kept, **lived)
-    return candidate if current.status == "draft" else _with_data(current, candidate, now_ms)
+    if current.status != "draft":
+        candidate = _with_data(current, candidate, now_ms)
+    if "metrics" not in body:
+        return Defined(candidate, [])
+    return Defined(candidate, catalogue.entered(posted.metrics, entries, now_ms))
 
 
 def started(
@@ -194,12 +202,7 @@ def _closed(current: Definition, now_ms: int) -> list[Interval]:
 
 
 def _posted(body: dict[str, Any]) -> DefinitionBody:
-    try:
-        posted = msgspec.convert(body, DefinitionBody)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        wrong = FieldError(path.rstrip("`").removeprefix("."), message)
-        raise RefusedError(422, "invalid", str(error), [wrong]) from error
+    posted = shaped(body, DefinitionBody)
     if _is_deeper(posted.hypothesis, HYPOTHESIS_DEPTH_MAX):
         wrong = FieldError("hypothesis", f"must nest at most {HYPOTHESIS_DEPTH_MAX} deep")
         raise RefusedError(422, "invalid", f"hypothesis: {wrong.message}", [wrong])
@@ -217,6 +220,11 @@ def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
+
+
+def _with_precision(posted: DefinitionBody, entries: Catalogue) -> DefinitionBody:
+    metrics = catalogue.with_precision(posted.metrics, entries)
+    return msgspec.structs.replace(posted, metrics=metrics)
 
 
 def _defined(

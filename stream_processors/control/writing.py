@@ -80,7 +80,7 @@ class Writer:
             name: Who writes; for people.
             log_id: Id of the log, should this writer have to begin it.
             partition_count: Partitions of litmus.events.
-            lateness_ms: What the logged setting is to be.
+            lateness_ms: What LITMUS_LATENESS says; it takes effect when it has changed.
             sources: What the Kafka doors read, should this writer have to begin the log.
             origin_ms: When the log's first record was appended; None if it is read from there.
         """
@@ -128,7 +128,7 @@ class Writer:
         if last is None:
             return []
         self.next_command_offset = last.record.commands_to
-        if self.control.state.settings.lateness_ms != self._settings.lateness_ms:
+        if self._configured_lateness_ms() != self._settings.lateness_ms:
             self._wanted_lateness_ms = self._settings.lateness_ms
         return self._duties()
 
@@ -187,7 +187,7 @@ class Writer:
         self.lag_ms = appended_ms - winner.times.log_ms
         if record.number == 1:
             self._origin_ms = appended_ms
-        if self.control.state.settings.lateness_ms == self._wanted_lateness_ms:
+        if self._configured_lateness_ms() == self._wanted_lateness_ms:
             self._wanted_lateness_ms = None
         while self._commands and self._commands[0].offset < record.commands_to:
             self._commands.popleft()
@@ -265,20 +265,31 @@ class Writer:
             low_water_ms=None,  # all sources count from this record's own append time
             commands_from=0,
             commands_to=0,
-            changes=[SettingsChange(self._settings)],
+            changes=[SettingsChange(self._settings, self._settings.lateness_ms)],
             outcomes=[],
             snapshot_offset=-1,
-            snapshot=ControlState(settings=self._settings),
+            snapshot=ControlState(
+                settings=self._settings, configured_lateness_ms=self._settings.lateness_ms
+            ),
             writer=self._name,
         )
 
     def _setting_changes(self) -> list[Change]:
         if self._wanted_lateness_ms is None:
             return []
-        settings = self.control.state.settings
-        return [
-            SettingsChange(msgspec.structs.replace(settings, lateness_ms=self._wanted_lateness_ms))
-        ]
+        wanted_ms, settings = self._wanted_lateness_ms, self.control.state.settings
+        changed = msgspec.structs.replace(settings, lateness_ms=wanted_ms)
+        return [SettingsChange(changed, wanted_ms)]
+
+    def _configured_lateness_ms(self) -> int:
+        """Return what the environment of writers said when it last took effect.
+
+        A lateness that a command has set since then stays, whoever starts, dies or takes over.
+        """
+        state = self.control.state
+        if state.configured_lateness_ms is None:
+            return state.settings.lateness_ms
+        return state.configured_lateness_ms
 
     def _low_water_ms(self, settings: Settings) -> int | None:
         origin_ms = self._origin_ms or 0

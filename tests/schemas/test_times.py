@@ -1,5 +1,6 @@
 """Times and durations survive the way out and back in; what is not one is refused."""
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from schemas.times import (
     TIMESTAMP_MS_MAX,
     TIMESTAMP_MS_MIN,
+    format_day,
     format_duration_ms,
     format_time_ms,
+    parse_day,
     parse_duration_ms,
     parse_time_ms,
 )
@@ -129,3 +132,21 @@ def test_a_duration_is_shown_in_the_largest_unit_that_holds_it(
 def test_what_is_no_whole_number_above_0_with_a_unit_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a whole number above 0 and a unit"):
         parse_duration_ms(text)
+
+
+@pytest.mark.parametrize("text", ["1970-01-01", "2024-02-29", "2026-11-20", "9999-12-31"])
+def test_a_day_is_written_as_it_was_read(text: str) -> None:
+    assert format_day(parse_day(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2026-11-31", "2026-13-01", "20261120", "2026-W40-1", "1969-12-31", "2026-11-20Z"]
+)
+def test_what_is_no_day_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(repr(text))):
+        parse_day(text)
+
+
+def test_days_count_from_the_epoch() -> None:
+    assert parse_day("1970-01-01") == 0
+    assert parse_day("2026-11-20") * 86_400_000 == parse_time_ms("2026-11-20T00:00:00Z")

@@ -7,76 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.control import (
-    Command,
-    ControlState,
-    DefinitionChange,
-    Outcome,
-    Settings,
-    SettingsChange,
-)
-from schemas.definitions import Definition, Interval
+from schemas.control import Change, Command, ControlState, Settings
+from schemas.definitions import Interval
 from stream_processors.control.commands import (
     BYTES_PER_RECORD_MAX,
     COMMANDS_PER_RECORD_MAX,
-    Folded,
     Received,
     fold,
 )
-
-HOUR_MS = 3_600_000
-NOW_MS = 1_795_000_000_000
-BODY: dict[str, Any] = {
-    "id": "x",
-    "variants": [{"id": "a", "weight": 1}, {"id": "b", "weight": 1}, {"id": "c", "weight": 1}],
-    "metrics": [{"id": "m", "kind": "count"}],
-    "coverage": 0.5,
-}
-
-
-class Operator:
-    """Sends commands one by one, each a second after the one before."""
-
-    def __init__(self) -> None:
-        self.state = ControlState(settings=Settings(lateness_ms=HOUR_MS))
-        self.answered: dict[str, Outcome] = {}
-        self.offset = 0
-
-    @property
-    def now_ms(self) -> int:
-        return NOW_MS + 1_000 * self.offset
-
-    @property
-    def x(self) -> Definition:
-        return self.state.definitions["x"]
-
-    def send(
-        self,
-        action: str,
-        experiment_id: str = "x",
-        expected_version: int | None = None,
-        command_id: str = "",
-        **body: Any,
-    ) -> Outcome:
-        command = Command(
-            command_id or f"c{self.offset}", action, experiment_id, expected_version, body
-        )
-        (outcome,) = self.fold(msgspec.json.encode(command)).outcomes
-        return outcome
-
-    def fold(self, value: bytes) -> Folded:
-        folded = fold(
-            self.state,
-            [Received(self.offset, self.now_ms, value)],
-            tick=self.offset + 1,
-            from_offset=self.offset,
-            answered=self.answered,
-        )
-        assert folded.next_offset == self.offset + 1
-        self.offset += 1
-        self.state = self.state.after(folded.changes)
-        self.answered |= {outcome.command_id: outcome for outcome in folded.outcomes}
-        return folded
+from tests.stream_processors.control.operating import BODY, HOUR_MS, NOW_MS, Operator
 
 
 @pytest.fixture
@@ -175,8 +114,17 @@ def test_a_bad_definition_is_refused_with_every_field_named(operator: Operator) 
     outcome = operator.send("create", "", **body)
     assert outcome.status == 422
     assert {error.field for error in outcome.errors} == {"id", "metrics", "coverage"}
-    wrong_type = operator.send("create", "", **(BODY | {"id": "y", "metrics": [{"id": 1}]}))
-    assert [error.field for error in wrong_type.errors] == ["metrics[0].id"]
+    wrong = {"id": "y", "metrics": [{"id": 1, "window": 2}, {}], "seed": 1, "colour": "red"}
+    wrong_types = operator.send("create", "", **(BODY | wrong))
+    assert {error.field for error in wrong_types.errors} == {
+        "metrics[0].id",
+        "metrics[0].kind",
+        "metrics[0].window",
+        "metrics[1].id",
+        "metrics[1].kind",
+        "seed",
+        "colour",
+    }
 
 
 def test_a_stale_version_is_refused_before_anything_else(operator: Operator) -> None:
@@ -286,8 +234,22 @@ def test_settings_of_the_log_change_by_command(operator: Operator) -> None:
         {"sources": ["x"]},
         {"sources": ["x/1", "x/1"]},
         {"other": 1},
+        {"retire_sources": ["litmus.metrics/7"]},
+        {"add_sources": ["litmus.metrics/0"]},
+        {"add_sources": ["litmus.metrics/1", "litmus.metrics/1"]},
     ):
         assert operator.send("settings", "", **body).status == 422
+    assert operator.state.settings == Settings(HOUR_MS, 3, ["litmus.metrics/0"])
+
+
+def test_sources_are_retired_and_added_one_by_one(operator: Operator) -> None:
+    operator.send("settings", "", sources=["a/0", "a/1"])
+    changed = operator.send("settings", "", retire_sources=["a/0"], add_sources=["a/2"])
+    same = operator.send("settings", "", stride=None)
+
+    assert changed.settings == Settings(HOUR_MS, None, ["a/1", "a/2"])
+    assert (same.status, same.settings) == (200, changed.settings)
+    assert operator.changes == []
 
 
 @pytest.mark.parametrize(
@@ -334,7 +296,7 @@ def test_a_record_takes_no_more_commands_than_its_message_holds() -> None:
             for offset in range(150)
         ]
         folded = fold(state, received, tick=2, from_offset=0, answered={})
-        assert folded.next_offset == len(folded.changes) == expected_count
+        assert folded.next_offset == len(folded.outcomes) == expected_count
         size = len(msgspec.json.encode(folded))
         assert size <= BYTES_PER_RECORD_MAX + 1_000
 
@@ -352,25 +314,26 @@ _json = st.recursive(
 )
 _body = st.dictionaries(
     st.sampled_from(["id", "variants", "metrics", "weight", "coverage", "analysis", "hypothesis",
-                     "segments", "seed", "name", "at_ms", "lateness_ms", "stride", "sources"]),
+                     "segments", "seed", "name", "at_ms", "lateness_ms", "stride", "sources",
+                     "retire_sources", "add_sources", "precision", "keep_days", "from_day",
+                     "to_day", "number", "sha256", "row_count"]),
     _json
+    | st.integers(0, 9)
     | st.just(BODY["variants"])
     | st.just(BODY["metrics"])
+    | st.just(["m"])
+    | st.just("ab" * 32)
     | st.lists(st.fixed_dictionaries({"id": st.text(max_size=3), "weight": st.floats()}))
     | st.just("z"),
     max_size=6,
 )  # fmt: skip
+_ACTIONS = ["create", "patch", "start", "pause", "resume", "stop", "archive", "settings",
+            "catalogue", "import", "import_batch", "import_done"]  # fmt: skip
 
 
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from(
-                ["create", "patch", "start", "pause", "resume", "stop", "archive", "settings"]
-            ),
-            st.sampled_from(["x", "y", ""]),
-            _body,
-        ),
+        st.tuples(st.sampled_from(_ACTIONS), st.sampled_from(["x", "y", "m", ""]), _body),
         max_size=12,
     )
 )
@@ -386,11 +349,10 @@ def test_no_command_crashes_the_fold_or_makes_a_record_that_cannot_be_read(
         before = operator.state
         folded = operator.fold(value)
         for change in folded.changes:
-            kind = DefinitionChange if isinstance(change, DefinitionChange) else SettingsChange
-            assert msgspec.json.decode(msgspec.json.encode(change), type=kind) == change
-        refused = [outcome for outcome in folded.outcomes if outcome.status >= 400]
-        assert bool(refused) != bool(folded.changes)
-        assert (operator.state == before) or folded.changes
+            assert msgspec.json.decode(msgspec.json.encode(change), type=Change) == change
+        (outcome,) = folded.outcomes
+        assert not folded.changes or outcome.status < 400
+        assert (operator.state == before) == (not folded.changes)
     assert msgspec.json.decode(msgspec.json.encode(operator.state), type=ControlState)
 
 

@@ -98,6 +98,19 @@ def test_a_writer_that_starts_with_another_lateness_logs_it_once() -> None:
     assert logs.fold.state.settings.lateness_ms == 7_000
 
 
+def test_a_lateness_set_by_command_outlives_the_writer() -> None:
+    alone = Alone()
+    alone.command("c", "settings", "", lateness_ms=7_000)
+    alone.tick(3)
+    alone = Alone(alone.logs)
+    alone.tick(3)
+    assert alone.logs.fold.state.settings.lateness_ms == 7_000
+
+    reconfigured = Alone(alone.logs, lateness_ms=9_000)
+    reconfigured.tick(3)
+    assert alone.logs.fold.state.settings.lateness_ms == 9_000
+
+
 def test_a_resend_is_remembered_for_as_many_records_as_a_snapshot_covers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,11 +1,20 @@
 """Whatever writers and networks do, the control log is one chain and every partition has it."""
 
 import random
+from typing import Any
 
 import msgspec
 import pytest
 
-from schemas.control import Command, ControlState, Outcome
+from schemas.control import (
+    CatalogueChange,
+    CatalogueEntry,
+    Command,
+    ControlState,
+    Import,
+    ImportChange,
+    Outcome,
+)
 from stream_processors.control import writing
 from stream_processors.control.commands import Received, fold
 from stream_processors.control.writing import Send, Writer
@@ -55,11 +64,25 @@ def frequent_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def command(number: int, rng: random.Random) -> bytes:
-    experiment = f"x{rng.randrange(3)}"
-    action = rng.choice(("create", "create", "start", "pause", "resume", "stop", "patch", "what"))
-    body = BODY | {"id": experiment} if action == "create" else {}
-    if action == "patch":
-        body = {"name": f"name {number}"}
+    experiment = f"x{rng.randrange(2)}"
+    action = rng.choice(
+        ("create", "create", "start", "pause", "resume", "stop", "patch", "what",
+         "catalogue", "import", "import_batch", "import_batch", "import_done")
+    )  # fmt: skip
+    action = {0: "catalogue", 1: "catalogue", 2: "import", 3: "import"}.get(number, action)
+    bodies: dict[str, dict[str, Any]] = {
+        "create": BODY | {"id": experiment},
+        "patch": {"name": f"name {number}"},
+        "catalogue": {"keep_days": rng.choice((7, 7, 8))},
+        "import": {"metrics": [experiment], "from_day": 9, "to_day": rng.choice((9, 9, 10))},
+        "import_batch": {
+            "number": rng.randrange(1, 4),
+            "sha256": rng.choice("ab") * 64,
+            "row_count": 5,
+        },
+        "import_done": {"number": rng.randrange(1, 4)},
+    }
+    body = bodies.get(action, {})
     if number % 11 == 10:
         return b"no command"
     return msgspec.json.encode(Command(f"c{number}", action, experiment, body=body))
@@ -80,14 +103,40 @@ def outcomes_of(logs: Logs) -> list[Outcome]:
 
 def folded_at_once(logs: Logs) -> ControlState:
     """Return the state after all commands, one by one, without records, ticks or writers."""
-    state = ControlState(settings=logs.records[0].snapshot.settings)
+    assert logs.records[0].snapshot is not None
+    state = logs.records[0].snapshot
     for offset, (appended_ms, value) in enumerate(logs.commands):
         one = Received(offset, appended_ms, value)
         state = state.after(fold(state, [one], tick=1, from_offset=offset, answered={}).changes)
     return state
 
 
+def check_promises(logs: Logs) -> int:
+    """Check that entries never change and that a batch never has two contents; count batches."""
+    entries: dict[str, CatalogueEntry] = {}
+    imports: dict[str, Import] = {}
+    contents: dict[tuple[str, int], str] = {}
+    for change in (change for record in logs.records for change in record.changes):
+        match change:
+            case CatalogueChange(entry):
+                assert entry.name not in entries
+                entries[entry.name] = entry
+            case ImportChange(declared):
+                before = imports.get(declared.id, declared)
+                assert declared.done in (before.done, before.done + 1)
+                if declared.reserved is not None:
+                    place, sha256 = (
+                        (declared.id, declared.reserved.number),
+                        declared.reserved.sha256,
+                    )
+                    assert contents.setdefault(place, sha256) == sha256
+                    assert declared.reserved.number == declared.done + 1
+                imports[declared.id] = declared
+    return len(contents)
+
+
 def test_two_writers_that_freeze_and_die_never_fork_the_log() -> None:
+    batch_count = 0
     for seed in range(SCHEDULES):
         logs = logs_after(Writer, seed)
         assert not logs.violations, (seed, logs.violations)
@@ -103,6 +152,8 @@ def test_two_writers_that_freeze_and_die_never_fork_the_log() -> None:
         assert [outcome.command_id for outcome in told] == ids, seed
         published = {outcome.command_id: outcome for outcome in logs.outcomes}
         assert published == {outcome.command_id: outcome for outcome in told}, seed
+        batch_count += check_promises(logs)
+    assert batch_count > 50
 
 
 @pytest.mark.parametrize("sabotaged", [WithoutReadBack, WithoutAcknowledgements, WithoutFirstCopy])
