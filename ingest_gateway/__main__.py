@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest_gateway.app import OpenParts, create_app
 from ingest_gateway.commands import Commands
@@ -17,11 +19,17 @@ from ingest_gateway.control_follower import ControlFollower
 from ingest_gateway.group_commit import GroupCommit
 from ingest_gateway.intake import Intake
 from ingest_gateway.producer import KafkaSink
+from ingest_gateway.room import Room
 from ingest_gateway.routes_request import Parts
 from ingest_gateway.settings import GatewaySettings
+from ingest_gateway.telemetry import report_closed_connection, report_connections
 from ingest_gateway.warm_up import compile_kernels
+from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLimits
 
 logger = logging.getLogger(__name__)
+
+OTHER_FILES = 256
+"""Files and connections that are no clients'."""
 
 
 def main() -> int:
@@ -46,7 +54,7 @@ def main() -> int:
             host=settings.bind,
             port=settings.gateway_port,
             loop="uvloop",
-            http="httptools",
+            http=bounded_protocol(settings),
             ws="none",
             access_log=False,
             log_config=None,
@@ -110,6 +118,7 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
                 ),
                 clock_ms=wall_clock_ms,
                 new_id=lambda: uuid.uuid4().hex,
+                room=Room(bytes_max=settings.body_bytes_max, requests_max=settings.requests_max),
             )
         finally:
             await group_commit.drain()
@@ -117,6 +126,32 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
             await asyncio.to_thread(view.stop)
 
     return open_parts
+
+
+def bounded_protocol(settings: GatewaySettings) -> type[HttpToolsProtocol]:
+    """Return uvicorn's protocol, with limits on what a client may take up."""
+    limits = ConnectionLimits(
+        connections_max=settings.connections_max, header_s=settings.header_timeout_s
+    )
+
+    class BoundedProtocol(BoundedConnection, HttpToolsProtocol):
+        guard = ConnectionGuard(
+            limits, report_closing=report_closed_connection, report_open=report_connections
+        )
+
+    allow_open_files(settings.connections_max)
+    return BoundedProtocol
+
+
+def allow_open_files(connections_max: int) -> None:
+    """Let this process open a file for every connection, as far as the system lets it."""
+    wanted = connections_max + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            logger.warning("few_open_files limit=%d wanted=%d", most, wanted)
 
 
 def wall_clock_ms() -> int:

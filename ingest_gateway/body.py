@@ -11,6 +11,7 @@ from ingest_gateway.errors import (
     UnsupportedEncodingError,
     UnsupportedMediaTypeError,
 )
+from ingest_gateway.room import Held
 from ingest_gateway.splitting import BodyForm
 
 RECEIVED_BYTES_MAX = 4_000_000
@@ -18,6 +19,10 @@ RECEIVED_BYTES_MAX = 4_000_000
 
 BODY_BYTES_MAX = 16_000_000
 """Of a body once it is decompressed."""
+
+RATIO_MAX = 200
+SMALL_BYTES_MAX = 1_000_000
+"""A body that grows beyond the latter may be so many times what was received."""
 
 _FORMS = {
     "application/json": BodyForm.JSON,
@@ -54,20 +59,31 @@ def form_of(content_type: str | None) -> BodyForm:
     return form
 
 
-async def read_body(chunks: AsyncIterable[bytes], content_encoding: str | None) -> bytes:
+async def read_body(
+    chunks: AsyncIterable[bytes], content_encoding: str | None, held: Held
+) -> bytes:
     """Return the plain body of a request; stops reading once it is too large.
 
+    Args:
+        chunks: The body as it comes.
+        content_encoding: How it is compressed.
+        held: What the request takes up in memory.
+
     Raises:
+        QueueFullError: If there is no room for it now.
         BodyTooLargeError: If it has too many bytes, as received or decompressed.
         UnsupportedEncodingError: If it is compressed in another way than gzip or zstd.
         MalformedBodyError: If it cannot be decompressed.
     """
     received = bytearray()
     async for chunk in chunks:
+        held.grow(len(chunk))
         received += chunk
         if len(received) > RECEIVED_BYTES_MAX:
             raise BodyTooLargeError(f"body > {RECEIVED_BYTES_MAX} bytes, must be that at most")
-    return decompress(bytes(received), content_encoding)
+    plain = decompress(bytes(received), content_encoding)
+    held.grow(len(plain))
+    return plain
 
 
 def decompress(received: bytes, content_encoding: str | None) -> bytes:
@@ -92,14 +108,15 @@ def decompress(received: bytes, content_encoding: str | None) -> bytes:
 
 def _gunzip(received: bytes) -> bytes:
     plain = bytearray()
+    bytes_max = _bytes_max(received)
     rest = received
     for _ in range(_MEMBERS_MAX):
         member = zlib.decompressobj(_GZIP_WITH_HEADER)
         try:
-            plain += member.decompress(rest, BODY_BYTES_MAX + 1 - len(plain))
+            plain += member.decompress(rest, bytes_max + 1 - len(plain))
         except zlib.error as error:
             raise MalformedBodyError(f"the body is not gzip: {error}") from error
-        _check_size(plain)
+        _check_size(plain, bytes_max)
         if not member.eof:
             raise MalformedBodyError("the body is not gzip: it ends too early")
         rest = member.unused_data
@@ -110,6 +127,7 @@ def _gunzip(received: bytes) -> bytes:
 
 def _unzstd(received: bytes) -> bytes:
     plain = bytearray()
+    bytes_max = _bytes_max(received)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES_MAX)
     frame, frame_count = decompressor.decompressobj(), 1
     for start in range(0, len(received), _ZSTD_PIECE_BYTES):
@@ -122,7 +140,7 @@ def _unzstd(received: bytes) -> bytes:
                 plain += frame.decompress(piece)
             except zstandard.ZstdError as error:
                 raise MalformedBodyError(f"the body is not zstd: {error}") from error
-            _check_size(plain)
+            _check_size(plain, bytes_max)
             if frame_count > _MEMBERS_MAX:
                 raise MalformedBodyError(f"the body has more than {_MEMBERS_MAX} zstd frames")
             piece = frame.unused_data
@@ -131,7 +149,11 @@ def _unzstd(received: bytes) -> bytes:
     return bytes(plain)
 
 
-def _check_size(plain: bytearray) -> None:
-    if len(plain) > BODY_BYTES_MAX:
-        message = f"body > {BODY_BYTES_MAX} bytes when decompressed, must be that at most"
+def _bytes_max(received: bytes) -> int:
+    return min(BODY_BYTES_MAX, max(SMALL_BYTES_MAX, RATIO_MAX * len(received)))
+
+
+def _check_size(plain: bytearray, bytes_max: int) -> None:
+    if len(plain) > bytes_max:
+        message = f"body > {bytes_max} bytes when decompressed, must be that at most"
         raise BodyTooLargeError(message)

@@ -121,8 +121,7 @@ class KafkaSink:
         if self._connection.is_lost():
             raise SinkUnavailableError("no broker answers")
         if self.is_stalled:
-            message = f"the broker has acknowledged nothing for {STALLED_S_MAX} s"
-            raise SinkUnavailableError(message)
+            raise SinkUnavailableError(f"the broker acknowledged nothing for {STALLED_S_MAX} s")
         publication = _Publication(len(messages), self._loop.create_future())
         self._outstanding[publication] = time.monotonic()
         try:

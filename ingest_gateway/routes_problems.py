@@ -23,15 +23,23 @@ class ProblemError(Exception):
         status: HTTP status of the answer.
         code: Stable, for programs; the message is for people.
         errors: What is wrong with each field.
+        headers: Go along with the answer.
     """
 
     def __init__(
-        self, status: int, code: str, detail: str, errors: Sequence[FieldError] = ()
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.errors = list(errors)
+        self.headers = headers
 
 
 def invalid_fields(errors: Sequence[FieldError]) -> ProblemError:
@@ -82,7 +90,9 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def on_problem(_request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)
-        return problem(error.status, error.code, str(error), errors=error.errors)
+        return problem(
+            error.status, error.code, str(error), errors=error.errors, headers=error.headers
+        )
 
     async def on_http(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

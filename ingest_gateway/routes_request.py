@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -13,13 +14,15 @@ from ingest_gateway.commands import CommandSender
 from ingest_gateway.control_view import ControlView
 from ingest_gateway.errors import BodyTooLargeError, UnsupportedMediaTypeError
 from ingest_gateway.intake import Intake
+from ingest_gateway.room import Room
 from ingest_gateway.routes_problems import ProblemError, invalid_fields
 from ingest_gateway.sink import EventSink
 from ingest_gateway.splitting import BodyForm
 from schemas.definitions import FieldError
 
-BODY_TIMEOUT_S = 15.0
-"""A client that takes longer to send its body is let go."""
+BODY_TIMEOUT_S = 12.0
+"""A client that takes longer to send its body is told so, and let go: two seconds later its
+connection is closed without a word."""
 
 JSON_BODY_BYTES_MAX = 100_000
 """A body that is no events: a definition, a question for decisions."""
@@ -40,6 +43,7 @@ class Parts(NamedTuple):
         commands: Has commands carried out.
         clock_ms: Wall clock.
         new_id: Makes ids of commands.
+        room: What requests may take up together.
     """
 
     sink: EventSink
@@ -48,6 +52,7 @@ class Parts(NamedTuple):
     commands: CommandSender
     clock_ms: Callable[[], int]
     new_id: Callable[[], str]
+    room: Room
 
 
 async def parts_of(request: Request) -> Parts:
@@ -62,6 +67,23 @@ async def parts_of(request: Request) -> Parts:
 PartsOfApp = Annotated[Parts, Depends(parts_of)]
 
 
+@asynccontextmanager
+async def body_deadline() -> AsyncIterator[None]:
+    """Give a client the time that it has to send its body.
+
+    Raises:
+        ProblemError: If it does not arrive in time.
+    """
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            yield
+    except TimeoutError as error:
+        message = f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s"
+        raise ProblemError(
+            408, "request_timeout", message, headers={"Connection": "close"}
+        ) from error
+
+
 async def read_body(request: Request, bytes_max: int) -> bytes:
     """Return the body, as it came.
 
@@ -74,16 +96,12 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
         raise _too_large(bytes_max)
     chunks: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > bytes_max:
-                    raise _too_large(bytes_max)
-                chunks.append(chunk)
-    except TimeoutError as error:
-        message = f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s"
-        raise ProblemError(408, "request_timeout", message) from error
+    async with body_deadline():
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > bytes_max:
+                raise _too_large(bytes_max)
+            chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

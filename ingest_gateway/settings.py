@@ -18,6 +18,10 @@ class GatewaySettings(BaseSettings):
         queue_bytes_max: Bytes that wait for the broker's acknowledgement, as requests and again
             as messages; 503 beyond.
         queue_rows_max: Rows that wait for it; 503 beyond.
+        requests_max: Requests that have arrived whole and are not answered; 503 beyond.
+        body_bytes_max: Bytes of all bodies that are here, as received and decompressed; 503 beyond.
+        connections_max: Connections of clients; the one idle for longest goes, else 503.
+        header_timeout_s: How long a client may take to send its headers.
         shutdown_timeout_s: How long requests under way may take after SIGTERM.
     """
 
@@ -32,6 +36,10 @@ class GatewaySettings(BaseSettings):
     command_timeout_ms: int = Field(default=10_000, ge=100)
     queue_bytes_max: int = Field(default=64 << 20, ge=1 << 20)
     queue_rows_max: int = Field(default=200_000, ge=1)
+    requests_max: int = Field(default=1_000, ge=1)
+    body_bytes_max: int = Field(default=128 << 20, ge=1 << 20)
+    connections_max: int = Field(default=2_000, ge=1)
+    header_timeout_s: float = Field(default=10.0, gt=0)
     shutdown_timeout_s: int = Field(default=15, ge=1)
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ingest_gateway.errors import Rejection
+from schemas.connections import Closing
 
 REGISTRY = CollectorRegistry()
 
@@ -53,6 +54,27 @@ _QUEUED_ROWS = Gauge(
     "litmus_gateway_queued_rows",
     "Rows that are not acknowledged yet.",
     ["door"],
+    registry=REGISTRY,
+)
+_BODY_BYTES = Gauge(
+    "litmus_gateway_body_bytes",
+    "Bytes of the bodies of requests that are not answered yet.",
+    registry=REGISTRY,
+)
+_REQUESTS = Gauge(
+    "litmus_gateway_requests_under_way",
+    "Requests whose body is there and whose answer is not.",
+    registry=REGISTRY,
+)
+_CONNECTIONS = Gauge(
+    "litmus_gateway_connections",
+    "Connections of clients.",
+    registry=REGISTRY,
+)
+_CLOSED_CONNECTIONS = Counter(
+    "litmus_gateway_closed_connections_total",
+    "Connections that the gateway closed on its own, by reason.",
+    ["reason"],
     registry=REGISTRY,
 )
 _QUEUED_BYTES = Gauge(
@@ -122,6 +144,26 @@ def report_batch(door: Door, rows: int) -> None:
 def report_queued_rows(door: Door, rows: int) -> None:
     """Note how many rows are under way."""
     _QUEUED_ROWS.labels(door.value).set(rows)
+
+
+def report_bodies(size: int) -> None:
+    """Note how many bytes of bodies are here."""
+    _BODY_BYTES.set(size)
+
+
+def report_requests_under_way(count: int) -> None:
+    """Note how many requests are worked on."""
+    _REQUESTS.set(count)
+
+
+def report_connections(count: int) -> None:
+    """Note how many connections there are."""
+    _CONNECTIONS.set(count)
+
+
+def report_closed_connection(reason: Closing) -> None:
+    """Count a connection that is closed for what its client does."""
+    _CLOSED_CONNECTIONS.labels(reason.value).inc()
 
 
 def report_queued_bytes(size: int) -> None:

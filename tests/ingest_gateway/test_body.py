@@ -1,6 +1,7 @@
 """A body is read as what its headers say, and never grows past what the gateway holds."""
 
 import gzip
+import random
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from ingest_gateway.body import (
     BODY_BYTES_MAX,
     RECEIVED_BYTES_MAX,
+    SMALL_BYTES_MAX,
     decompress,
     form_of,
     read_body,
@@ -23,6 +25,7 @@ from ingest_gateway.errors import (
     UnsupportedEncodingError,
     UnsupportedMediaTypeError,
 )
+from ingest_gateway.room import Held, Room
 from ingest_gateway.splitting import BodyForm
 
 
@@ -132,9 +135,24 @@ def test_a_bomb_is_stopped_before_it_grows(encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "ZSTD"])
 def test_the_largest_body_is_taken_and_one_byte_more_is_not(encoding: str) -> None:
-    assert len(decompress(ENCODERS[encoding](bytes(BODY_BYTES_MAX)), encoding)) == BODY_BYTES_MAX
+    largest = random.Random(7).randbytes(200_000) + bytes(BODY_BYTES_MAX - 200_000)
+
+    assert decompress(ENCODERS[encoding](largest), encoding) == largest
     with pytest.raises(BodyTooLargeError):
-        decompress(ENCODERS[encoding](bytes(BODY_BYTES_MAX + 1)), encoding)
+        decompress(ENCODERS[encoding](largest + b"0"), encoding)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "ZSTD"])
+def test_a_body_that_grows_beyond_all_measure_is_refused_before_the_largest_size(
+    encoding: str,
+) -> None:
+    assert len(decompress(ENCODERS[encoding](bytes(SMALL_BYTES_MAX)), encoding)) == SMALL_BYTES_MAX
+    with pytest.raises(BodyTooLargeError, match="when decompressed"):
+        decompress(ENCODERS[encoding](bytes(4 * SMALL_BYTES_MAX)), encoding)
+
+
+def held() -> Held:
+    return Held(Room(bytes_max=100 << 20, requests_max=1))
 
 
 class Client:
@@ -157,15 +175,17 @@ class Client:
 async def test_a_body_is_put_together_from_its_pieces() -> None:
     whole = gzip.compress(b"[1, 2]")
 
-    assert await read_body(Client([whole[:5], b"", whole[5:]]).chunks(), "gzip") == b"[1, 2]"
-    assert await read_body(Client([b"[1,", b"2]"]).chunks(), None) == b"[1,2]"
+    assert (
+        await read_body(Client([whole[:5], b"", whole[5:]]).chunks(), "gzip", held()) == b"[1, 2]"
+    )
+    assert await read_body(Client([b"[1,", b"2]"]).chunks(), None, held()) == b"[1,2]"
 
 
 async def test_reading_stops_at_the_limit() -> None:
     client = Client([bytes(65_536)], is_endless=True)
 
     with pytest.raises(BodyTooLargeError) as refused:
-        await read_body(client.chunks(), None)
+        await read_body(client.chunks(), None, held())
 
     assert refused.value.status == 413
     assert client.sent_bytes <= RECEIVED_BYTES_MAX + 65_536

@@ -22,6 +22,7 @@ from ingest_gateway.commands import Commands
 from ingest_gateway.control_view import View
 from ingest_gateway.group_commit import GroupCommit
 from ingest_gateway.intake import Intake
+from ingest_gateway.room import Room
 from ingest_gateway.routes_request import Parts
 from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.sink import MemorySink, Message
@@ -113,6 +114,7 @@ async def memory_world() -> AsyncIterator[World]:
         commands=Commands(sink, control, timeout_ms=2_000, answer_timeout_ms=1_800),
         clock_ms=wall_clock_ms,
         new_id=lambda: uuid.uuid4().hex,
+        room=Room(bytes_max=128 << 20, requests_max=1_000),
     )
 
     @asynccontextmanager
