@@ -41,7 +41,9 @@ class Beside:
         module: What it runs.
     """
 
-    def __init__(self, name: str, module: str, *, home: Home, environment: Mapping[str, str]):
+    def __init__(
+        self, name: str, module: str, *, home: Home, environment: Mapping[str, str]
+    ) -> None:
         self.name = name
         self.module = module
         self._log = home.logs / f"{name}.log"
@@ -152,7 +154,7 @@ class TortureStack:
         self.home.logs.mkdir(parents=True, exist_ok=True)
         write_wiring(self.home.root, self._wiring)
         with (self.home.logs / "supervisor.log").open("ab") as log:
-            self._supervisor = subprocess.Popen(
+            self._supervisor = subprocess.Popen(  # noqa: ASYNC220  # the leash is on this thread
                 [*_leash(), sys.executable, "-P", "-m", "tools.torture.supervised"],
                 cwd=CHECKOUT,
                 env=self._environment(),
@@ -199,7 +201,7 @@ class TortureStack:
         self.joiners.clear()
         if self._supervisor is None:
             return
-        self.signal_all(signal.SIGCONT)
+        self.send_all(signal.SIGCONT)
         with suppress(NotRunningError):
             await asyncio.to_thread(stop_stack, self.settings)
         await asyncio.to_thread(self._supervisor.wait, 60)
@@ -229,16 +231,16 @@ class TortureStack:
             await asyncio.sleep(_POLL_S)
         return pid
 
-    async def signal(self, name: str, number: signal.Signals) -> int:
+    async def send(self, name: str, number: signal.Signals) -> int:
         """Send a signal to a supervised process; return its pid. SIGKILL is awaited."""
         pid = await self.running(name)
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-        while number is signal.SIGKILL and self.pid(name) == pid:
+        while number is signal.SIGKILL and self.pid(name) == pid:  # noqa: ASYNC110  # a file
             await asyncio.sleep(_POLL_S)
         return pid
 
-    def signal_all(self, number: signal.Signals) -> None:
+    def send_all(self, number: signal.Signals) -> None:
         """Send a signal to every process at once, those beside the supervised ones included."""
         pids = [self.pid(name) for name in self.names()] + [one.pid for one in self.joiners]
         for pid in pids:

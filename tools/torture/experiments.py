@@ -1,0 +1,171 @@
+"""The experiments of a run, and an operator who goes on changing them while it lasts."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import httpx
+
+from schemas.times import format_time_ms
+from tools.torture.journal import CommandAttempt, Journal
+
+Json = dict[str, Any]
+
+STEADY = {"excluding": "exclude", "first-stays": "first", "growing": "exclude"}
+"""Experiments that run from before the load until its end, by crossover policy."""
+
+PAUSING = "pausing"
+WINDOWS_MS = {"short": 3_000, "long": 5_000, "minute": 60_000}
+METRICS_ADDED_MAX = 6
+_RETRY_S = 0.25
+_TIMEOUT_S = 15.0
+
+
+def experiment_body(experiment_id: str, crossover: str = "exclude") -> Json:
+    """Return an experiment with metrics of several kinds and windows."""
+    short, long, minute = (f"{window}ms" for window in WINDOWS_MS.values())
+    return {
+        "id": experiment_id,
+        "variants": [{"id": "c", "weight": 1}, {"id": "t", "weight": 1}],
+        "crossover": crossover,
+        "metrics": [
+            {"id": "bought", "kind": "conversion", "event": "buy", "window": short},
+            {"id": "views", "kind": "count", "event": "view", "window": long},
+            {"id": "spent", "kind": "sum", "event": "buy", "window": minute, "precision": 3},
+            {"id": "seen", "kind": "count", "event": "view", "role": "secondary"},
+        ],
+        "analysis": {"n_star": 500},
+    }
+
+
+@dataclass
+class Running:
+    """Experiments that a unit may be assigned to now.
+
+    Attributes:
+        steady: Never touched: what is sent to them must be accepted.
+        passing: Paused, stopped and started during the run: whether they take an assignment
+            is a race.
+    """
+
+    steady: list[str] = field(default_factory=list)
+    passing: list[str] = field(default_factory=list)
+
+    def names(self) -> list[str]:
+        """Return all."""
+        return [*self.steady, *self.passing]
+
+
+class CommandRefusedError(Exception):
+    """A command that must be possible was refused."""
+
+
+class Operator:
+    """Gives commands, each with a key of its own, until they are answered by no 5xx.
+
+    Attributes:
+        running: What is running, as far as answers have told.
+    """
+
+    def __init__(
+        self,
+        gateway_url: str,
+        journal: Journal,
+        *,
+        random: Random,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._client = httpx.AsyncClient(base_url=gateway_url, timeout=_TIMEOUT_S, trust_env=False)
+        self._journal = journal
+        self._random = random
+        self._now_ms = now_ms
+        self._versions: dict[str, int] = {}
+        self._is_paused = False
+        self._waves = 0
+        self._added = 0
+        self.running = Running()
+
+    async def start_all(self, lateness_ms: int) -> None:
+        """Create and start the experiments of the run."""
+        at = format_time_ms(self._now_ms() - lateness_ms // 2)
+        for name, crossover in (STEADY | {PAUSING: "exclude"}).items():
+            await self._create(name, crossover)
+            await self._command("POST", f"/v1/experiments/{name}/start", {"at": at})
+            (self.running.passing if name == PAUSING else self.running.steady).append(name)
+
+    async def go_on(self, is_over: asyncio.Event, *, every_s: float) -> None:
+        """Give one command after another until told to end."""
+        turns = [self._pause_or_resume, self._add_metric, self._next_wave]
+        while not is_over.is_set():
+            await self._random.choice(turns)()
+            pause_s = self._random.uniform(0.5, 1.5) * every_s
+            try:
+                await asyncio.wait_for(is_over.wait(), pause_s)
+            except TimeoutError:
+                continue
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._client.aclose()
+
+    async def _pause_or_resume(self) -> None:
+        action = "resume" if self._is_paused else "pause"
+        await self._command("POST", f"/v1/experiments/{PAUSING}/{action}", {})
+        self._is_paused = not self._is_paused
+
+    async def _add_metric(self) -> None:
+        if self._added == METRICS_ADDED_MAX:
+            return
+        self._added += 1
+        metrics = experiment_body("growing")["metrics"]
+        metrics += [
+            {"id": f"more-{number}", "kind": "sum", "event": "buy", "window": "10s"}
+            for number in range(self._added)
+        ]
+        body = {"metrics": metrics, "version": self._versions["growing"]}
+        await self._command("PATCH", "/v1/experiments/growing", body)
+
+    async def _next_wave(self) -> None:
+        """Start another experiment, stop the one before, put away the one before that."""
+        number, self._waves = self._waves, self._waves + 1
+        name = f"wave-{number}"
+        await self._create(name, self._random.choice(["exclude", "first"]))
+        await self._command("POST", f"/v1/experiments/{name}/start", {})
+        self.running.passing.append(name)
+        if number >= 1:
+            before = f"wave-{number - 1}"
+            self.running.passing.remove(before)
+            await self._command("POST", f"/v1/experiments/{before}/stop", {})
+        if number >= 2:
+            await self._command("POST", f"/v1/experiments/wave-{number - 2}/archive", {})
+
+    async def _create(self, name: str, crossover: str) -> None:
+        await self._command("POST", "/v1/experiments", experiment_body(name, crossover))
+
+    async def _command(self, method: str, path: str, body: Json) -> None:
+        """Send a command until it is answered by no 5xx; keep the version it led to.
+
+        Raises:
+            CommandRefusedError: If it was refused.
+        """
+        raw = json.dumps(body).encode()
+        number = self._journal.command(method, path, raw, at_ms=self._now_ms())
+        headers = {"Content-Type": "application/json", "Idempotency-Key": f"command-{number}"}
+        while True:
+            try:
+                answer = await self._client.request(method, path, content=raw, headers=headers)
+            except httpx.TransportError:
+                status, content = 0, b""
+            else:
+                status, content = answer.status_code, answer.content
+            self._journal.append(CommandAttempt(number, self._now_ms(), status, content))
+            if status and status < 500:
+                break
+            await asyncio.sleep(_RETRY_S)
+        if status >= 400:
+            raise CommandRefusedError(f"{method} {path}: {status} {content[:500].decode()}")
+        definition = json.loads(content)
+        self._versions[definition["id"]] = definition["version"]

@@ -1,0 +1,237 @@
+"""One run: a stack, a load, the faults of a schedule, quiet, and the audit."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import httpx
+
+from tools.torture.audit.findings import Report
+from tools.torture.breaking import Breaker
+from tools.torture.crowd import Crowd
+from tools.torture.disks import Disk
+from tools.torture.experiments import STEADY, Operator
+from tools.torture.journal import Journal
+from tools.torture.load import Load
+from tools.torture.proxying import Proxy
+from tools.torture.schedule import LINKS, Fault
+from tools.torture.siege import RECOVERY_SECONDS_MAX, Endured, Siege
+from tools.torture.stack import TortureStack
+from tools.torture.watching import Sample, Watch
+
+JOURNAL = "journal.msgpack"
+COMMAND_EVERY_S = 12.0
+QUIET_SECONDS_MAX = 120.0
+QUIET_AFTER_MS = 8_000
+"""Events may be so far ahead when the load ends, and the short windows close after them."""
+
+_POLL_S = 0.25
+BROKER_LINKS = tuple(name for name in LINKS if name != "clients")
+_EXPERIMENT = next(iter(STEADY))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a run does.
+
+    Attributes:
+        seed: Of all chance but that of the machine.
+        faults: The schedule.
+        units: That are there before the first fault.
+        rate: Events a second.
+        lateness_ms: Of the stack.
+        recovery_seconds_max: A fault must be recovered from in this time.
+    """
+
+    seed: int
+    faults: list[Fault]
+    units: int
+    rate: float
+    lateness_ms: int
+    recovery_seconds_max: float = RECOVERY_SECONDS_MAX
+
+
+@dataclass
+class Progress:
+    """What can be seen of a run while it lasts, and what it came to.
+
+    Attributes:
+        phase: In words.
+        units: Prefilled so far.
+        seconds: Of each phase that is over.
+        load, watch, siege: Once they are there.
+        problems: What broke the run.
+    """
+
+    phase: str = "starting"
+    units: int = 0
+    started_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    load: Load | None = None
+    watch: Watch | None = None
+    siege: Siege | None = None
+    problems: list[str] = field(default_factory=list)
+    _since_s: float = field(default_factory=time.monotonic)
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase."""
+        now_s = time.monotonic()
+        self.seconds[self.phase] = round(now_s - self._since_s, 1)
+        self.phase, self._since_s = phase, now_s
+
+    def count_units(self, units: int) -> None:
+        """Note how many units are prefilled."""
+        self.units = units
+
+    @property
+    def endured(self) -> list[Endured]:
+        """Return the faults so far."""
+        return self.siege.endured if self.siege else []
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Return the plot so far."""
+        return self.watch.samples if self.watch else []
+
+
+class Parts(NamedTuple):
+    """Who takes part in a run."""
+
+    operator: Operator
+    load: Load
+    watch: Watch
+    siege: Siege
+
+
+Audit = Callable[[TortureStack, Path], Report]
+
+
+async def besiege(
+    course: Course,
+    stack: TortureStack,
+    disks: Mapping[str, Disk],
+    progress: Progress,
+    *,
+    now_ms: Callable[[], int],
+    audit: Audit,
+) -> Report | None:
+    """Run a load and a schedule on a stack, wait until all is quiet, and audit what is left.
+
+    Returns:
+        The audit's report; None if it did not come to that. What went wrong stands in
+        ``progress.problems``.
+    """
+    path = stack.settings.home / JOURNAL
+    async with Proxy(stack.links) as proxy, stack:
+        with Journal(path) as journal:
+            parts = _assemble(course, stack, Breaker(stack, proxy, disks), journal, now_ms)
+            progress.load, progress.watch, progress.siege = parts.load, parts.watch, parts.siege
+            try:
+                await _run(course, stack, progress, now_ms, parts)
+            finally:
+                await parts.load.close()
+                await parts.operator.close()
+                parts.watch.close()
+        progress.enter("auditing")
+        report = await asyncio.to_thread(audit, stack, path)
+        progress.enter("stopping")
+    progress.enter("done")
+    return report
+
+
+def _assemble(
+    course: Course,
+    stack: TortureStack,
+    breaker: Breaker,
+    journal: Journal,
+    now_ms: Callable[[], int],
+) -> Parts:
+    watch = Watch(stack.kafka, stack.query_url, experiment_id=_EXPERIMENT, now_ms=now_ms)
+    operator = Operator(
+        stack.gateway_url, journal, random=_chance(course, "operator"), now_ms=now_ms
+    )
+    load = Load(
+        Crowd(_chance(course, "crowd"), operator.running, lateness_ms=course.lateness_ms),
+        journal,
+        gateway_url=stack.gateway_url,
+        kafka=stack.kafka,
+        random=_chance(course, "doors"),
+        now_ms=now_ms,
+        on_accepted=watch.accepted,
+    )
+    siege = Siege(
+        stack,
+        breaker,
+        watch,
+        journal,
+        now_ms=now_ms,
+        recovery_seconds_max=course.recovery_seconds_max,
+    )
+    return Parts(operator, load, watch, siege)
+
+
+async def _run(
+    course: Course, stack: TortureStack, progress: Progress, now_ms: Callable[[], int], parts: Parts
+) -> None:
+    operator, load, watch, siege = parts
+    progress.enter("creating experiments")
+    await operator.start_all(course.lateness_ms)
+    watch.start()
+    progress.enter(f"sending {course.units:,} units")
+    await load.prefill(course.units, progress.count_units)
+    progress.enter("breaking things")
+    is_over = asyncio.Event()
+    progress.started_s = time.monotonic()
+    async with _meanwhile(watch.sample(progress.started_s)):
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(load.run(is_over, rate=course.rate))
+            tasks.create_task(operator.go_on(is_over, every_s=COMMAND_EVERY_S))
+            await siege.carry_out(course.faults, progress.started_s)
+            is_over.set()
+        progress.enter("growing quiet")
+        problem = await _grow_quiet(stack, watch, now_ms())
+        progress.problems += [problem] if problem else []
+
+
+async def _grow_quiet(stack: TortureStack, watch: Watch, ended_ms: int) -> str | None:
+    """Wait until all that was accepted is in looks, windows have closed, and history is whole.
+
+    Returns:
+        Why it does not grow quiet; None if it does.
+    """
+    await stack.wait_ready(QUIET_SECONDS_MAX)
+    if not await watch.until_all_is_in(ended_ms + QUIET_AFTER_MS, QUIET_SECONDS_MAX):
+        return f"Not all that was accepted comes to be in a look.\n{stack.explain()}"
+    deadline, said = time.monotonic() + QUIET_SECONDS_MAX, ""
+    async with httpx.AsyncClient(base_url=stack.query_url, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            with suppress(httpx.TransportError, ValueError):
+                ledger = (await client.get("/v1/ledger")).json()
+                if ledger["balanced"] and ledger["clickhouse"]["missing"] == 0:
+                    return None
+                said = json.dumps(ledger)
+            await asyncio.sleep(_POLL_S)
+    return f"The ledger does not balance: {said}"
+
+
+@asynccontextmanager
+async def _meanwhile(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine as long as the block."""
+    task = asyncio.create_task(coroutine)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _chance(course: Course, what: str) -> Random:
+    """Return a source of chance that no other part of the run draws from."""
+    return Random(f"{course.seed}/{what}")  # noqa: S311  # repeatable, not secret
