@@ -2,4 +2,5 @@
 
 from tools.cli import app
 
-app(prog_name="litmus")
+if __name__ == "__main__":  # processes that a command spawns import this too
+    app(prog_name="litmus")

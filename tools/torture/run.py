@@ -6,13 +6,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import httpx
 
-from tools.torture.audit.findings import Report
 from tools.torture.breaking import Breaker
 from tools.torture.crowd import Crowd
 from tools.torture.disks import Disk
@@ -66,6 +64,7 @@ class Progress:
         units: Prefilled so far.
         seconds: Of each phase that is over.
         load, watch, siege: Once they are there.
+        ledger: What ``/v1/ledger`` said at last.
         problems: What broke the run.
     """
 
@@ -76,6 +75,7 @@ class Progress:
     load: Load | None = None
     watch: Watch | None = None
     siege: Siege | None = None
+    ledger: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     _since_s: float = field(default_factory=time.monotonic)
 
@@ -109,9 +109,6 @@ class Parts(NamedTuple):
     siege: Siege
 
 
-Audit = Callable[[TortureStack, Path], Report]
-
-
 async def besiege(
     course: Course,
     stack: TortureStack,
@@ -119,13 +116,10 @@ async def besiege(
     progress: Progress,
     *,
     now_ms: Callable[[], int],
-    audit: Audit,
-) -> Report | None:
-    """Run a load and a schedule on a stack, wait until all is quiet, and audit what is left.
+) -> None:
+    """Run a load and a schedule on a stack, wait until all is quiet, and stop it.
 
-    Returns:
-        The audit's report; None if it did not come to that. What went wrong stands in
-        ``progress.problems``.
+    What went wrong stands in ``progress.problems``.
     """
     path = stack.settings.home / JOURNAL
     async with Proxy(stack.links) as proxy, stack:
@@ -138,11 +132,8 @@ async def besiege(
                 await parts.load.close()
                 await parts.operator.close()
                 parts.watch.close()
-        progress.enter("auditing")
-        report = await asyncio.to_thread(audit, stack, path)
         progress.enter("stopping")
-    progress.enter("done")
-    return report
+    progress.enter("stopped")
 
 
 def _assemble(
@@ -195,29 +186,33 @@ async def _run(
             await siege.carry_out(course.faults, progress.started_s)
             is_over.set()
         progress.enter("growing quiet")
-        problem = await _grow_quiet(stack, watch, now_ms())
-        progress.problems += [problem] if problem else []
+        await _grow_quiet(stack, watch, progress, now_ms())
 
 
-async def _grow_quiet(stack: TortureStack, watch: Watch, ended_ms: int) -> str | None:
-    """Wait until all that was accepted is in looks, windows have closed, and history is whole.
-
-    Returns:
-        Why it does not grow quiet; None if it does.
-    """
+async def _grow_quiet(stack: TortureStack, watch: Watch, progress: Progress, ended_ms: int) -> None:
+    """Wait until all that was accepted is in looks, windows have closed, and history is whole."""
     await stack.wait_ready(QUIET_SECONDS_MAX)
     if not await watch.until_all_is_in(ended_ms + QUIET_AFTER_MS, QUIET_SECONDS_MAX):
-        return f"Not all that was accepted comes to be in a look.\n{stack.explain()}"
-    deadline, said = time.monotonic() + QUIET_SECONDS_MAX, ""
+        problem = f"Not all that was accepted comes to be in a look.\n{stack.explain()}"
+        progress.problems.append(problem)
+        return
+    tick, deadline = watch.seen.tick, time.monotonic() + QUIET_SECONDS_MAX
     async with httpx.AsyncClient(base_url=stack.query_url, trust_env=False) as client:
         while time.monotonic() < deadline:
             with suppress(httpx.TransportError, ValueError):
-                ledger = (await client.get("/v1/ledger")).json()
-                if ledger["balanced"] and ledger["clickhouse"]["missing"] == 0:
-                    return None
-                said = json.dumps(ledger)
+                ledger = (await client.get("/v1/ledger", timeout=30)).json()
+                if _is_settled(ledger, tick):
+                    progress.ledger = ledger
+                    return
+                progress.ledger = ledger
             await asyncio.sleep(_POLL_S)
-    return f"The ledger does not balance: {said}"
+    progress.problems.append(f"The ledger does not balance: {json.dumps(progress.ledger)}")
+
+
+def _is_settled(ledger: dict[str, Any], tick: int) -> bool:
+    """Return whether a ledger holds all up to a tick, and history all rows of the log."""
+    is_whole: bool = ledger["clickhouse"]["rows"] == ledger["rows"]["received"]
+    return bool(ledger["balanced"]) and is_whole and (ledger["tick"] or 0) >= tick
 
 
 @asynccontextmanager

@@ -1,0 +1,215 @@
+"""``litmus torture``: break everything on a seeded schedule, and prove that no number changed."""
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from schemas.times import parse_duration_ms
+from tools.errors import LitmusError, NotRunningError
+from tools.home import write_json
+from tools.ports import free_ports
+from tools.settings import CHECKOUT, SHARED, Settings
+from tools.stack import stop_stack
+from tools.torture.clocks import find_library
+from tools.torture.disks import Disk, mount_disks
+from tools.torture.display import REFRESHES_PER_SECOND, Display
+from tools.torture.examining import examine_run
+from tools.torture.page import write_page
+from tools.torture.report import Result, figures_table, report_of
+from tools.torture.run import BROKER_LINKS, JOURNAL, Course, Progress, besiege
+from tools.torture.schedule import DISKS, Kind, make_schedule
+from tools.torture.stack import TortureStack
+
+HOME = SHARED / "torture"
+REPORT = SHARED / "reports" / "torture.json"
+PAGE = SHARED / "reports" / "torture.html"
+PROBLEMS_SHOWN_MAX = 20
+_INTERRUPTED = 130
+
+
+def torture(
+    *,
+    faults: Annotated[int, typer.Option(envvar="FAULTS", min=0, help="How many.")] = 50,
+    seed: Annotated[
+        int, typer.Option(envvar="SEED", help="The same one gives the same schedule.")
+    ] = 1,
+    units: Annotated[
+        int, typer.Option(min=0, help="That are there before the first fault.")
+    ] = 200_000,
+    rate: Annotated[float, typer.Option(min=10, help="Events a second.")] = 1_000.0,
+    seconds_between: Annotated[
+        float, typer.Option(min=0, help="From one fault's recovery to the next fault, on average.")
+    ] = 1.0,
+    recovery_max: Annotated[
+        float, typer.Option(min=5, help="Seconds in which each must be recovered from.")
+    ] = 60.0,
+    lateness: Annotated[str, typer.Option(help="LITMUS_LATENESS of the stack.")] = "5m",
+    faketime: Annotated[
+        Path | None, typer.Option(help="libfaketime.so.1, where it is not found by itself.")
+    ] = None,
+    home: Annotated[Path, typer.Option(help="Wiped at the start.")] = HOME,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave data and logs there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
+) -> None:
+    """Break the whole stack on a seeded schedule under load, then audit every number."""
+    console = Console(stderr=as_json, highlight=False)
+    try:
+        settings = _settings(home.absolute(), lateness)
+        _wipe(settings)
+        library, no_clocks = find_library(settings.home / "clocks", faketime)
+        disks, no_disks = mount_disks(settings.home, DISKS)
+        impossible = _impossible(no_clocks, None if disks else no_disks)
+        course = Course(
+            seed=seed,
+            faults=make_schedule(
+                seed,
+                faults,
+                seconds_between=seconds_between,
+                impossible=[kind for kind in Kind if kind in impossible],
+                disks=list(disks) or DISKS,
+            ),
+            units=units,
+            rate=rate,
+            lateness_ms=parse_duration_ms(lateness),
+            recovery_seconds_max=recovery_max,
+        )
+        if disks and no_disks:
+            impossible[f"{Kind.FULL_DISK} (others)"] = no_disks
+        _introduce(console, course, impossible)
+        stack = TortureStack(settings, links=BROKER_LINKS, library=library)
+        result = _carry_out(console, course, stack, disks, impossible)
+    except LitmusError as error:
+        console.print(f"[red]{escape(str(error))}[/]")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("stopped")
+        sys.exit(_INTERRUPTED)
+    _conclude(console, result)
+    if as_json:
+        print(json.dumps(report_of(result), indent=2))
+    if result.passed and not keep:
+        shutil.rmtree(settings.home, ignore_errors=True)
+    else:
+        console.print(f"data and logs stay in {settings.home}")
+    sys.exit(0 if result.passed else 1)
+
+
+def _carry_out(
+    console: Console,
+    course: Course,
+    stack: TortureStack,
+    disks: dict[str, Disk],
+    impossible: dict[str, str],
+) -> Result:
+    """Run it, stop everything, and audit what is left."""
+    progress = Progress()
+    with Display(console, course, progress) as display:
+        asyncio.run(_watched(display, course, stack, disks, progress))
+    audit = None
+    settings = stack.settings
+    if progress.ledger:
+        began_s = time.monotonic()
+        audit = examine_run(settings, settings.home / JOURNAL, progress.ledger, console)
+        progress.seconds["auditing"] = round(time.monotonic() - began_s, 1)
+    return Result(course, progress, audit, impossible)
+
+
+async def _watched(
+    display: Display,
+    course: Course,
+    stack: TortureStack,
+    disks: dict[str, Disk],
+    progress: Progress,
+) -> None:
+    """Run it, showing how it goes; SIGTERM and SIGINT stop everything in order."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+
+    async def refresh() -> None:
+        while True:
+            display.refresh()
+            await asyncio.sleep(1 / REFRESHES_PER_SECOND)
+
+    shown = asyncio.create_task(refresh())
+    try:
+        await besiege(course, stack, disks, progress, now_ms=_now_ms)
+    except* LitmusError as errors:
+        progress.problems += [str(error) for error in errors.exceptions]
+    finally:
+        shown.cancel()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _settings(home: Path, lateness: str) -> Settings:
+    gateway_port, query_port = free_ports(2)
+    return Settings(
+        home=home,
+        kafka=None,
+        clickhouse=None,
+        gateway_port=gateway_port,
+        query_port=query_port,
+        bind="127.0.0.1",
+        lateness=lateness,
+    )
+
+
+def _wipe(settings: Settings) -> None:
+    """Begin with nothing: an earlier run may have been killed, or kept."""
+    with suppress(NotRunningError):
+        stop_stack(settings)
+    shutil.rmtree(settings.home, ignore_errors=True)
+    settings.home.mkdir(parents=True)
+    write_json(settings.home / "format.json", {"format": 1})
+
+
+def _impossible(no_clocks: str | None, no_disks: str | None) -> dict[str, str]:
+    reasons = {Kind.CLOCK_STEP: no_clocks, Kind.FULL_DISK: no_disks}
+    return {str(kind): reason for kind, reason in reasons.items() if reason is not None}
+
+
+def _introduce(console: Console, course: Course, impossible: dict[str, str]) -> None:
+    console.print(
+        f"[bold]Litmus torture[/]: {len(course.faults)} faults, seed {course.seed}, "
+        f"{course.units:,} units, {course.rate:,.0f} events a second."
+    )
+    for kind, reason in impossible.items():
+        console.print(f"[yellow]not possible here: {kind}[/]: {escape(reason)}", soft_wrap=True)
+
+
+def _conclude(console: Console, result: Result) -> None:
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    report = report_of(result)
+    write_json(REPORT, report)
+    write_page(PAGE, report)
+    console.print()
+    console.print(figures_table(result.progress.endured))
+    console.print()
+    for line in [*result.problems, *report["difference_lines"]][:PROBLEMS_SHOWN_MAX]:
+        console.print(f"  {escape(line)}", style="red", soft_wrap=True)
+    console.print(
+        f"{report['survived']} of {report['fault_count']} faults survived · "
+        f"{report['events_compared']:,} events and {report['looks_compared']:,} looks compared · "
+        f"{report['differences']} differences",
+        style="bold green" if result.passed else "bold red",
+    )
+    console.print(f"report: {_shown(REPORT)} and {PAGE.name}")
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))
