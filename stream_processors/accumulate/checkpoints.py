@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_processors.accumulate.kernels import loading, lookups
-from stream_processors.accumulate.plan import Names
+from stream_processors.accumulate import memory
+from stream_processors.accumulate.kernels import days, loading, lookups
+from stream_processors.accumulate.plan import Names, Plan
 from stream_processors.accumulate.records import (
     CHUNK_COLUMNS,
+    DAY_COLUMNS,
     SEGMENT_COLUMNS,
     ChunkRecord,
     Header,
@@ -23,54 +25,91 @@ from stream_processors.accumulate.records import (
 )
 from stream_processors.accumulate.state import (
     CELLS,
+    DAYS,
+    DEAD,
     HEAP,
     ID_FILL,
-    NOWHERE,
+    RECENT,
     RECENT_END,
     RECENT_START,
-    SEGMENT_SHIFT,
-    SLOT,
-    SLOTS,
-    UNIT_FILL,
+    TOTAL,
+    TOTALS,
     UNITS,
     State,
-    table_size,
+    new_table,
+    table_for,
+    wider,
     with_room,
 )
 
 # Kernels take named tuples; their fields are the columns of the format.
 SegmentColumns: Any = namedtuple("SegmentColumns", tuple(SEGMENT_COLUMNS))  # type: ignore[misc]  # noqa: PYI024
+DayColumns: Any = namedtuple("DayColumns", tuple(DAY_COLUMNS))  # type: ignore[misc]  # noqa: PYI024
 ChunkColumns: Any = namedtuple("ChunkColumns", tuple(CHUNK_COLUMNS))  # type: ignore[misc]  # noqa: PYI024
+
+_MANY = 10_000
+"""Fewer entries than this are not worth a compaction."""
 
 
 def make_room(
-    state: State, *, units: int = 0, cells: int = 0, slots: int = 0, recent: int = 0, heap: int = 0
+    state: State,
+    *,
+    units: int = 0,
+    cells: int = 0,
+    totals: int = 0,
+    days: int = 0,
+    recent: int = 0,
+    heap: int = 0,
 ) -> State:
     """Return the state with room for so many more of each."""
     counts = state.counts
-    kept = _kept(state)
-    state = with_room(state, "units", int(counts[UNITS]) + units)
-    state = with_room(state, "cells", int(counts[CELLS]) + cells)
-    state = with_room(state, "slots", int(counts[SLOTS]) + slots)
-    state = with_room(state, "recent", kept + recent)
-    state = with_room(state, "heap", int(counts[HEAP]) + heap)
-    if table_size(int(counts[UNIT_FILL]) + units) > len(state.unit_table):
-        size = table_size(2 * (int(counts[UNITS]) + units))
-        state = state._replace(unit_table=np.full(size, NOWHERE, np.int32))
+    for name, place, more in (
+        ("units", UNITS, units),
+        ("cells", CELLS, cells),
+        ("totals", TOTALS, totals),
+        ("days", DAYS, days),
+        ("heap", HEAP, heap),
+    ):
+        if int(counts[place]) + more > len(getattr(state, name)):
+            state = with_room(state, name, int(counts[place]) + more)
+    table = table_for(int(counts[UNITS]) + units, state.unit_table)
+    if table is not None:
+        state = state._replace(unit_table=table)
         lookups.rebuild_unit_table(state)
-    if table_size(int(counts[ID_FILL]) + recent) > len(state.id_table):
-        size = table_size(2 * (kept + recent))
-        state = state._replace(id_table=np.full(size, NOWHERE, np.int64))
+    return _room_for_recent(state, recent)
+
+
+def _room_for_recent(state: State, more: int) -> State:
+    kept = _kept(state)
+    if kept + more > len(state.recent):
+        ring = memory.zeros(kept + more, RECENT)
+        loading.move_recent(state, ring)
+        state = state._replace(recent=ring, id_table=new_table(kept + more))
+        lookups.rechain_rows(state)
+        lookups.rebuild_id_table(state)
+    elif table_for(int(state.counts[ID_FILL]) + more, state.id_table) is not None:
+        state = state._replace(id_table=new_table(kept + more))
         lookups.rebuild_id_table(state)
     return state
 
 
-def forget_recent(state: State, before: int) -> State:
-    """Return the state without the recent rows numbered below ``before``."""
-    start, end = int(state.counts[RECENT_START]), int(state.counts[RECENT_END])
-    state.recent[: end - before] = state.recent[before - start : end - start].copy()
+def forget_recent(state: State, before: int) -> None:
+    """Forget the recent rows numbered below ``before``, and give their memory back."""
+    start, length = int(state.counts[RECENT_START]), len(state.recent)
     state.counts[RECENT_START] = before
-    return state
+    first, last = start % length, before % length
+    if first < last:
+        memory.release(state.recent, first, last)
+    elif before > start:
+        memory.release(state.recent, first, length)
+        memory.release(state.recent, 0, last)
+
+
+def forget_days(state: State, plan: Plan, horizon_ms: int) -> None:
+    """Drop day totals that no entry can reach any more, and give their memory back."""
+    before = int(state.counts[DAYS])
+    days.forget_days(state, plan, horizon_ms)
+    memory.release(state.days, int(state.counts[DAYS]), before)
 
 
 def compact(state: State) -> State:
@@ -78,80 +117,99 @@ def compact(state: State) -> State:
 
     The heap counts in cells, so the caller folds again.
     """
-    cells = state.cells[: int(state.counts[CELLS])]
-    kept = np.flatnonzero(cells["variant"] >= 0)
+    cells_before, totals_before = int(state.counts[CELLS]), int(state.counts[TOTALS])
     used = _used_units(state)
     renumbered = (np.cumsum(used) - 1).astype(np.int32)
-    totals = _slots_of(state, kept)
-    recent_unit = state.recent["unit"][: _kept(state)]
-    recent_unit[:] = renumbered[recent_unit]
-    cells, units = cells[kept], state.units[: len(used)][used]
+    kept = np.flatnonzero(state.cells["variant"][:cells_before] >= 0)
+    totals = _totals_of(state, kept)
+    cells, units = state.cells[kept], state.units[: len(used)][used]
     cells["unit"] = renumbered[cells["unit"]]
-    cells["slot"] = np.cumsum(cells["slots"], dtype=np.int64) - cells["slots"]
-    state.counts[[UNITS, CELLS, SLOTS, UNIT_FILL]] = [len(units), len(cells), len(totals), 0]
-    state = state._replace(
-        units=units,
-        cells=cells,
-        slots=totals,
-        unit_table=np.full(table_size(2 * len(units)), NOWHERE, np.int32),
-    )
+    cells["total"] = np.cumsum(cells["totals"], dtype=np.int64) - cells["totals"]
+    loading.renumber_recent(state, renumbered)
+    its_days = state.days[: int(state.counts[DAYS])]
+    its_days["unit"] = renumbered[its_days["unit"]]
+    for array, entries, before in (
+        (state.units, units, len(used)),
+        (state.cells, cells, cells_before),
+        (state.totals, totals, totals_before),
+    ):
+        array[: len(entries)] = entries
+        memory.release(array, len(entries), before)
+    state.counts[[UNITS, CELLS, TOTALS, DEAD]] = [len(units), len(cells), len(totals), 0]
+    state = state._replace(unit_table=new_table(len(units)))
     lookups.rebuild_unit_table(state)
     lookups.relink_cells(state)
     return state
 
 
-def is_mostly_empty(state: State) -> bool:
-    """Return whether more than half of many cells and units hold nothing."""
-    cells, units = int(state.counts[CELLS]), int(state.counts[UNITS])
-    if cells + units < 10_000:
-        return False
-    live = int((state.cells["variant"][:cells] >= 0).sum())
-    return 2 * (live + int(_used_units(state).sum())) < cells + units
+def is_mostly_dead(state: State) -> bool:
+    """Return whether half of many cells were taken back."""
+    return int(state.counts[CELLS]) >= _MANY and 2 * state.counts[DEAD] > state.counts[CELLS]
+
+
+def is_mostly_unused(state: State) -> bool:
+    """Return whether half of many units hold nothing."""
+    units = int(state.counts[UNITS])
+    return units >= _MANY and 2 * int(_used_units(state).sum()) < units
 
 
 def segment_record(
-    state: State, segment: int, *, header: Header, unit_types: Names
+    state: State, segment: int, *, plan: Plan, header: Header, metrics: Names, unit_types: Names
 ) -> SegmentRecord:
     """Return the record of one segment, complete up to ``header.offset``."""
-    cells = state.cells[: int(state.counts[CELLS])]
-    of_unit = state.units["high"][cells["unit"]] >> np.uint64(SEGMENT_SHIFT)
-    here = np.flatnonzero((of_unit == segment) & (cells["variant"] >= 0))
-    units = state.units[cells["unit"][here]]
-    order = np.lexsort((cells["experiment"][here], units["low"], units["high"]))
-    here, units = here[order], units[order]
-    cells, totals = cells[here], _slots_of(state, here)
-    names, types = _renumbered(units["type"], unit_types)
-    columns: dict[str, NDArray[Any]] = {
+    cells, totals = _cells_of(state, segment)
+    its_days = _days_of(state, segment, plan, header.times.horizon_ms)
+    units, owners = state.units[cells["unit"]], state.units[its_days["unit"]]
+    names, types = _renumbered(np.concatenate([units["type"], owners["type"]]), unit_types)
+    metric_names, metric = _renumbered(its_days["metric"], metrics)
+    of_cells: dict[str, NDArray[Any]] = {
         "unit_high": units["high"],
         "unit_low": units["low"],
-        "unit_type": types,
-        "total": totals["total"],
-        "magnitude": totals["magnitude"],
+        "unit_type": types[: len(units)],
+        "total": totals,
     }
-    columns |= {name: cells[name] for name in SEGMENT_COLUMNS if name not in columns}
+    of_cells |= {name: cells[name] for name in SEGMENT_COLUMNS if name not in of_cells}
+    order = np.lexsort((its_days["day"], metric, owners["low"], owners["high"]))
+    of_days: dict[str, NDArray[Any]] = {
+        "unit_high": owners["high"][order],
+        "unit_low": owners["low"][order],
+        "unit_type": types[len(units) :][order],
+        "metric": metric[order],
+    }
+    of_days |= {name: its_days[name][order] for name in DAY_COLUMNS if name not in of_days}
     return SegmentRecord(
         header,
         names,
+        metric_names,
         state.ledger[segment].tolist(),
         state.no_assignment[segment].tolist(),
-        encode_columns(columns, SEGMENT_COLUMNS),
+        state.imported[segment].tolist(),
+        encode_columns(of_cells, SEGMENT_COLUMNS),
+        encode_columns(of_days, DAY_COLUMNS),
     )
 
 
-def load_segment(state: State, segment: int, record: SegmentRecord, *, unit_types: Names) -> State:
-    """Return the state with the cells, ledger and counts of a record in it."""
-    columns: Any = SegmentColumns(**decode_columns(record.columns, SEGMENT_COLUMNS))
-    cells = len(columns.experiment)
-    state = make_room(state, units=cells, cells=cells, slots=len(columns.total))
+def load_segment(
+    state: State, segment: int, record: SegmentRecord, *, metrics: Names, unit_types: Names
+) -> State:
+    """Return the state with the cells, day totals, ledger and counts of a record in it."""
+    cells: Any = SegmentColumns(**decode_columns(record.columns, SEGMENT_COLUMNS))
+    its_days: Any = DayColumns(**decode_columns(record.days, DAY_COLUMNS))
+    count, day_count = len(cells.experiment), len(its_days.day)
+    state = make_room(
+        state, units=count + day_count, cells=count, totals=len(cells.total), days=day_count
+    )
     types = np.array([unit_types.code(name) for name in record.unit_types], np.int32)
-    loading.load_cells(state, columns, types)
+    names = np.array([metrics.code(name) for name in record.metrics], np.int32)
+    loading.load_cells(state, cells, types)
+    loading.load_days(state, its_days, types, names)
+    state = state._replace(
+        no_assignment=wider(state.no_assignment, len(record.no_assignment)),
+        imported=wider(state.imported, len(record.imported)),
+    )
     state.ledger[segment] = record.ledger
-    known = max(state.no_assignment.shape[1], len(record.no_assignment))
-    if known > state.no_assignment.shape[1]:
-        wider = np.zeros((len(state.no_assignment), known), np.int64)
-        wider[:, : state.no_assignment.shape[1]] = state.no_assignment
-        state = state._replace(no_assignment=wider)
     state.no_assignment[segment, : len(record.no_assignment)] = record.no_assignment
+    state.imported[segment, : len(record.imported)] = record.imported
     return state
 
 
@@ -176,12 +234,12 @@ def chunk_record(
         metrics: Numbers of metric names.
         unit_types: Numbers of unit types.
     """
-    rows = state.recent[first - int(state.counts[RECENT_START]) : _kept(state)]
+    rows = np.zeros(int(state.counts[RECENT_END]) - first, RECENT)
+    loading.gather_recent(state, first, rows)
     units = state.units[rows["unit"]]
-    is_metric = rows["kind"] == 1
+    is_metric = (rows["stamp"] & lookups.METRIC) != 0
     metric_names, code = _renumbered(np.where(is_metric, rows["code"], -1), metrics)
     type_names, types = _renumbered(units["type"], unit_types)
-    timestamp = rows["timestamp"]
     columns: dict[str, NDArray[Any]] = {
         "unit_high": units["high"],
         "unit_low": units["low"],
@@ -189,6 +247,7 @@ def chunk_record(
         "code": np.where(is_metric, code, rows["code"]),
     }
     columns |= {name: rows[name] for name in CHUNK_COLUMNS if name not in columns}
+    timestamp = rows["stamp"] >> 2
     latest = max(timestamp_through_max, int(timestamp.max(initial=timestamp_through_max)))
     return ChunkRecord(
         header, start, latest, metric_names, type_names, encode_columns(columns, CHUNK_COLUMNS)
@@ -198,7 +257,7 @@ def chunk_record(
 def load_chunk(state: State, record: ChunkRecord, *, metrics: Names, unit_types: Names) -> State:
     """Return the state with the rows of a chunk among the recent ones."""
     columns: Any = ChunkColumns(**decode_columns(record.columns, CHUNK_COLUMNS))
-    rows = len(columns.position)
+    rows = len(columns.stamp)
     state = make_room(state, units=rows, recent=rows)
     types = np.array([unit_types.code(name) for name in record.unit_types], np.int32)
     names = np.array([metrics.code(name) for name in record.metrics], np.int32)
@@ -206,20 +265,53 @@ def load_chunk(state: State, record: ChunkRecord, *, metrics: Names, unit_types:
     return state
 
 
+def memory_in_use(state: State) -> dict[str, int]:
+    """Return bytes in use by array; tables count whole, the others as far as they are filled."""
+    counts = state.counts
+    filled = {
+        "units": int(counts[UNITS]),
+        "cells": int(counts[CELLS]),
+        "totals": int(counts[TOTALS]),
+        "days": int(counts[DAYS]),
+        "recent": _kept(state),
+        "heap": int(counts[HEAP]),
+    }
+    sizes = {name: entries * getattr(state, name).itemsize for name, entries in filled.items()}
+    return sizes | {"unit_table": state.unit_table.nbytes, "id_table": state.id_table.nbytes}
+
+
+def _cells_of(state: State, segment: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """Return a segment's cells in the order of its record, and their totals."""
+    found = np.empty(int(state.counts[CELLS]), np.int64)
+    count, _ = loading.cells_of_segment(state, segment, found)
+    here = found[:count]
+    cells = state.cells[here]
+    units = state.units[cells["unit"]]
+    order = np.lexsort((cells["experiment"], units["low"], units["high"]))
+    return cells[order], _totals_of(state, here[order])
+
+
+def _days_of(state: State, segment: int, plan: Plan, horizon_ms: int) -> NDArray[np.void]:
+    found = np.empty(int(state.counts[DAYS]), np.int64)
+    count = loading.days_of_segment(state, plan, segment, horizon_ms, found)
+    return state.days[found[:count]]
+
+
 def _used_units(state: State) -> NDArray[np.bool_]:
-    """Return which units have a cell or a recent row."""
+    """Return which units have a cell, a recent row or a kept day."""
     cells = state.cells[: int(state.counts[CELLS])]
     used = np.zeros(int(state.counts[UNITS]), np.bool_)
     used[cells["unit"][cells["variant"] >= 0]] = True
-    used[state.recent["unit"][: _kept(state)]] = True
+    used[state.days["unit"][: int(state.counts[DAYS])]] = True
+    loading.mark_units_of_recent(state, used)
     return used
 
 
-def _slots_of(state: State, cells: NDArray[np.int64]) -> NDArray[np.void]:
-    """Return the slots of ``cells``, one cell after the other."""
-    slots = np.zeros(int(state.cells["slots"][cells].sum()), SLOT)
-    loading.gather_slots(state, cells, slots)
-    return slots
+def _totals_of(state: State, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the totals of ``cells``, one cell after the other."""
+    totals = np.zeros(int(state.cells["totals"][cells].sum()), TOTAL)
+    loading.gather_totals(state, cells, totals)
+    return totals
 
 
 def _kept(state: State) -> int:

@@ -6,10 +6,12 @@ Agent, replay, simulation, benchmark and property tests all drive this.
 import zlib
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from schemas.batch import unpack
 from schemas.control import (
+    CatalogueChange,
     ControlState,
     DefinitionChange,
     Settings,
@@ -20,7 +22,9 @@ from schemas.control import (
 )
 from schemas.definitions import Definition
 from schemas.hashing import stable_hash64
+from schemas.imports import read_import
 from schemas.partials import (
+    COVARIATE_WORDS,
     STATE_VERSION,
     ExperimentSums,
     Ledger,
@@ -28,12 +32,25 @@ from schemas.partials import (
     encode_partial,
     sums_to_bytes,
 )
-from schemas.topics import KIND_BATCH, KIND_TICK, MESSAGE_BYTES_MAX
-from stream_processors.accumulate.checkpoints import compact, is_mostly_empty, make_room
-from stream_processors.accumulate.kernels import changing, contributing, counting
-from stream_processors.accumulate.kernels.limbs import MATURED_WORDS, WORDS
+from schemas.topics import KIND_BATCH, KIND_IMPORT, KIND_TICK, MESSAGE_BYTES_MAX
+from stream_processors.accumulate import memory
+from stream_processors.accumulate.checkpoints import (
+    compact,
+    forget_days,
+    is_mostly_dead,
+    is_mostly_unused,
+    make_room,
+    memory_in_use,
+)
+from stream_processors.accumulate.kernels import changing, contributing, counting, days
+from stream_processors.accumulate.kernels.limbs import (
+    MATURED_COVARIATE_WORDS,
+    MATURED_WORDS,
+    WORDS,
+)
 from stream_processors.accumulate.plan import (
     Names,
+    covariate_row_count,
     in_order,
     is_final,
     make_plan,
@@ -41,16 +58,21 @@ from stream_processors.accumulate.plan import (
     variant_count,
 )
 from stream_processors.accumulate.records import Header
-from stream_processors.accumulate.rows import make_rows
+from stream_processors.accumulate.rows import make_import_rows, make_rows
 from stream_processors.accumulate.state import (
     EXPERIMENT_SUMS,
     HEAP,
-    SEGMENTS,
+    RECENT_END,
+    RECENT_START,
     empty_state,
+    wider,
 )
 from stream_processors.accumulate.writing import CHUNK_TICKS, CheckpointWriter, Write
 
 NEVER = Times(0, 0, 0)
+
+UNUSED_CHECK_TICKS = 1_500
+"""How often units that hold nothing are looked for: every five minutes."""
 
 
 class OffsetGapError(Exception):
@@ -62,7 +84,7 @@ class TickGapError(Exception):
 
 
 class UnknownMessageError(Exception):
-    """A message is neither batch nor tick: something else writes to litmus.events."""
+    """A message is no batch, tick or import: something else writes to litmus.events."""
 
 
 class Ticked(NamedTuple):
@@ -90,6 +112,7 @@ class Partition:
         control: Definitions and settings as of that tick.
         is_live: Whether every segment has been caught up with, so that sums are kept.
         state: The arrays.
+        ignored_imports: Parts of imports read since the start that were not the next ones.
     """
 
     def __init__(
@@ -111,8 +134,10 @@ class Partition:
         self.metrics, self.unit_types = Names(), Names()
         self.state = empty_state()
         self.is_live = False
+        self.ignored_imports = 0
         self._tick_hash = start.tick_hash if start else 0
         self._final = self._finals()
+        self._days_forgotten = -1
         self.plan_anew()
         self.checkpoints = CheckpointWriter(number)
 
@@ -129,20 +154,23 @@ class Partition:
         Raises:
             OffsetGapError: If ``offset`` is not the cursor.
             TickGapError: If it is a tick, not a repeated one, and not the next.
-            UnknownMessageError, schemas.batch.UnreadableBatchError: If it is no message of ours.
+            UnknownMessageError, schemas.batch.UnreadableBatchError,
+            schemas.imports.UnreadableImportError: If it is no message of ours.
+            PartitionFullError: If it holds more than a partition can.
         """
         if offset != self.cursor:
             raise OffsetGapError(
                 f"litmus.events/{self.number}: offset == {offset}, must be {self.cursor}"
             )
-        if kind == KIND_BATCH:
-            self._apply_batch(offset, value)
+        if kind in (KIND_BATCH, KIND_IMPORT):
+            apply = self._apply_batch if kind == KIND_BATCH else self._apply_import
+            apply(offset, value)
             self.cursor = offset + 1
             return None
         if kind != KIND_TICK:
             raise UnknownMessageError(
                 f"litmus.events/{self.number}, offset {offset}: kind == {kind!r}, "
-                "must be batch or tick"
+                "must be batch, tick or import"
             )
         return self._apply_tick(offset, value)
 
@@ -150,7 +178,17 @@ class Partition:
         """Return copies of all that is summed, for audits: they equal a fold at any time."""
         state = self.state
         counts = state.experiments[["crossovers", "counted", "outside", "excluded"]]
-        return (state.units_of.copy(), counts.tolist(), state.sums.copy(), state.overflowed.copy())
+        return (
+            state.units_of.copy(),
+            counts.tolist(),
+            state.sums.copy(),
+            state.covariate_sums.copy(),
+            state.overflowed.copy(),
+        )
+
+    def memory(self) -> dict[str, int]:
+        """Return bytes of state in use, by array."""
+        return memory_in_use(self.state)
 
     def refold(self) -> None:
         """Compute all sums from the cells."""
@@ -160,11 +198,17 @@ class Partition:
             experiments=np.zeros(len(definitions), EXPERIMENT_SUMS),
             units_of=np.zeros(variant_count(definitions), np.int64),
             sums=np.zeros((sum_row_count(definitions), 2 * WORDS), np.uint64),
+            covariate_sums=np.zeros(
+                (covariate_row_count(definitions), 2 * COVARIATE_WORDS), np.uint64
+            ),
             overflowed=np.zeros(len(self.plan.slots), np.int64),
         )
+        heap_before = int(self.state.counts[HEAP])
         self.state.counts[HEAP] = 0
-        self.state = make_room(self.state, heap=int(contributing.heap_room(self.state)))
+        room = int(contributing.heap_room(self.state, self.plan))
+        self.state = make_room(self.state, heap=room)
         contributing.fold(self.state, self.plan, self.times.settled_ms)
+        memory.release(self.state.heap, int(self.state.counts[HEAP]), heap_before)
         self.state.experiments["touched"] = touched
 
     # --- messages ---
@@ -181,19 +225,44 @@ class Partition:
             self.state,
             units=count,
             cells=assigning,
-            slots=assigning * self._slots_max,
+            totals=assigning * self._totals_max,
+            days=count - assigning,
             recent=count,
             heap=assigning * self._slots_max,
         )
+        times = self.times
         counting.apply_rows(
+            self.state, self.plan, rows, offset, times.settled_ms, times.horizon_ms, self.is_live
+        )
+
+    def _apply_import(self, offset: int, value: bytes) -> None:
+        """Apply a part if it is of the batch that was agreed on; anything else is a repeat."""
+        part, columns = read_import(value)
+        declared = self.control.imports.get(part.import_id)
+        agreed = declared.reserved if declared else None
+        if (
+            declared is None
+            or agreed is None
+            or (agreed.number, agreed.sha256) != (part.number, part.sha256)
+        ):
+            self.ignored_imports += 1
+            return
+        rows = make_import_rows(part, columns, metrics=self.metrics, unit_types=self.unit_types)
+        self.state = make_room(self.state, units=len(rows.day), days=len(rows.day))
+        self.state = self.state._replace(imported=wider(self.state.imported, declared.ordinal + 1))
+        times = self.times
+        taken = days.apply_import(
             self.state,
             self.plan,
             rows,
+            declared.ordinal,
+            part.number,
             offset,
-            self.times.settled_ms,
-            self.times.horizon_ms,
+            times.settled_ms,
+            times.horizon_ms,
             self.is_live,
         )
+        self.ignored_imports += not taken
 
     def _apply_tick(self, offset: int, value: bytes) -> Ticked | None:
         tick = decode_tick(value)
@@ -215,47 +284,56 @@ class Partition:
         partials = self._report(tick, newly_final) if self.is_live else []
         if newly_final:
             self._drop(newly_final, offset)
-        self.state, writes = self.checkpoints.at_tick(
+        writes = self.checkpoints.at_tick(
             self.state,
+            self.plan,
             header=self.header,
             is_live=self.is_live,
             metrics=self.metrics,
             unit_types=self.unit_types,
         )
-        if self.is_live and tick.number % CHUNK_TICKS == 0 and is_mostly_empty(self.state):
-            self.state = compact(self.state)
-            self.refold()
+        self._tidy()
         return Ticked(tick.number, partials, writes)
 
     # --- what a tick does ---
 
     def _change(self, tick: Tick, offset: int) -> bool:
         """Make the changes of a tick; return whether any changes what counts."""
-        definitions = [
-            change.definition for change in tick.changes if isinstance(change, DefinitionChange)
-        ]
         after = self.control.after(tick.changes)
-        if not definitions:
-            self.control = ControlState(after.definitions, tick.settings)
+        after = msgspec.structs.replace(after, settings=tick.settings)
+        entries = [one.entry for one in tick.changes if isinstance(one, CatalogueChange)]
+        ordinals = {
+            one.definition.ordinal for one in tick.changes if isinstance(one, DefinitionChange)
+        }
+        if not entries and not ordinals:
+            self.control = after
             return False
-        changed = sorted({definition.ordinal for definition in definitions} - self._final)
+        changed = sorted(ordinals - self._final)
         horizon, old_plan = self.times.horizon_ms, self.plan
         for ordinal in changed:
             if ordinal < len(old_plan.experiments):
                 changing.replace_recent(self.state, old_plan, ordinal, offset, -1, horizon)
-        self.control = ControlState(after.definitions, tick.settings)
+        self.control = after
         self.plan_anew()
-        missing = int(changing.slots_missing(self.state, self.plan))
-        self.state = make_room(self.state, slots=missing)
+        for entry in entries:
+            code = self.metrics.code(entry.name)
+            self.state = make_room(self.state, days=self._recent_count)
+            days.keep_recent(self.state, self.plan, code, offset, horizon)
+        missing = int(changing.totals_missing(self.state, self.plan))
+        self.state = make_room(self.state, totals=missing)
         changing.widen_cells(self.state, self.plan)
         for ordinal in changed:
             changing.take_back_assignments(self.state, self.plan, ordinal, offset)
             changing.replace_recent(self.state, self.plan, ordinal, offset, 1, horizon)
             arriving = int(changing.count_recent_assignments(self.state, ordinal))
-            self.state = make_room(self.state, cells=arriving, slots=arriving * self._slots_max)
+            self.state = make_room(self.state, cells=arriving, totals=arriving * self._totals_max)
             changing.assign_recent(self.state, old_plan, self.plan, ordinal, offset, horizon)
             self.state.experiments["touched"][ordinal] = True
-        return True
+        return bool(ordinals)
+
+    @property
+    def _recent_count(self) -> int:
+        return int(self.state.counts[RECENT_END] - self.state.counts[RECENT_START])
 
     def _settle(self, *, refold: bool) -> None:
         """Bring the sums to the new settled time."""
@@ -287,21 +365,38 @@ class Partition:
         if self.is_live:
             self.refold()
 
+    def _tidy(self) -> None:
+        """Give back what is no longer needed, now and then."""
+        if self.tick % CHUNK_TICKS:
+            return
+        day = days.day_of(self.times.horizon_ms)
+        if day != self._days_forgotten:
+            forget_days(self.state, self.plan, self.times.horizon_ms)
+            self._days_forgotten = day
+        unused = self.tick % UNUSED_CHECK_TICKS == 0 and is_mostly_unused(self.state)
+        if self.is_live and (unused or is_mostly_dead(self.state)):
+            self.state = compact(self.state)
+            self.refold()
+
     def plan_anew(self) -> None:
         """Make the plan of the definitions, and room in what is kept per experiment."""
         definitions = in_order(self.control.definitions)
         self.plan = make_plan(
-            definitions, final=self._final, metrics=self.metrics, unit_types=self.unit_types
+            definitions,
+            self.control.catalogue,
+            final=self._final,
+            metrics=self.metrics,
+            unit_types=self.unit_types,
         )
         self._definitions = definitions
         self._slots_max = max((len(one.metrics) for one in definitions), default=0)
+        self._totals_max = int(self.plan.experiments["totals"].max(initial=0))
         count = len(definitions)
         experiments = np.zeros(count, EXPERIMENT_SUMS)
         experiments[: len(self.state.experiments)] = self.state.experiments
-        known = self.state.no_assignment.shape[1]
-        no_assignment = np.zeros((SEGMENTS, max(count, known)), np.int64)
-        no_assignment[:, :known] = self.state.no_assignment
-        self.state = self.state._replace(experiments=experiments, no_assignment=no_assignment)
+        self.state = self.state._replace(
+            experiments=experiments, no_assignment=wider(self.state.no_assignment, count)
+        )
 
     # --- reports ---
 
@@ -360,6 +455,12 @@ class Partition:
         rules, width = self.plan.experiments[ordinal], len(definition.variants)
         slots = range(int(rules["slot_start"]), int(rules["slot_end"]))
         rows = [slice(int(row), int(row) + width) for row in self.plan.slots["row"][slots]]
+        covariate_rows = [
+            slice(int(rule["covariate_row"]), int(rule["covariate_row"]) + width)
+            if rule["covariate_at"] >= 0
+            else slice(0, 0)
+            for rule in self.plan.slots[slots]
+        ]
         first = int(rules["variant_start"])
         return ExperimentSums(
             experiment_id=definition.id,
@@ -370,6 +471,14 @@ class Partition:
             overflowed=state.overflowed[slots].tolist(),
             attribution=self.attribution(ordinal),
             final=final,
+            matured_covariates=[
+                sums_to_bytes(state.covariate_sums[row, MATURED_COVARIATE_WORDS:])
+                for row in covariate_rows
+            ],
+            open_covariates=[
+                sums_to_bytes(state.covariate_sums[row, :MATURED_COVARIATE_WORDS])
+                for row in covariate_rows
+            ],
         )
 
     def attribution(self, ordinal: int) -> list[int]:

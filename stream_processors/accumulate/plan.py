@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.definitions import Definition
+from schemas.control import CatalogueEntry
+from schemas.definitions import Definition, Metric
 
 OPEN_END = 2**63 - 1
 """A time that never comes: the end of an open interval, the stop of what is not stopped."""
@@ -45,8 +46,10 @@ EXPERIMENT = np.dtype(
         ("variant_start", "i4"),
         ("slot_start", "i4"),
         ("slot_end", "i4"),
+        ("totals", "i4"),
         ("excludes", "?"),
         ("final", "?"),
+        ("covariates", "?"),
     ],
     align=True,
 )
@@ -54,8 +57,9 @@ EXPERIMENT = np.dtype(
 
 ``started``: first start, OPEN_END before. ``stopped``: events from then on do not count, OPEN_END
 while it may go on. ``…_start`` and ``…_end``: its share of the intervals and slots;
-``variant_start``: its first row in the counts of units. ``excludes``: whether a unit with two
-variants leaves all arms. ``final``: whether its cells are dropped.
+``variant_start``: its first row in the counts of units. ``totals``: words of a cell. ``excludes``:
+whether a unit with two variants leaves all arms. ``final``: whether its cells are dropped.
+``covariates``: whether any of its metrics has one.
 """
 
 INTERVAL = np.dtype([("start", "i8"), ("end", "i8")], align=True)
@@ -68,6 +72,10 @@ SLOT_RULE = np.dtype(
         ("scale", "f8"),
         ("metric", "i4"),
         ("row", "i4"),
+        ("at", "i4"),
+        ("covariate_at", "i4"),
+        ("covariate_days", "i4"),
+        ("covariate_row", "i4"),
         ("kind", "u1"),
     ],
     align=True,
@@ -76,8 +84,16 @@ SLOT_RULE = np.dtype(
 
 ``window``: milliseconds, -1 for none. ``added``: units count whose entry is not before this.
 ``scale``: 10 ** precision. ``metric``: code of the metric events it is made of. ``row``: of its
-first variant in the sums. ``kind``: 0 conversion, 1 count, 2 sum.
+first variant in the sums. ``at``: its first word among a cell's totals. ``covariate_…``: first word
+of its covariate, -1 for none; days before the entry's; row of its first variant in the sums with
+a covariate. ``kind``: 0 conversion, 1 count, 2 sum.
 """
+
+COVARIATE_TOTALS = 3
+_TOTALS = {"conversion": 1, "count": 1, "sum": 2}
+
+METRIC_RULE = np.dtype([("scale", "f8"), ("keep_days", "i4"), ("live_from_day", "i4")], align=True)
+"""What the catalogue says of a metric name; ``keep_days`` 0: no day totals."""
 
 
 class Plan(NamedTuple):
@@ -87,6 +103,7 @@ class Plan(NamedTuple):
         experiments: EXPERIMENT by ordinal.
         intervals: INTERVAL of all experiments.
         slots: SLOT_RULE of all experiments.
+        metrics: METRIC_RULE of all metric names that were known when the plan was made.
         tracker_start: Per metric name, where its share of ``tracker`` starts; one more at the end.
         tracker: Experiments that track a metric name.
     """
@@ -94,6 +111,7 @@ class Plan(NamedTuple):
     experiments: NDArray[np.void]
     intervals: NDArray[np.void]
     slots: NDArray[np.void]
+    metrics: NDArray[np.void]
     tracker_start: NDArray[np.int32]
     tracker: NDArray[np.int32]
 
@@ -109,23 +127,32 @@ def is_final(definition: Definition, horizon_ms: int) -> bool:
 
 
 def make_plan(
-    definitions: list[Definition], *, final: set[int], metrics: Names, unit_types: Names
+    definitions: list[Definition],
+    catalogue: Mapping[str, CatalogueEntry],
+    *,
+    final: set[int],
+    metrics: Names,
+    unit_types: Names,
 ) -> Plan:
     """Return the arrays of ``definitions``, which are in order of their ordinals.
 
     Args:
         definitions: All that there are, ordinal i at place i.
+        catalogue: By metric name.
         final: Ordinals whose cells are dropped.
-        metrics: Numbers of metric names; those of the definitions are added.
+        metrics: Numbers of metric names; those of the definitions and the catalogue are added.
         unit_types: Numbers of unit types; likewise.
     """
-    slots = [(one, metric) for one in definitions for metric in one.metrics]
-    codes = [metrics.code(metric.event) for _, metric in slots]
-    width = [len(one.variants) for one, _ in slots]
+    codes = [metrics.code(metric.event) for one in definitions for metric in one.metrics]
+    kept = {metrics.code(entry.name): entry for entry in catalogue.values()}
     trackers: list[list[int]] = [[] for _ in metrics.values]
-    for (one, _), code in zip(slots, codes, strict=True):
+    tracked = ((one, metrics.code(metric.event)) for one in definitions for metric in one.metrics)
+    for one, code in tracked:
         if one.ordinal not in final and one.ordinal not in trackers[code]:
             trackers[code].append(one.ordinal)
+    rules = np.zeros(len(metrics.values), METRIC_RULE)
+    for code, entry in kept.items():
+        rules[code] = (10.0**entry.precision, entry.keep_days, entry.live_from_day)
     return Plan(
         experiments=_experiments(definitions, final, unit_types),
         intervals=np.array(
@@ -136,23 +163,38 @@ def make_plan(
             ],
             INTERVAL,
         ),
-        slots=np.array(
-            [
-                (
-                    -1 if metric.window_ms is None else metric.window_ms,
-                    metric.added_at_ms,
-                    10.0**metric.precision,
-                    code,
-                    row,
-                    KIND_CODES[metric.kind],
-                )
-                for (_, metric), code, row in zip(slots, codes, _starts(width)[:-1], strict=True)
-            ],
-            SLOT_RULE,
-        ),
+        slots=_slots(definitions, codes),
+        metrics=rules,
         tracker_start=_starts(len(ordinals) for ordinals in trackers),
         tracker=np.array([one for ordinals in trackers for one in ordinals], np.int32),
     )
+
+
+def _slots(definitions: list[Definition], codes: list[int]) -> NDArray[np.void]:
+    slots = np.zeros(len(codes), SLOT_RULE)
+    place, row, covariate_row = 0, 0, 0
+    for one in definitions:
+        width, at = len(one.variants), 0
+        for metric in one.metrics:
+            rule = slots[place]
+            rule["window"] = -1 if metric.window_ms is None else metric.window_ms
+            rule["added"], rule["scale"] = metric.added_at_ms, 10.0**metric.precision
+            rule["metric"], rule["kind"] = codes[place], KIND_CODES[metric.kind]
+            rule["row"], rule["at"], rule["covariate_at"] = row, at, -1
+            if metric.covariate_days:
+                rule["covariate_at"] = at + _TOTALS[metric.kind]
+                rule["covariate_days"] = metric.covariate_days
+                rule["covariate_row"] = covariate_row
+                covariate_row += width
+            at += totals_of(metric)
+            row += width
+            place += 1
+    return slots
+
+
+def totals_of(metric: Metric) -> int:
+    """Return how many words of a cell a metric takes."""
+    return _TOTALS[metric.kind] + (COVARIATE_TOTALS if metric.covariate_days else 0)
 
 
 def _experiments(
@@ -169,7 +211,9 @@ def _experiments(
     for row, one in zip(experiments, definitions, strict=True):
         row["started"], row["stopped"] = _or_never(one.started_at_ms), _or_never(one.stopped_at_ms)
         row["unit_type"] = unit_types.code(one.unit_type)
+        row["totals"] = sum(map(totals_of, one.metrics))
         row["excludes"], row["final"] = one.crossover == "exclude", one.ordinal in final
+        row["covariates"] = any(metric.covariate_days for metric in one.metrics)
     return experiments
 
 
@@ -181,6 +225,14 @@ def variant_count(definitions: list[Definition]) -> int:
 def sum_row_count(definitions: list[Definition]) -> int:
     """Return the rows of the arrays of sums: one per slot and variant."""
     return sum(len(one.variants) * len(one.metrics) for one in definitions)
+
+
+def covariate_row_count(definitions: list[Definition]) -> int:
+    """Return the rows of the sums with a covariate: one per such slot and variant."""
+    return sum(
+        len(one.variants) * sum(metric.covariate_days > 0 for metric in one.metrics)
+        for one in definitions
+    )
 
 
 def _or_never(time_ms: int | None) -> int:

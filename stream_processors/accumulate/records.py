@@ -81,20 +81,28 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class SegmentRecord(msgspec.Struct, frozen=True):
-    """A segment: its cells in the order of (unit hash, experiment), so that equals are equal bytes.
+    """A segment, in an order that makes equals equal bytes.
+
+    Cells are ordered by (unit hash, experiment), day totals by (unit hash, metric, day).
 
     Attributes:
         unit_types: Names that ``unit_type`` counts in.
+        metrics: Names that ``metric`` counts in.
         ledger: Rows of its units by what became of them.
         no_assignment: Per experiment.
+        imported: Per import, number of the last batch applied.
         columns: Cells, name of the column to little-endian bytes.
+        days: Day totals, likewise.
     """
 
     header: Header
     unit_types: list[str]
+    metrics: list[str]
     ledger: list[int]
     no_assignment: list[int]
+    imported: list[int]
     columns: dict[str, bytes]
+    days: dict[str, bytes]
 
 
 class ChunkRecord(msgspec.Struct, frozen=True):
@@ -126,25 +134,32 @@ SEGMENT_COLUMNS = {
     "experiment": "<i4",
     "variant": "<i2",
     "entry": "<i8",
-    "entry_high": "<u8",
-    "entry_low": "<u8",
+    "entry_hash": "<u8",
     "other": "<i8",
     "counted": "<i4",
     "outside": "<i4",
-    "slots": "<i2",
+    "totals": "<i2",
+    "total": "<i8",
+}
+"""``total`` holds the words of all cells, ``totals`` of each."""
+
+DAY_COLUMNS = {
+    "unit_high": "<u8",
+    "unit_low": "<u8",
+    "unit_type": "<u2",
+    "metric": "<u2",
+    "day": "<i4",
     "total": "<i8",
     "magnitude": "<i8",
+    "rows": "<i4",
+    "positives": "<i4",
 }
 CHUNK_COLUMNS = {
     "unit_high": "<u8",
     "unit_low": "<u8",
     "unit_type": "<u2",
-    "high": "<u8",
-    "low": "<u8",
-    "position": "<i8",
-    "timestamp": "<i8",
-    "content": "<u8",
-    "kind": "<u1",
+    "hash": "<u8",
+    "stamp": "<i8",
     "experiment": "<i4",
     "code": "<i4",
     "value": "<f8",

@@ -241,7 +241,11 @@ def _load(
         ends.append(int(partition.state.counts[RECENT_END]))
     for segment, record in segments.items():
         partition.state = load_segment(
-            partition.state, segment, record, unit_types=partition.unit_types
+            partition.state,
+            segment,
+            record,
+            metrics=partition.metrics,
+            unit_types=partition.unit_types,
         )
     partition.plan_anew()
     return ends

@@ -1,16 +1,14 @@
 """A packed batch as the kernels take it: names become numbers, once per distinct name. Pure."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.batch import KIND_ASSIGNMENT, Batch
-from schemas.batch import Names as NameColumn
 from schemas.definitions import Definition
-from schemas.hashing import stable_hash64
+from schemas.imports import ImportPart
 from stream_processors.accumulate.kernels.placing import EVERY, UNKNOWN
 from stream_processors.accumulate.plan import Names
 
@@ -21,26 +19,24 @@ class Rows(NamedTuple):
     Attributes:
         kind: 0 assignment, 1 metric event.
         unit_high, unit_low, unit_type: The unit.
-        event_high, event_low: Hash of unit and event id.
+        event_hash: Upper half of the hash of unit and event id.
         experiment: Ordinal; EVERY for a metric event of all, UNKNOWN where there is no such one.
         code: Variant of an assignment, metric name of a metric event; -1 unknown.
         value: As sent.
         timestamp: Epoch milliseconds.
-        content: Hash of what a resend must repeat: kind, experiment, variant, metric, value, and
-            the timestamp if the producer gave it.
+        given: Whether the producer gave the timestamp: then a resend must repeat it.
     """
 
     kind: NDArray[np.uint8]
     unit_high: NDArray[np.uint64]
     unit_low: NDArray[np.uint64]
     unit_type: NDArray[np.int32]
-    event_high: NDArray[np.uint64]
-    event_low: NDArray[np.uint64]
+    event_hash: NDArray[np.uint64]
     experiment: NDArray[np.int32]
     code: NDArray[np.int32]
     value: NDArray[np.float64]
     timestamp: NDArray[np.int64]
-    content: NDArray[np.uint64]
+    given: NDArray[np.bool_]
 
 
 def make_rows(
@@ -62,13 +58,12 @@ def make_rows(
         unit_high=batch.unit_hash_high,
         unit_low=batch.unit_hash_low,
         unit_type=unit_type,
-        event_high=batch.event_hash_high,
-        event_low=batch.event_hash_low,
+        event_hash=batch.event_hash_high,
         experiment=_of_their_type(experiment, unit_type, definitions, unit_types),
         code=code,
         value=batch.value,
         timestamp=batch.timestamp,
-        content=_content(batch),
+        given=batch.timestamp_given,
     )
 
 
@@ -115,39 +110,31 @@ def _of_their_type(
     return np.where(other, UNKNOWN, experiment).astype(np.int32)
 
 
-def _content(batch: Batch) -> NDArray[np.uint64]:
-    # Adding 0.0 makes the two zeros one.
-    value = (batch.value + 0.0).view(np.uint64)
-    given = np.where(batch.timestamp_given, batch.timestamp, -1).astype(np.uint64)
-    content = batch.kind.astype(np.uint64)
-    for part in (
-        _hashes(batch.experiment_id),
-        _hashes(batch.variant),
-        _hashes(batch.metric),
-        value,
-        given,
-    ):
-        content = _mix(content ^ part)
-    return content
+class ImportRows(NamedTuple):
+    """Columns of a part of an import, shape (rows,): what ``days.apply_import`` takes."""
+
+    unit_high: NDArray[np.uint64]
+    unit_low: NDArray[np.uint64]
+    unit_type: NDArray[np.int32]
+    metric: NDArray[np.int32]
+    day: NDArray[np.int32]
+    value: NDArray[np.float64]
 
 
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the finaliser of SplitMix64: every bit of the result hangs on every bit of ``x``."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _hashes(column: NameColumn) -> NDArray[np.uint64]:
-    return _take(
-        np.array([_hash_of(name) for name in column.values], np.uint64), column.codes, missing=0
+def make_import_rows(
+    part: ImportPart, columns: Mapping[str, NDArray[Any]], *, metrics: Names, unit_types: Names
+) -> ImportRows:
+    """Return the rows of a part of an import."""
+    types = np.array([unit_types.code(name) for name in part.unit_types], np.int32)
+    codes = np.array([metrics.code(name) for name in part.metrics], np.int32)
+    return ImportRows(
+        unit_high=columns["unit_high"],
+        unit_low=columns["unit_low"],
+        unit_type=types[columns["unit_type"]],
+        metric=codes[columns["metric"]],
+        day=columns["day"],
+        value=columns["value"],
     )
-
-
-@lru_cache(maxsize=65_536)
-def _hash_of(name: str) -> int:
-    return stable_hash64(name)
 
 
 def _take(values: NDArray[Any], codes: NDArray[np.int32], *, missing: int) -> NDArray[Any]:

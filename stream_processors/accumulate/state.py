@@ -1,15 +1,17 @@
 """The arrays that a partition's live state is made of, and how they grow.
 
-Units, cells, slots of cells, and recent rows are arrays of records; two open-addressing tables
-find a unit by its hash and a recent row by its event hash. Kernels take the arrays as they are;
-room is made before each call, so no kernel allocates. Few arrays: each costs a kernel's call.
+Units, cells, totals of cells, kept days and recent rows; two open-addressing tables find a unit by
+its hash and a recent row by its id. Kernels take the arrays as they are; room is made before each
+call, so no kernel allocates. Few arrays: each costs a kernel's call.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.partials import COVARIATE_WORDS
+from stream_processors.accumulate import memory
 from stream_processors.accumulate.kernels.limbs import WORDS
 
 SEGMENTS = 16
@@ -18,73 +20,104 @@ SEGMENTS = 16
 SEGMENT_SHIFT = 60
 
 # Places in ``counts``.
-UNITS, CELLS, SLOTS, RECENT_END, RECENT_START, HEAP, UNIT_FILL, ID_FILL = range(8)
+UNITS, CELLS, TOTALS, RECENT_END, RECENT_START, HEAP, DAYS, ID_FILL, DEAD = range(9)
 
 # Columns of ``ledger``.
 RECEIVED, FRESH, DUPLICATE, CONFLICT, STALE, REFUSED = range(6)
 LEDGER_WIDTH = 6
 
-NOWHERE = -1
+ENTRIES_MAX = (1 << 26) - 1
+"""Units, and recent rows, of one partition: a table's entry has 27 bits for their number."""
+
+_TABLE_LOAD_MAX = 0.8
+_TABLE_LOAD_NEW = 0.53
+
+
+class PartitionFullError(Exception):
+    """A partition holds as many units, or rows within the horizon, as it can."""
+
 
 UNIT = np.dtype(
-    [("high", "u8"), ("low", "u8"), ("recent", "i8"), ("type", "i4"), ("cell", "i4")], align=True
+    [
+        ("high", "u8"),
+        ("low", "u8"),
+        ("recent", "i4"),
+        ("cell", "i4"),
+        ("day", "i4"),
+        ("type", "i4"),
+    ],
+    align=True,
 )
-"""A unit: 128-bit hash, number of its newest recent row, code of its type, its first cell."""
+"""A unit: 128-bit hash, place of its newest recent row (it may have been forgotten since), its
+first cell, its first kept day, code of its type."""
 
 CELL = np.dtype(
     [
         ("entry", "i8"),
-        ("entry_high", "u8"),
-        ("entry_low", "u8"),
+        ("entry_hash", "u8"),
         ("other", "i8"),
-        ("slot", "i8"),
+        ("total", "i4"),
         ("unit", "i4"),
         ("experiment", "i4"),
         ("next", "i4"),
         ("counted", "i4"),
         ("outside", "i4"),
-        ("slots", "i2"),
-        ("variant", "i2"),
+        ("totals", "i4"),
+        ("variant", "i4"),
     ],
     align=True,
 )
 """A unit in an experiment.
 
 ``entry``: timestamp of its first assignment, whose event hash breaks ties. ``other``: earliest
-timestamp of an assignment to another variant, OPEN_END if none. ``slot``, ``slots``: its totals.
-``next``: the unit's next cell. ``counted``, ``outside``: metric events since entry, by whether a
-window held them. ``variant`` -1: taken back.
+timestamp of an assignment to another variant, OPEN_END if none. ``total``, ``totals``: where its
+totals begin, and how many words they are. ``next``: the unit's next cell. ``counted``,
+``outside``: metric events since entry, by whether a window held them. ``variant`` -1: taken back.
 """
 
-SLOT = np.dtype([("total", "i8"), ("magnitude", "i8")], align=True)
-"""A cell's total of one metric: positive events (conversion), events (count), sum of quantised
-values; and an integer bound on the sum of |q|, in units of 2**20."""
+TOTAL = np.dtype("i8")
+"""A word of a cell's totals. A conversion has one, its positive events; a count one, its events; a
+sum two: the sum of quantised values, and an integer bound on the sum of |q| in units of 2**20. A
+metric with a covariate has three more: the covariate's sum, its bound, and its rows."""
+
+DAY = np.dtype(
+    [
+        ("total", "i8"),
+        ("magnitude", "i8"),
+        ("unit", "i4"),
+        ("metric", "i4"),
+        ("day", "i4"),
+        ("rows", "i4"),
+        ("positives", "i4"),
+        ("next", "i4"),
+    ],
+    align=True,
+)
+"""What a unit's events of one metric name amount to on one UTC day, in days since 1970-01-01: sum
+and bound as in ``TOTAL``, rows, rows above 0. ``next``: the unit's next one."""
 
 RECENT = np.dtype(
     [
-        ("high", "u8"),
-        ("low", "u8"),
-        ("position", "i8"),
-        ("timestamp", "i8"),
-        ("content", "u8"),
+        ("hash", "u8"),
         ("value", "f8"),
-        ("before", "i8"),
+        ("stamp", "i8"),
+        ("before", "u4"),
         ("unit", "i4"),
         ("experiment", "i4"),
         ("code", "i4"),
-        ("kind", "u1"),
     ],
     align=True,
 )
 """A fresh row within the horizon.
 
-``high``, ``low``: event hash. ``position``: offset * 2**20 + row in its message. ``content``: hash
-of what a resend must repeat. ``before``: the unit's recent row before this one, -1 for none.
-``experiment``: ordinal, -1 for a metric event of all. ``code``: variant of an assignment, metric
-name of a metric event. ``kind``: 0 assignment, 1 metric. Row number n stands at n - start.
+``hash``: of unit and event id; with the unit itself it tells an id. ``stamp``: timestamp * 4, plus
+2 if the producer gave it, plus 1 for a metric event. ``before``: how many rows before this one the
+unit's last recent row stands, 0 for none. ``experiment``: ordinal, -1 for a metric event of all.
+``code``: variant of an assignment, metric name of a metric event. The array is a ring: row number
+n stands at n modulo its length.
 """
 
-DUE = np.dtype([("due", "i8"), ("cell", "i8")], align=True)
+DUE = np.dtype([("due", "i8"), ("cell", "i4")])
 """An entry of the heap of cells whose window has not passed: entry + window, cell."""
 
 SEGMENT_MARK = np.dtype([("offset", "i8"), ("dirty", "?")], align=True)
@@ -108,78 +141,107 @@ class State(NamedTuple):
     """One partition's arrays. The first ``counts[…]`` entries are in use.
 
     Attributes:
-        counts: How many units, cells, slots; end and start of recent rows; length of the heap;
-            filled places of the two tables.
+        counts: How many units, cells, totals; end and start of recent rows; length of the heap;
+            kept days; filled places of the table of ids; cells taken back.
         units: UNIT.
-        unit_table: Open addressing over the low half of the hash: number of a unit, or -1.
+        unit_table: Open addressing over the unit's hash; see ``lookups``.
         cells: CELL.
-        slots: SLOT.
+        totals: TOTAL.
+        days: DAY.
         recent: RECENT.
-        id_table: Open addressing over the low half of the event hash: number of a row, or -1.
+        id_table: Open addressing over the event's hash.
         heap: DUE, the least first.
         segments: SEGMENT_MARK, shape (segments,).
         ledger: Shape (segments, 6): rows by what became of them.
         no_assignment: Shape (segments, experiments): events of units not, or not yet, in it.
+        imported: Shape (segments, imports): number of the last batch applied.
         experiments: EXPERIMENT_SUMS, shape (experiments,).
         units_of: Shape (variants of all experiments,): exposed units.
         sums: Shape (slots and variants of all experiments, 14): exact sums, see ``limbs``.
+        covariate_sums: Shape (slots with a covariate and variants, 32): likewise.
         overflowed: Shape (slots of all experiments,): units that left a metric.
     """
 
     counts: NDArray[np.int64]
     units: NDArray[np.void]
-    unit_table: NDArray[np.int32]
+    unit_table: NDArray[np.uint32]
     cells: NDArray[np.void]
-    slots: NDArray[np.void]
+    totals: NDArray[np.int64]
+    days: NDArray[np.void]
     recent: NDArray[np.void]
-    id_table: NDArray[np.int64]
+    id_table: NDArray[np.uint32]
     heap: NDArray[np.void]
     segments: NDArray[np.void]
     ledger: NDArray[np.int64]
     no_assignment: NDArray[np.int64]
+    imported: NDArray[np.int64]
     experiments: NDArray[np.void]
     units_of: NDArray[np.int64]
     sums: NDArray[np.uint64]
+    covariate_sums: NDArray[np.uint64]
     overflowed: NDArray[np.int64]
 
 
 def empty_state() -> State:
     """Return the state of a partition that has read nothing."""
     return State(
-        counts=np.zeros(8, np.int64),
-        units=np.zeros(64, UNIT),
-        unit_table=np.full(256, NOWHERE, np.int32),
-        cells=np.zeros(64, CELL),
-        slots=np.zeros(64, SLOT),
-        recent=np.zeros(64, RECENT),
-        id_table=np.full(256, NOWHERE, np.int64),
-        heap=np.zeros(64, DUE),
+        counts=np.zeros(9, np.int64),
+        units=memory.zeros(64, UNIT),
+        unit_table=np.zeros(256, np.uint32),
+        cells=memory.zeros(64, CELL),
+        totals=memory.zeros(64, TOTAL),
+        days=memory.zeros(64, DAY),
+        recent=memory.zeros(64, RECENT),
+        id_table=np.zeros(256, np.uint32),
+        heap=memory.zeros(64, DUE),
         segments=np.zeros(SEGMENTS, SEGMENT_MARK),
         ledger=np.zeros((SEGMENTS, LEDGER_WIDTH), np.int64),
         no_assignment=np.zeros((SEGMENTS, 0), np.int64),
+        imported=np.zeros((SEGMENTS, 0), np.int64),
         experiments=np.zeros(0, EXPERIMENT_SUMS),
         units_of=np.zeros(0, np.int64),
         sums=np.zeros((0, 2 * WORDS), np.uint64),
+        covariate_sums=np.zeros((0, 2 * COVARIATE_WORDS), np.uint64),
         overflowed=np.zeros(0, np.int64),
     )
 
 
 def with_room(state: State, name: str, needed: int) -> State:
     """Return the state with room for ``needed`` entries in one of its arrays."""
-    array = getattr(state, name)
-    capacity = len(array)
-    if needed <= capacity:
+    array: NDArray[Any] = getattr(state, name)
+    if needed <= len(array):
         return state
-    while capacity < needed:
-        capacity += max(64, capacity // 2)
-    longer = np.zeros(capacity, array.dtype)
+    longer = memory.zeros(needed, array.dtype)
     longer[: len(array)] = array
     return state._replace(**{name: longer})
 
 
-def table_size(entries: int) -> int:
-    """Return the size of a table for so many entries: a power of two, at most 60 % full."""
-    size = 256
-    while size * 3 < entries * 5:
-        size *= 2
-    return size
+def wider(counts: NDArray[np.int64], columns: int) -> NDArray[np.int64]:
+    """Return counts per segment with room for so many columns."""
+    known = counts.shape[1]
+    if known >= columns:
+        return counts
+    more = np.zeros((len(counts), columns), np.int64)
+    more[:, :known] = counts
+    return more
+
+
+def table_for(entries: int, table: NDArray[np.uint32]) -> NDArray[np.uint32] | None:
+    """Return an empty table for so many entries, or None while they fit in ``table``."""
+    if entries <= len(table) * _TABLE_LOAD_MAX:
+        return None
+    return new_table(entries)
+
+
+def new_table(entries: int) -> NDArray[np.uint32]:
+    """Return an empty table with room for ``entries`` and half as many again.
+
+    Raises:
+        PartitionFullError: If they are too many.
+    """
+    if entries > ENTRIES_MAX:
+        raise PartitionFullError(
+            f"{entries} units or rows within the horizon in one partition, must be at most "
+            f"{ENTRIES_MAX}: use more partitions (LITMUS_PARTITIONS) or a shorter lateness"
+        )
+    return np.zeros(max(256, int(entries / _TABLE_LOAD_NEW)), np.uint32)

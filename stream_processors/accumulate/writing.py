@@ -12,7 +12,7 @@ from stream_processors.accumulate.checkpoints import (
     forget_recent,
     segment_record,
 )
-from stream_processors.accumulate.plan import Names
+from stream_processors.accumulate.plan import Names, Plan
 from stream_processors.accumulate.records import (
     CHUNK,
     MANIFEST,
@@ -20,6 +20,7 @@ from stream_processors.accumulate.records import (
     Header,
     Key,
     Manifest,
+    SegmentRecord,
     write_record,
 )
 from stream_processors.accumulate.state import (
@@ -101,20 +102,21 @@ class CheckpointWriter:
     def at_tick(
         self,
         state: State,
+        plan: Plan,
         *,
         header: Header,
         is_live: bool,
         metrics: Names,
         unit_types: Names,
-    ) -> tuple[State, list[Write]]:
-        """Return what is to be written at a tick, and the state with old rows forgotten."""
+    ) -> list[Write]:
+        """Return what is to be written at a tick; old rows are forgotten."""
         writes: list[Write] = []
         if header.tick % CHUNK_TICKS == 0:
             writes += self._end_chunk(state, header, metrics, unit_types)
-            state = self._forget(state, header)
+            self._forget(state, header)
         if is_live:
-            writes += self._turn(state, header, unit_types)
-        return state, writes
+            writes += self._turn(state, plan, header, metrics, unit_types)
+        return writes
 
     # --- chunks ---
 
@@ -146,16 +148,14 @@ class CheckpointWriter:
         )
         return [Write(key, value) for key, value in written]
 
-    def _forget(self, state: State, header: Header) -> State:
-        """Forget recent rows that are all older than the horizon, once they are many."""
+    def _forget(self, state: State, header: Header) -> None:
+        """Forget recent rows of chunks that are, with all before them, older than the horizon."""
         horizon = header.times.horizon_ms
         before = max(
             (one.last for one in self.chunks if one.timestamp_through_max < horizon), default=0
         )
-        start, end = int(state.counts[RECENT_START]), int(state.counts[RECENT_END])
-        if before > start and (before - start) * 4 > end - start:
-            return forget_recent(state, before)
-        return state
+        if before > int(state.counts[RECENT_START]):
+            forget_recent(state, before)
 
     def _delete_chunks(self) -> list[Write]:
         """Delete chunks that a recovery from the manifest before this one does not need.
@@ -179,7 +179,9 @@ class CheckpointWriter:
 
     # --- segments ---
 
-    def _turn(self, state: State, header: Header, unit_types: Names) -> list[Write]:
+    def _turn(
+        self, state: State, plan: Plan, header: Header, metrics: Names, unit_types: Names
+    ) -> list[Write]:
         """Write the dirty segments whose turn it is, and at the end of a cycle the manifest."""
         if header.tick % self._cycle == 0:
             self._base = header
@@ -190,7 +192,15 @@ class CheckpointWriter:
         writes: list[Write] = []
         for segment in range(SEGMENTS):
             if segment * self._cycle // SEGMENTS == step and state.segments["dirty"][segment]:
-                writes += self._write_segment(state, segment, header, unit_types)
+                record = segment_record(
+                    state,
+                    segment,
+                    plan=plan,
+                    header=header,
+                    metrics=metrics,
+                    unit_types=unit_types,
+                )
+                writes += self._write_segment(state, segment, record)
         if step == self._cycle - 1:
             writes += self._write_manifest()
         return writes
@@ -201,10 +211,8 @@ class CheckpointWriter:
             cycle *= 2
         return cycle
 
-    def _write_segment(
-        self, state: State, segment: int, header: Header, unit_types: Names
-    ) -> list[Write]:
-        record = segment_record(state, segment, header=header, unit_types=unit_types)
+    def _write_segment(self, state: State, segment: int, record: SegmentRecord) -> list[Write]:
+        header = record.header
         key = Key(self._partition, SEGMENT, segment, header.offset, 0, 0)
         written = write_record(key, record)
         replaced = [Write(old, None) for old in self._keys[segment]]

@@ -3,12 +3,22 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from schemas.definitions import Definition
-from schemas.partials import ExperimentSums, sums_from_bytes
+from schemas.partials import (
+    CovariateSums,
+    ExperimentSums,
+    covariate_sums_from_bytes,
+    sums_from_bytes,
+)
 from stream_processors.stats.sums import Sums
 
 ATTRIBUTIONS = ("counted", "outside_window", "excluded", "no_assignment")
 """What becomes of metric events, in the order in which partials count it."""
+
+
+Covariates = tuple[tuple[CovariateSums, ...], ...]
 
 
 class Totals(NamedTuple):
@@ -20,6 +30,8 @@ class Totals(NamedTuple):
         matured: Per metric, per variant.
         open: The same over all exposed units.
         overflowed: Per metric, units whose magnitude reached the limit and left.
+        matured_covariates: Per metric, per variant; of a metric without a covariate nothing.
+        open_covariates: The same over all exposed units.
         is_final: Whether a partition said that this is the last report.
     """
 
@@ -28,6 +40,8 @@ class Totals(NamedTuple):
     matured: tuple[tuple[Sums, ...], ...]
     open: tuple[tuple[Sums, ...], ...]
     overflowed: tuple[int, ...]
+    matured_covariates: Covariates
+    open_covariates: Covariates
     is_final: bool = False
 
     def as_strings(self) -> dict[str, Any]:
@@ -38,6 +52,8 @@ class Totals(NamedTuple):
             "matured": [_strings(metric) for metric in self.matured],
             "open": [_strings(metric) for metric in self.open],
             "overflowed": [str(count) for count in self.overflowed],
+            "matured_covariates": [_covariate_strings(one) for one in self.matured_covariates],
+            "open_covariates": [_covariate_strings(one) for one in self.open_covariates],
         }
 
 
@@ -49,6 +65,8 @@ def totals_from_strings(integers: dict[str, Any], *, is_final: bool) -> Totals:
         tuple(_from_strings(metric) for metric in integers["matured"]),
         tuple(_from_strings(metric) for metric in integers["open"]),
         tuple(map(int, integers["overflowed"])),
+        tuple(_covariates_from_strings(one) for one in integers["matured_covariates"]),
+        tuple(_covariates_from_strings(one) for one in integers["open_covariates"]),
         is_final,
     )
 
@@ -71,6 +89,8 @@ def totals_of(sums: ExperimentSums, definition: Definition) -> Totals:
         _filled(sums.matured, variants, metrics),
         _filled(sums.open, variants, metrics),
         tuple(sums.overflowed) + (0,) * (metrics - len(sums.overflowed)),
+        _filled_covariates(sums.matured_covariates, definition),
+        _filled_covariates(sums.open_covariates, definition),
         sums.final,
     )
 
@@ -81,13 +101,18 @@ def add_totals(parts: Iterable[Totals], definition: Definition) -> Totals:
     variants, metrics = len(definition.variants), len(definition.metrics)
     if not parts:
         nothing = ((Sums(),) * variants,) * metrics
-        return Totals((0,) * variants, 0, nothing, nothing, (0,) * metrics)
+        no_covariates = _filled_covariates([], definition)
+        return Totals(
+            (0,) * variants, 0, nothing, nothing, (0,) * metrics, no_covariates, no_covariates
+        )
     return Totals(
         _add_counts([part.units for part in parts]),
         sum(part.crossovers for part in parts),
         _add_metrics([part.matured for part in parts]),
         _add_metrics([part.open for part in parts]),
         _add_counts([part.overflowed for part in parts]),
+        _add_covariates([part.matured_covariates for part in parts]),
+        _add_covariates([part.open_covariates for part in parts]),
         any(part.is_final for part in parts),
     )
 
@@ -102,6 +127,27 @@ def _filled(reported: Sequence[bytes], variants: int, metrics: int) -> tuple[tup
     if any(len(metric) != variants for metric in decoded):
         raise ValueError(f"sums of {[len(metric) for metric in decoded]}, must be {variants} each")
     return tuple(decoded + [nothing] * (metrics - len(decoded)))
+
+
+def _filled_covariates(reported: Sequence[bytes], definition: Definition) -> Covariates:
+    """Return a row per metric; as in ``_filled``, what was not reported is zero."""
+    nothing = (CovariateSums(),) * len(definition.variants)
+    said = [tuple(covariate_sums_from_bytes(value)) for value in reported]
+    said += [()] * (len(definition.metrics) - len(said))
+    return tuple(
+        (row or nothing) if metric.covariate_days else ()
+        for metric, row in zip(definition.metrics, said, strict=True)
+    )
+
+
+def _add_covariates(parts: list[Covariates]) -> Covariates:
+    first, *rest = parts
+    for other in rest:
+        first = tuple(
+            tuple(one.plus(its) for one, its in zip(mine, theirs, strict=True))
+            for mine, theirs in zip(first, other, strict=True)
+        )
+    return first
 
 
 def _add_counts(rows: list[tuple[int, ...]]) -> tuple[int, ...]:
@@ -119,6 +165,14 @@ def _add_metrics(parts: list[tuple[tuple[Sums, ...], ...]]) -> tuple[tuple[Sums,
 
 def _strings(metric: tuple[Sums, ...]) -> list[list[str]]:
     return [[str(integer) for integer in sums] for sums in metric]
+
+
+def _covariate_strings(metric: tuple[CovariateSums, ...]) -> list[list[str]]:
+    return [[str(integer) for integer in msgspec.structs.astuple(sums)] for sums in metric]
+
+
+def _covariates_from_strings(metric: list[list[str]]) -> tuple[CovariateSums, ...]:
+    return tuple(CovariateSums(*map(int, sums)) for sums in metric)
 
 
 def _from_strings(metric: list[list[str]]) -> tuple[Sums, ...]:

@@ -1,10 +1,13 @@
 """The merge app: where the merger meets Faust."""
 
+import asyncio
 from collections.abc import Awaitable, Mapping
 
 import faust
+from faust.types import TP
 
 from schemas.topics import MERGE_APP, MERGED_TABLE, PARTIALS
+from stream_processors.log_reading import read_newest
 from stream_processors.merge.agent import LiveMerger, Send, encode, register_merge_agent
 from stream_processors.seeking import resume_from_state
 from stream_processors.settings import WorkerSettings
@@ -20,25 +23,40 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveMerger]:
         # Records of many experiments are text that repeats itself.
         producer_compression_type="gzip",
     )
+    records = TableRecords(app, settings.kafka)
     live = LiveMerger(
         partition_count=settings.partitions,
-        records=TableRecords(app),
+        records=records,
         publish=Publisher(app).publish,
     )
     register_merge_agent(app, partials=bind_topic(app, PARTIALS.name), live=live)
-    resume_from_state(app, sources=[PARTIALS.name], load=live.load, cursor=live.cursor)
+
+    async def load(assigned: frozenset[TP]) -> None:
+        if assigned:
+            await asyncio.to_thread(records.fetch)
+        await live.load(assigned)
+
+    resume_from_state(app, sources=[PARTIALS.name], load=load, cursor=live.cursor)
     return app, live
 
 
 class TableRecords:
-    """Records in the changelog of a Faust table of one partition."""
+    """Records in the changelog of a Faust table of one partition; no copy stays here."""
 
-    def __init__(self, app: faust.App) -> None:
+    def __init__(self, app: faust.App, servers: str) -> None:
+        self._servers = servers
+        self._fetched: dict[bytes, bytes] = {}
         self._table = app.Table(MERGED_TABLE, key_type=bytes, value_type=bytes, partitions=1)
 
+    def fetch(self) -> None:
+        """Read what the changelog holds by now. Blocks."""
+        topic = self._table.changelog_topic.get_topic_name()
+        self._fetched = read_newest(self._servers, topic, [0])[0]
+
     def read(self) -> Mapping[str, bytes]:
-        """Return all records, once recovery is complete."""
-        return {key.decode(): value for key, value in self._table.data.items() if value is not None}
+        """Return all records that were fetched, once."""
+        fetched, self._fetched = self._fetched, {}
+        return {key.decode(): value for key, value in fetched.items()}
 
     async def write(self, records: Mapping[str, bytes]) -> None:
         """Write records, the last one after the others; return once the broker has them."""
@@ -50,7 +68,6 @@ class TableRecords:
 
     def _send(self, key: bytes, value: bytes) -> Awaitable[object]:
         delivery: Awaitable[object] = self._table.send_changelog(0, key, value)
-        self._table.data[key] = value
         return delivery
 
 

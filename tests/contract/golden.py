@@ -10,16 +10,22 @@ from typing import Any
 import msgspec
 
 from schemas.control import (
+    CatalogueChange,
+    CatalogueEntry,
     ControlFold,
     ControlRecord,
     ControlState,
     DefinitionChange,
+    Import,
+    ImportBatch,
+    ImportChange,
     Outcome,
     Settings,
     SettingsChange,
     Times,
 )
 from schemas.definitions import Analysis, Interval, Metric
+from schemas.imports import DAY_MS
 from schemas.partials import encode_partial
 from stream_processors.accumulate.checkpoints import segment_record
 from stream_processors.accumulate.partition import Partition
@@ -62,7 +68,7 @@ DEFINITION = definition(
     name="Größe",
     metrics=[
         Metric("bought", "conversion", "buy", window_ms=10_000),
-        Metric("revenue", "sum", "buy", "secondary", precision=2, added_at_ms=T0),
+        Metric("revenue", "sum", "buy", "secondary", precision=2, added_at_ms=T0, covariate_days=7),
         Metric("safe", "count", "crash", "guardrail", "decrease", 5_000, margin={"absolute": 0.1}),
     ],
     segments={"country": ["CA", "US"]},
@@ -70,6 +76,8 @@ DEFINITION = definition(
     hypothesis={"null": "none", "minimum_effect": 0.02},
     intervals=[Interval(T0, T0 + 50), Interval(T0 + 60)],
 )
+ENTRY = CatalogueEntry("buy", 2, 7, live_from_day=T0 // DAY_MS)
+IMPORT = Import("history", 0, ["buy"], 19_000, 19_001, 1, ImportBatch(2, "ab" * 32, 9), 5_000)
 SETTINGS = Settings(60_000, 3, ["litmus.assignments/0"])
 
 
@@ -81,10 +89,15 @@ def control_record() -> bytes:
         low_water_ms=T0 - 5,
         commands_from=0,
         commands_to=2,
-        changes=[DefinitionChange(DEFINITION), SettingsChange(SETTINGS)],
+        changes=[
+            DefinitionChange(DEFINITION),
+            SettingsChange(SETTINGS),
+            CatalogueChange(ENTRY),
+            ImportChange(IMPORT),
+        ],
         outcomes=[Outcome("c-1", 1, 201, definition=DEFINITION), Outcome("c-2", 1, 409, "no")],
         snapshot_offset=-1,
-        snapshot=ControlState({"x": DEFINITION}, SETTINGS),
+        snapshot=ControlState({"x": DEFINITION}, SETTINGS, {"buy": ENTRY}, {"history": IMPORT}),
         writer="control-0",
     )
     return msgspec.json.encode(record)
@@ -108,7 +121,7 @@ def partial() -> bytes:
 def checkpoints() -> dict[str, bytes]:
     """Return a segment, a chunk and a manifest of a partition after 46 ticks."""
     partition, written = Partition(0, writer="w"), {}
-    messages = [tick(1, T0, DefinitionChange(DEFINITION)), batch(EVENTS)]
+    messages = [tick(1, T0, DefinitionChange(DEFINITION), CatalogueChange(ENTRY)), batch(EVENTS)]
     messages += [tick(number, T0 + number) for number in range(2, 47)]
     for message in messages:
         ticked = partition.apply(partition.cursor, *message)
@@ -117,7 +130,12 @@ def checkpoints() -> dict[str, bytes]:
                 written[decode_key(key).kind, decode_key(key).number] = value
     segments = [
         segment_record(
-            partition.state, at, header=partition.header, unit_types=partition.unit_types
+            partition.state,
+            at,
+            plan=partition.plan,
+            header=partition.header,
+            metrics=partition.metrics,
+            unit_types=partition.unit_types,
         )
         for at in range(SEGMENTS)
     ]

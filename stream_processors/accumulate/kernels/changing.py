@@ -12,43 +12,56 @@ import numpy as np
 
 from stream_processors.accumulate.kernels.compiled import kernel
 from stream_processors.accumulate.kernels.counting import assign, counts_at
-from stream_processors.accumulate.kernels.lookups import find_cell, segment_of
+from stream_processors.accumulate.kernels.days import take_covariates
+from stream_processors.accumulate.kernels.lookups import (
+    find_cell,
+    is_metric,
+    newest_of,
+    segment_of,
+    time_of,
+)
 from stream_processors.accumulate.kernels.placing import place_recent
 from stream_processors.accumulate.plan import OPEN_END
-from stream_processors.accumulate.state import CELLS, RECENT_END, RECENT_START, SLOTS, UNITS
+from stream_processors.accumulate.state import (
+    CELLS,
+    DEAD,
+    RECENT_END,
+    RECENT_START,
+    TOTALS,
+    UNITS,
+)
 
 
 @kernel
-def slots_missing(state, plan):
-    """Return how many more slots the cells need for metrics that were added."""
+def totals_missing(state, plan):
+    """Return how many more words of totals the cells need for metrics that were added."""
     missing = 0
     for cell in range(state.counts[CELLS]):
         experiment = state.cells[cell].experiment
         if state.cells[cell].variant >= 0 and experiment < len(plan.experiments):
-            wanted = plan.experiments[experiment].slot_end - plan.experiments[experiment].slot_start
-            if wanted > state.cells[cell].slots:
+            wanted = plan.experiments[experiment].totals
+            if wanted > state.cells[cell].totals:
                 missing += wanted
     return missing
 
 
 @kernel
 def widen_cells(state, plan):
-    """Move the cells of experiments that got metrics to slots that hold them too."""
+    """Move the totals of cells of experiments that got metrics to where they hold them too."""
     for cell in range(state.counts[CELLS]):
         experiment = state.cells[cell].experiment
         if state.cells[cell].variant < 0 or experiment >= len(plan.experiments):
             continue
-        wanted = plan.experiments[experiment].slot_end - plan.experiments[experiment].slot_start
-        if wanted <= state.cells[cell].slots:
+        wanted, had = plan.experiments[experiment].totals, state.cells[cell].totals
+        if wanted <= had:
             continue
-        old, new = state.cells[cell].slot, state.counts[SLOTS]
-        for place in range(wanted):
-            had = place < state.cells[cell].slots
-            state.slots[new + place].total = state.slots[old + place].total if had else 0
-            state.slots[new + place].magnitude = state.slots[old + place].magnitude if had else 0
-        state.cells[cell].slot = new
-        state.cells[cell].slots = wanted
-        state.counts[SLOTS] += wanted
+        old, new = np.int64(state.cells[cell].total), state.counts[TOTALS]
+        for word in range(wanted):
+            state.totals[new + word] = state.totals[old + word] if word < had else 0
+        state.cells[cell].total = new
+        state.cells[cell].totals = wanted
+        state.counts[TOTALS] += wanted
+        take_covariates(state, plan, cell, had)
 
 
 @kernel
@@ -61,10 +74,7 @@ def replace_recent(state, plan, experiment, offset, sign, horizon):
     """
     for unit in range(state.counts[UNITS]):
         segment = segment_of(state.units[unit].high)
-        if (
-            state.segments[segment].offset > offset
-            or state.units[unit].recent < state.counts[RECENT_START]
-        ):
+        if state.segments[segment].offset > offset or newest_of(state, unit) < 0:
             continue
         if state.units[unit].type != plan.experiments[experiment].unit_type:
             continue
@@ -89,6 +99,7 @@ def take_back_assignments(state, plan, experiment, offset):
             continue
         if not counts_at(plan, experiment, state.cells[cell].entry):
             state.cells[cell].variant = -1
+            state.counts[DEAD] += 1
             state.segments[segment].dirty = True
         elif state.cells[cell].other != OPEN_END and not counts_at(
             plan, experiment, state.cells[cell].other
@@ -100,9 +111,10 @@ def take_back_assignments(state, plan, experiment, offset):
 @kernel
 def count_recent_assignments(state, experiment):
     """Return how many recent rows assign units to an experiment."""
-    found = 0
-    for at in range(state.counts[RECENT_END] - state.counts[RECENT_START]):
-        if state.recent[at].kind == 0 and state.recent[at].experiment == experiment:
+    found, mask = 0, len(state.recent) - 1
+    for number in range(state.counts[RECENT_START], state.counts[RECENT_END]):
+        slot = number & mask
+        if not is_metric(state, slot) and state.recent[slot].experiment == experiment:
             found += 1
     return found
 
@@ -110,17 +122,19 @@ def count_recent_assignments(state, experiment):
 @kernel
 def assign_recent(state, old_plan, plan, experiment, offset, horizon):
     """Count recent assignments that an interval holds now and none held before."""
-    for at in range(state.counts[RECENT_END] - state.counts[RECENT_START]):
-        timestamp = state.recent[at].timestamp
+    mask = len(state.recent) - 1
+    for number in range(state.counts[RECENT_START], state.counts[RECENT_END]):
+        slot = number & mask
+        timestamp = time_of(state, slot)
         if (
-            state.recent[at].kind != 0
-            or state.recent[at].experiment != experiment
+            is_metric(state, slot)
+            or state.recent[slot].experiment != experiment
             or timestamp < horizon
             or not counts_at(plan, experiment, timestamp)
         ):
             continue
         held = experiment < len(old_plan.experiments) and counts_at(old_plan, experiment, timestamp)
-        unit = state.recent[at].unit
+        unit = np.int64(state.recent[slot].unit)
         segment = segment_of(state.units[unit].high)
         if held or state.segments[segment].offset > offset:
             continue
@@ -130,10 +144,9 @@ def assign_recent(state, old_plan, plan, experiment, offset, horizon):
             plan,
             unit,
             experiment,
-            state.recent[at].code,
+            state.recent[slot].code,
             timestamp,
-            state.recent[at].high,
-            state.recent[at].low,
+            state.recent[slot].hash,
             np.int64(0),
             horizon,
             False,
@@ -148,4 +161,5 @@ def drop_cells(state, experiment, offset):
             segment = segment_of(state.units[state.cells[cell].unit].high)
             if state.segments[segment].offset <= offset:
                 state.cells[cell].variant = -1
+                state.counts[DEAD] += 1
                 state.segments[segment].dirty = True

@@ -10,11 +10,19 @@ has passed; both change with every change of a cell, by taking its share out and
 import numpy as np
 
 from stream_processors.accumulate.kernels.compiled import inlined, kernel
-from stream_processors.accumulate.kernels.limbs import MATURED_WORDS, OPEN_WORDS, add_unit
+from stream_processors.accumulate.kernels.limbs import (
+    MATURED_COVARIATE_WORDS,
+    MATURED_WORDS,
+    OPEN_WORDS,
+    add_unit,
+    add_unit_with_covariate,
+)
 from stream_processors.accumulate.plan import OPEN_END
 from stream_processors.accumulate.state import CELLS, HEAP
 
 CONVERSION = 0
+COUNT = 1
+SUM = 2
 
 MAGNITUDE_LIMIT = 1 << 42
 """In units of 2**20: a unit whose sum of |q| may reach 2**62 leaves the metric."""
@@ -42,24 +50,55 @@ def matured_at(plan, slot, entry):
 
 
 @inlined
+def _has_left(state, plan, cell, slot):
+    """Return whether a cell's values are too large for the metric to hold."""
+    at = state.cells[cell].total + plan.slots[slot].at
+    if plan.slots[slot].kind == SUM and state.totals[at + 1] >= MAGNITUDE_LIMIT:
+        return True
+    covariate_at = plan.slots[slot].covariate_at
+    return (
+        covariate_at >= 0
+        and state.totals[state.cells[cell].total + covariate_at + 1] >= MAGNITUDE_LIMIT
+    )
+
+
+@kernel
+def _sum_slot(state, plan, cell, slot, matured, sign):
+    """Add to, or take from, one basis what a cell holds for one slot."""
+    first = np.int64(state.cells[cell].total)
+    variant = state.cells[cell].variant
+    converts = plan.slots[slot].kind == CONVERSION
+    q = state.totals[first + plan.slots[slot].at]
+    if converts:
+        q = np.int64(1) if q > 0 else np.int64(0)
+    basis = MATURED_WORDS if matured else OPEN_WORDS
+    add_unit(state.sums, plan.slots[slot].row + variant, basis, q, sign)
+    if plan.slots[slot].covariate_at < 0:
+        return
+    at = first + plan.slots[slot].covariate_at
+    if state.totals[at + 2] == 0:
+        return
+    x = state.totals[at]
+    if converts:
+        x = np.int64(1) if x > 0 else np.int64(0)
+    basis = MATURED_COVARIATE_WORDS if matured else OPEN_WORDS
+    row = plan.slots[slot].covariate_row + variant
+    add_unit_with_covariate(state.covariate_sums, row, basis, q, x, sign)
+
+
+@inlined
 def _contribute_slot(state, plan, cell, slot, sign, settled):
     """Add or take away what a cell holds for one slot: open sums, and matured ones if it is."""
-    experiment = state.cells[cell].experiment
-    at = state.cells[cell].slot + slot - plan.experiments[experiment].slot_start
     entry = state.cells[cell].entry
     if not counts_for(plan, slot, entry):
         return
-    if state.slots[at].magnitude >= MAGNITUDE_LIMIT:
+    if _has_left(state, plan, cell, slot):
         state.overflowed[slot] += sign
         return
-    value = state.slots[at].total
-    if plan.slots[slot].kind == CONVERSION:
-        value = np.int64(1) if value > 0 else np.int64(0)
-    row = plan.slots[slot].row + state.cells[cell].variant
-    add_unit(state.sums, row, OPEN_WORDS, value, sign)
+    _sum_slot(state, plan, cell, slot, False, sign)
     due = matured_at(plan, slot, entry)
-    if due <= settled and due <= plan.experiments[experiment].stopped:
-        add_unit(state.sums, row, MATURED_WORDS, value, sign)
+    if due <= settled and due <= plan.experiments[state.cells[cell].experiment].stopped:
+        _sum_slot(state, plan, cell, slot, True, sign)
 
 
 @kernel
@@ -165,14 +204,9 @@ def mature(state, plan, settled):
         for slot in range(first, plan.experiments[experiment].slot_end):
             if matured_at(plan, slot, entry) != due or not counts_for(plan, slot, entry):
                 continue
-            at = state.cells[cell].slot + slot - first
-            if state.slots[at].magnitude >= MAGNITUDE_LIMIT:
+            if _has_left(state, plan, cell, slot):
                 continue
-            value = state.slots[at].total
-            if plan.slots[slot].kind == CONVERSION:
-                value = np.int64(1) if value > 0 else np.int64(0)
-            row = plan.slots[slot].row + state.cells[cell].variant
-            add_unit(state.sums, row, MATURED_WORDS, value, 1)
+            _sum_slot(state, plan, cell, slot, True, 1)
             state.experiments[experiment].touched = True
 
 
@@ -190,10 +224,11 @@ def fold(state, plan, settled):
 
 
 @kernel
-def heap_room(state):
+def heap_room(state, plan):
     """Return the most entries that a fold may put on the heap."""
     room = 0
     for cell in range(state.counts[CELLS]):
-        if state.cells[cell].variant >= 0:
-            room += state.cells[cell].slots
+        experiment = state.cells[cell].experiment
+        if state.cells[cell].variant >= 0 and experiment < len(plan.experiments):
+            room += plan.experiments[experiment].slot_end - plan.experiments[experiment].slot_start
     return room

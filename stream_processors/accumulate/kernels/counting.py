@@ -13,16 +13,30 @@ rows are physically kept.
 
 import numpy as np
 
-from stream_processors.accumulate.kernels.compiled import kernel
+from stream_processors.accumulate.kernels.compiled import inlined, kernel
 from stream_processors.accumulate.kernels.contributing import await_maturity, contribute
+from stream_processors.accumulate.kernels.days import (
+    day_of,
+    is_kept_live,
+    keep_day,
+    take_covariates,
+)
 from stream_processors.accumulate.kernels.lookups import (
+    GIVEN,
+    METRIC,
     find_cell,
-    known_content,
+    find_row,
+    find_unit,
     remember,
     segment_of,
     unit_for,
 )
-from stream_processors.accumulate.kernels.placing import UNKNOWN, place_event, place_recent
+from stream_processors.accumulate.kernels.placing import (
+    EVERY,
+    UNKNOWN,
+    place_event,
+    place_recent,
+)
 from stream_processors.accumulate.plan import OPEN_END
 from stream_processors.accumulate.state import (
     CELLS,
@@ -31,8 +45,8 @@ from stream_processors.accumulate.state import (
     FRESH,
     RECEIVED,
     REFUSED,
-    SLOTS,
     STALE,
+    TOTALS,
 )
 
 
@@ -48,63 +62,54 @@ def counts_at(plan, experiment, timestamp):
 
 
 @kernel
-def _new_cell(state, plan, unit, experiment, variant, timestamp, high, low):
+def _new_cell(state, plan, unit, experiment, variant, timestamp, hash_):
     cell = state.counts[CELLS]
     state.counts[CELLS] += 1
-    slots = plan.experiments[experiment].slot_end - plan.experiments[experiment].slot_start
+    first = state.counts[TOTALS]
+    totals = np.int64(plan.experiments[experiment].totals)
     state.cells[cell].unit = unit
     state.cells[cell].experiment = experiment
     state.cells[cell].variant = variant
     state.cells[cell].entry = timestamp
-    state.cells[cell].entry_high = high
-    state.cells[cell].entry_low = low
+    state.cells[cell].entry_hash = hash_
     state.cells[cell].other = OPEN_END
     state.cells[cell].next = state.units[unit].cell
     state.cells[cell].counted = 0
     state.cells[cell].outside = 0
-    state.cells[cell].slot = state.counts[SLOTS]
-    state.cells[cell].slots = slots
-    for at in range(state.counts[SLOTS], state.counts[SLOTS] + slots):
-        state.slots[at].total = 0
-        state.slots[at].magnitude = 0
-    state.counts[SLOTS] += slots
+    state.cells[cell].total = first
+    state.cells[cell].totals = totals
+    for word in range(first, first + totals):
+        state.totals[word] = 0
+    state.counts[TOTALS] += totals
     state.units[unit].cell = cell
+    take_covariates(state, plan, cell, 0)
     return cell
 
 
 @kernel
-def _is_earlier(state, cell, timestamp, high, low):
-    entry = state.cells[cell].entry
-    if timestamp != entry:
-        return timestamp < entry
-    if high != state.cells[cell].entry_high:
-        return high < state.cells[cell].entry_high
-    return low < state.cells[cell].entry_low
-
-
-@kernel
-def assign(state, plan, unit, experiment, variant, timestamp, high, low, settled, horizon, live):
+def assign(state, plan, unit, experiment, variant, timestamp, hash_, settled, horizon, live):
     """Record that a unit was exposed: the first by (timestamp, event hash) decides."""
     cell = find_cell(state, unit, experiment)
     if cell < 0:
         place_recent(state, plan, np.int64(-1), unit, experiment, -1, horizon)
-        cell = _new_cell(state, plan, unit, experiment, variant, timestamp, high, low)
+        cell = _new_cell(state, plan, unit, experiment, variant, timestamp, hash_)
         place_recent(state, plan, cell, unit, experiment, 1, horizon)
         if live:
             contribute(state, plan, cell, 1, settled)
             await_maturity(state, plan, cell, settled)
         return
-    if _is_earlier(state, cell, timestamp, high, low):
+    entry = state.cells[cell].entry
+    if timestamp < entry or (timestamp == entry and hash_ < state.cells[cell].entry_hash):
         if live:
             contribute(state, plan, cell, -1, settled)
         place_recent(state, plan, cell, unit, experiment, -1, horizon)
         if state.cells[cell].variant != variant:
             # What was first is the earliest of the others now: nothing was before it.
-            state.cells[cell].other = state.cells[cell].entry
+            state.cells[cell].other = entry
             state.cells[cell].variant = variant
         state.cells[cell].entry = timestamp
-        state.cells[cell].entry_high = high
-        state.cells[cell].entry_low = low
+        state.cells[cell].entry_hash = hash_
+        take_covariates(state, plan, cell, 0)
         place_recent(state, plan, cell, unit, experiment, 1, horizon)
         if live:
             contribute(state, plan, cell, 1, settled)
@@ -131,6 +136,53 @@ def _measure(state, plan, unit, segment, experiment, metric, value, timestamp, s
         state.experiments[experiment].touched = True
 
 
+@inlined
+def _repeats(state, slot, rows, row):
+    """Return whether a row says what the recent row of the same id says."""
+    stamp = state.recent[slot].stamp
+    given = (stamp & GIVEN) != 0
+    return (
+        (stamp & METRIC) == (METRIC if rows.kind[row] == 1 else 0)
+        and given == rows.given[row]
+        and (not given or stamp >> 2 == rows.timestamp[row])
+        and state.recent[slot].experiment == rows.experiment[row]
+        and state.recent[slot].code == rows.code[row]
+        and state.recent[slot].value == rows.value[row]
+    )
+
+
+@kernel
+def _count(state, plan, rows, row, unit, segment, settled, horizon, live):
+    """Count one fresh row."""
+    experiment, code, timestamp = rows.experiment[row], rows.code[row], rows.timestamp[row]
+    if rows.kind[row] == 0:
+        if not plan.experiments[experiment].final and counts_at(plan, experiment, timestamp):
+            hash_ = rows.event_hash[row]
+            assign(state, plan, unit, experiment, code, timestamp, hash_, settled, horizon, live)
+        return
+    if code < len(plan.tracker_start) - 1:
+        for at in range(plan.tracker_start[code], plan.tracker_start[code + 1]):
+            tracking = plan.tracker[at]
+            if experiment >= 0 and experiment != tracking:
+                continue
+            if plan.experiments[tracking].unit_type == rows.unit_type[row]:
+                _measure(
+                    state,
+                    plan,
+                    unit,
+                    segment,
+                    tracking,
+                    code,
+                    rows.value[row],
+                    timestamp,
+                    settled,
+                    live,
+                )
+    if experiment == EVERY and is_kept_live(plan, code, day_of(timestamp)):
+        value = rows.value[row]
+        keep_day(state, plan, unit, code, day_of(timestamp), value, horizon, settled, live)
+
+
 @kernel
 def apply_rows(state, plan, rows, offset, settled, horizon, live):
     """Apply the rows of one message.
@@ -151,8 +203,7 @@ def apply_rows(state, plan, rows, offset, settled, horizon, live):
         if counts:
             state.segments[segment].dirty = True
             state.ledger[segment, RECEIVED] += 1
-        kind, experiment, code = rows.kind[row], rows.experiment[row], rows.code[row]
-        if experiment == UNKNOWN or code < 0:
+        if rows.experiment[row] == UNKNOWN or rows.code[row] < 0:
             if counts:
                 state.ledger[segment, REFUSED] += 1
             continue
@@ -161,62 +212,22 @@ def apply_rows(state, plan, rows, offset, settled, horizon, live):
             if counts:
                 state.ledger[segment, STALE] += 1
             continue
-        event_high, event_low = rows.event_high[row], rows.event_low[row]
-        position = (np.int64(offset) << 20) + row
-        known, content = known_content(state, event_high, event_low, position, horizon)
-        if known:
+        hash_ = rows.event_hash[row]
+        unit = find_unit(state, high, low)
+        known = find_row(state, unit, hash_, horizon) if unit >= 0 else np.int64(-1)
+        if known >= 0:
             if counts:
-                same = content == rows.content[row]
+                same = _repeats(state, known, rows, row)
                 state.ledger[segment, DUPLICATE if same else CONFLICT] += 1
             continue
-        unit = unit_for(state, high, low, rows.unit_type[row])
+        if unit < 0:
+            unit = unit_for(state, high, low, rows.unit_type[row])
         if counts:
             state.ledger[segment, FRESH] += 1
-            if kind == 0:
-                if not plan.experiments[experiment].final and counts_at(
-                    plan, experiment, timestamp
-                ):
-                    assign(
-                        state,
-                        plan,
-                        unit,
-                        experiment,
-                        code,
-                        timestamp,
-                        event_high,
-                        event_low,
-                        settled,
-                        horizon,
-                        live,
-                    )
-            elif code < len(plan.tracker_start) - 1:
-                for at in range(plan.tracker_start[code], plan.tracker_start[code + 1]):
-                    tracking = plan.tracker[at]
-                    if experiment >= 0 and experiment != tracking:
-                        continue
-                    if plan.experiments[tracking].unit_type == rows.unit_type[row]:
-                        _measure(
-                            state,
-                            plan,
-                            unit,
-                            segment,
-                            tracking,
-                            code,
-                            rows.value[row],
-                            timestamp,
-                            settled,
-                            live,
-                        )
-        remember(
-            state,
-            event_high,
-            event_low,
-            position,
-            timestamp,
-            rows.content[row],
-            unit,
-            kind,
-            experiment,
-            code,
-            rows.value[row],
-        )
+            _count(state, plan, rows, row, unit, segment, settled, horizon, live)
+        stamp = timestamp << 2
+        if rows.given[row]:
+            stamp |= GIVEN
+        if rows.kind[row] == 1:
+            stamp |= METRIC
+        remember(state, unit, hash_, stamp, rows.experiment[row], rows.code[row], rows.value[row])

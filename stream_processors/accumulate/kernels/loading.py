@@ -1,4 +1,4 @@
-"""Cells and recent rows from checkpoints, and slots into them. Kernels."""
+"""Cells, day totals and recent rows from checkpoints, and into them. Kernels."""
 
 # numba compiles these; annotations would be its types, not Python's.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,assignment"
@@ -6,14 +6,20 @@
 import numpy as np
 
 from stream_processors.accumulate.kernels.compiled import kernel
-from stream_processors.accumulate.kernels.lookups import remember, unit_for
-from stream_processors.accumulate.state import CELLS, SLOTS
+from stream_processors.accumulate.kernels.days import first_kept_day
+from stream_processors.accumulate.kernels.lookups import (
+    METRIC,
+    remember,
+    segment_of,
+    unit_for,
+)
+from stream_processors.accumulate.state import CELLS, DAYS, RECENT_END, RECENT_START, TOTALS
 
 
 @kernel
 def load_cells(state, columns, unit_types):
     """Append the cells of a checkpoint; room must have been made."""
-    slot_at = 0
+    total_at = 0
     for row in range(len(columns.experiment)):
         unit = unit_for(
             state,
@@ -21,33 +27,54 @@ def load_cells(state, columns, unit_types):
             columns.unit_low[row],
             unit_types[columns.unit_type[row]],
         )
-        cell, first = state.counts[CELLS], state.counts[SLOTS]
-        slots = np.int64(columns.slots[row])
+        cell, first = state.counts[CELLS], state.counts[TOTALS]
+        totals = np.int64(columns.totals[row])
         state.cells[cell].unit = unit
         state.cells[cell].experiment = columns.experiment[row]
         state.cells[cell].variant = columns.variant[row]
         state.cells[cell].entry = columns.entry[row]
-        state.cells[cell].entry_high = columns.entry_high[row]
-        state.cells[cell].entry_low = columns.entry_low[row]
+        state.cells[cell].entry_hash = columns.entry_hash[row]
         state.cells[cell].other = columns.other[row]
         state.cells[cell].counted = columns.counted[row]
         state.cells[cell].outside = columns.outside[row]
         state.cells[cell].next = state.units[unit].cell
-        state.cells[cell].slot = first
-        state.cells[cell].slots = slots
-        for place in range(slots):
-            state.slots[first + place].total = columns.total[slot_at + place]
-            state.slots[first + place].magnitude = columns.magnitude[slot_at + place]
-        slot_at += slots
+        state.cells[cell].total = first
+        state.cells[cell].totals = totals
+        for word in range(totals):
+            state.totals[first + word] = columns.total[total_at + word]
+        total_at += totals
         state.units[unit].cell = cell
         state.counts[CELLS] += 1
-        state.counts[SLOTS] += slots
+        state.counts[TOTALS] += totals
+
+
+@kernel
+def load_days(state, columns, unit_types, metrics):
+    """Append the day totals of a checkpoint; room must have been made."""
+    for row in range(len(columns.day)):
+        unit = unit_for(
+            state,
+            columns.unit_high[row],
+            columns.unit_low[row],
+            unit_types[columns.unit_type[row]],
+        )
+        at = state.counts[DAYS]
+        state.days[at].unit = unit
+        state.days[at].metric = metrics[columns.metric[row]]
+        state.days[at].day = columns.day[row]
+        state.days[at].total = columns.total[row]
+        state.days[at].magnitude = columns.magnitude[row]
+        state.days[at].rows = columns.rows[row]
+        state.days[at].positives = columns.positives[row]
+        state.days[at].next = state.units[unit].day
+        state.units[unit].day = at
+        state.counts[DAYS] += 1
 
 
 @kernel
 def load_recent(state, columns, unit_types, metrics):
     """Append the rows of a chunk; room must have been made."""
-    for row in range(len(columns.position)):
+    for row in range(len(columns.stamp)):
         unit = unit_for(
             state,
             columns.unit_high[row],
@@ -55,17 +82,13 @@ def load_recent(state, columns, unit_types, metrics):
             unit_types[columns.unit_type[row]],
         )
         code = columns.code[row]
-        if columns.kind[row] == 1:
+        if columns.stamp[row] & METRIC:
             code = metrics[code]
         remember(
             state,
-            columns.high[row],
-            columns.low[row],
-            columns.position[row],
-            columns.timestamp[row],
-            columns.content[row],
             unit,
-            columns.kind[row],
+            columns.hash[row],
+            columns.stamp[row],
             columns.experiment[row],
             code,
             columns.value[row],
@@ -73,11 +96,72 @@ def load_recent(state, columns, unit_types, metrics):
 
 
 @kernel
-def gather_slots(state, cells, slots):
-    """Copy the slots of ``cells``, one cell after the other."""
+def cells_of_segment(state, segment, found):
+    """Write the numbers of a segment's cells to ``found``; return how many, and their totals."""
+    count, totals = 0, 0
+    for cell in range(state.counts[CELLS]):
+        if (
+            state.cells[cell].variant >= 0
+            and segment_of(state.units[state.cells[cell].unit].high) == segment
+        ):
+            found[count] = cell
+            count += 1
+            totals += state.cells[cell].totals
+    return count, totals
+
+
+@kernel
+def days_of_segment(state, plan, segment, horizon, found):
+    """Write the places of a segment's day totals that are kept to ``found``; return how many."""
+    count = 0
+    for at in range(state.counts[DAYS]):
+        if segment_of(state.units[state.days[at].unit].high) == segment and state.days[
+            at
+        ].day >= first_kept_day(plan, state.days[at].metric, horizon):
+            found[count] = at
+            count += 1
+    return count
+
+
+@kernel
+def gather_totals(state, cells, totals):
+    """Copy the totals of ``cells``, one cell after the other."""
     at = 0
     for cell in cells:
-        for place in range(state.cells[cell].slots):
-            slots[at].total = state.slots[state.cells[cell].slot + place].total
-            slots[at].magnitude = state.slots[state.cells[cell].slot + place].magnitude
-            at += 1
+        first = state.cells[cell].total
+        for word in range(state.cells[cell].totals):
+            totals[at + word] = state.totals[first + word]
+        at += state.cells[cell].totals
+
+
+@kernel
+def gather_recent(state, first, rows):
+    """Copy the recent rows from number ``first`` on."""
+    mask = len(state.recent) - 1
+    for number in range(first, state.counts[RECENT_END]):
+        rows[number - first] = state.recent[number & mask]
+
+
+@kernel
+def move_recent(state, rows):
+    """Copy the recent rows to a longer ring."""
+    mask, longer = len(state.recent) - 1, len(rows) - 1
+    for number in range(state.counts[RECENT_START], state.counts[RECENT_END]):
+        rows[number & longer] = state.recent[number & mask]
+
+
+@kernel
+def mark_units_of_recent(state, used):
+    """Mark the units of recent rows."""
+    mask = len(state.recent) - 1
+    for number in range(state.counts[RECENT_START], state.counts[RECENT_END]):
+        used[state.recent[number & mask].unit] = True
+
+
+@kernel
+def renumber_recent(state, renumbered):
+    """Give recent rows the new numbers of their units."""
+    mask = len(state.recent) - 1
+    for number in range(state.counts[RECENT_START], state.counts[RECENT_END]):
+        slot = number & mask
+        state.recent[slot].unit = renumbered[state.recent[slot].unit]

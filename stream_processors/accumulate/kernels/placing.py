@@ -11,15 +11,20 @@ import numpy as np
 from stream_processors.accumulate.kernels.compiled import inlined, kernel
 from stream_processors.accumulate.kernels.contributing import (
     CONVERSION,
+    COUNT,
     MAGNITUDE_LIMIT,
     counts_for,
     matured_at,
 )
-from stream_processors.accumulate.kernels.lookups import segment_of
+from stream_processors.accumulate.kernels.lookups import (
+    before_of,
+    is_metric,
+    newest_of,
+    segment_of,
+    time_of,
+)
 from stream_processors.accumulate.plan import OPEN_END
-from stream_processors.accumulate.state import RECENT_START
 
-COUNT = 1
 MAGNITUDE_SHIFT = 20
 
 EVERY = -1
@@ -32,14 +37,9 @@ _Q_LIMIT = 2.0**62
 
 
 @inlined
-def _quantised(plan, slot, value):
-    """Return (what an event adds to the total, what it adds to the magnitude) of a slot."""
-    kind = plan.slots[slot].kind
-    if kind == CONVERSION:
-        return (np.int64(1) if value > 0 else np.int64(0)), np.int64(0)
-    if kind == COUNT:
-        return np.int64(1), np.int64(0)
-    scaled = np.rint(value * plan.slots[slot].scale)
+def quantised(value, scale):
+    """Return (a value in units of the precision, what it adds to the bound on magnitudes)."""
+    scaled = np.rint(value * scale)
     if not -_Q_LIMIT < scaled < _Q_LIMIT:
         return np.int64(0), np.int64(MAGNITUDE_LIMIT)
     q = np.int64(scaled)
@@ -68,14 +68,20 @@ def _put_event(state, plan, cell, metric, value, timestamp, sign):
     entry = state.cells[cell].entry
     first = plan.experiments[experiment].slot_start
     held = False
-    for place in range(state.cells[cell].slots):
-        slot = first + place
+    for slot in range(first, plan.experiments[experiment].slot_end):
         if plan.slots[slot].metric == metric and _in_window(
             plan, experiment, slot, entry, timestamp
         ):
-            q, magnitude = _quantised(plan, slot, value)
-            state.slots[state.cells[cell].slot + place].total += sign * q
-            state.slots[state.cells[cell].slot + place].magnitude += sign * magnitude
+            at = state.cells[cell].total + plan.slots[slot].at
+            if plan.slots[slot].kind == CONVERSION:
+                if value > 0:
+                    state.totals[at] += sign
+            elif plan.slots[slot].kind == COUNT:
+                state.totals[at] += sign
+            else:
+                q, magnitude = quantised(value, plan.slots[slot].scale)
+                state.totals[at] += sign * q
+                state.totals[at + 1] += sign * magnitude
             held = True
     return held
 
@@ -122,16 +128,19 @@ def place_event(state, plan, cell, segment, experiment, metric, value, timestamp
 @kernel
 def place_recent(state, plan, cell, unit, experiment, sign, horizon):
     """Count all recent metric events of a unit for one experiment, or take them back."""
-    start = state.counts[RECENT_START]
     segment = segment_of(state.units[unit].high)
-    number = state.units[unit].recent
-    while number >= start:
-        at = number - start
+    mask = len(state.recent) - 1
+    number = newest_of(state, unit)
+    while number >= 0:
+        slot = number & mask
         if (
-            state.recent[at].kind == 1
-            and state.recent[at].timestamp >= horizon
-            and (state.recent[at].experiment == EVERY or state.recent[at].experiment == experiment)
-            and _tracks(plan, experiment, state.recent[at].code)
+            is_metric(state, slot)
+            and time_of(state, slot) >= horizon
+            and (
+                state.recent[slot].experiment == EVERY
+                or state.recent[slot].experiment == experiment
+            )
+            and _tracks(plan, experiment, state.recent[slot].code)
         ):
             place_event(
                 state,
@@ -139,9 +148,9 @@ def place_recent(state, plan, cell, unit, experiment, sign, horizon):
                 cell,
                 segment,
                 experiment,
-                state.recent[at].code,
-                state.recent[at].value,
-                state.recent[at].timestamp,
+                state.recent[slot].code,
+                state.recent[slot].value,
+                time_of(state, slot),
                 sign,
             )
-        number = state.recent[at].before
+        number = before_of(state, number)

@@ -7,6 +7,7 @@ that were not acknowledged; a zombie's writes arrive late.
 from collections.abc import Callable
 from random import Random
 
+import msgspec
 import pytest
 
 from schemas.control import ControlState, DefinitionChange, decode_tick
@@ -25,6 +26,7 @@ from stream_processors.accumulate.records import (
 from stream_processors.accumulate.recovery import recover
 from stream_processors.accumulate.state import SEGMENTS
 from stream_processors.accumulate.writing import Write
+from tests.stream_processors.accumulate.arrivals import Log, logs
 from tests.stream_processors.accumulate.builders import (
     T0,
     Message,
@@ -34,7 +36,10 @@ from tests.stream_processors.accumulate.builders import (
     measured,
     tick,
 )
-from tests.stream_processors.accumulate.worlds import logs, make_world
+from tests.stream_processors.accumulate.holding import Held, equals_its_fold
+from tests.stream_processors.accumulate.worlds import make_world
+
+COVARIATES = hasattr(Partition, "memory")
 
 Changelog = dict[bytes, bytes]
 Looks = dict[int, list]
@@ -47,7 +52,7 @@ def control_at(log: list[Message]) -> Callable[[int], ControlState]:
         if message.kind == KIND_TICK:
             one = decode_tick(message.value)
             after = states[one.number - 1].after(one.changes)
-            states.setdefault(one.number, ControlState(after.definitions, one.settings))
+            states.setdefault(one.number, msgspec.structs.replace(after, settings=one.settings))
     return states.__getitem__
 
 
@@ -63,7 +68,12 @@ def final_bytes(partition: Partition) -> list[SegmentRecord]:
     """Return every segment as it would be written now: equal states are equal bytes."""
     return [
         segment_record(
-            partition.state, segment, header=partition.header, unit_types=partition.unit_types
+            partition.state,
+            segment,
+            plan=partition.plan,
+            header=partition.header,
+            metrics=partition.metrics,
+            unit_types=partition.unit_types,
         )
         for segment in range(SEGMENTS)
     ]
@@ -84,12 +94,11 @@ def run(partition: Partition, log: list[Message], until: int, looks: Looks) -> l
     return writes
 
 
-def a_log(seed: int, *, horizon_lag: int | None = 30, ticks: int = 90) -> list[Message]:
+def a_log(seed: int, *, ticks: int = 90) -> list[Message]:
+    """Return a log of three cycles of checkpoints, hostile rows and import parts included."""
     random = Random(seed)
-    world = make_world(random, tick_count=ticks, event_count=150)
-    [log] = logs(
-        world, random, partition_count=1, repeats=20, shuffle=False, horizon_lag=horizon_lag
-    )
+    world = make_world(random, tick_count=ticks, event_count=120, covariates=COVARIATES)
+    [log] = logs(world, random, Log(repeats=15, hostile=10, recycled=5))
     return log
 
 
@@ -137,6 +146,38 @@ def test_kills_with_lost_writes_change_no_byte_and_lose_no_look(seed: int) -> No
                 assert one in looks[number]
             elif one.experiment_id in truth:
                 assert one == truth[one.experiment_id]
+
+
+def restart(held: Held, changelog: Changelog, log: list[Message]) -> list[list[Write]]:
+    """Replace a partition by what its changelog amounts to, read up to where it was."""
+    until = held.partition.cursor
+    held.partition = recover(
+        0, changelog.items(), state_at=control_at(log), log_id="log", writer="w"
+    ).partition
+    return run(held.partition, log, until, {})
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_after_restarts_at_any_message_both_ledgers_and_all_integers_hold(seed: int) -> None:
+    log, random = a_log(seed + 1_000, ticks=70), Random(seed)
+    held, changelog = Held(), dict[bytes, bytes]()
+    kills = set(random.sample(range(1, len(log)), 4))
+    waiting: list[list[Write]] = []
+
+    for message in log:
+        ticked = held.read(message)
+        waiting += [ticked.writes] if ticked else []
+        # Writes are acknowledged some ticks later; a kill loses those that wait.
+        while len(waiting) > random.choice([0, 1, 3]):
+            make(changelog, waiting.pop(0))
+        if held.partition.cursor in kills:
+            waiting = restart(held, changelog, log)
+            if held.partition.is_live:
+                held.check_ledgers()
+                held.check_integers()
+                assert equals_its_fold(held.partition)
+
+    held.check_integers()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -62,7 +62,10 @@ def make_totals(*metrics: Sequence[Sums], is_final: bool = False) -> Totals:
     """Return totals whose matured and open sums are the same."""
     per_metric = tuple(tuple(metric) for metric in metrics)
     units = tuple(sums.unit_count for sums in per_metric[0])
-    return Totals(units, 0, per_metric, per_metric, (0,) * len(metrics), is_final)
+    none = ((),) * len(metrics)
+    return Totals(
+        units, 0, per_metric, per_metric, (0,) * len(metrics), none, none, is_final=is_final
+    )
 
 
 def words(sums: Sequence[Sums]) -> bytes:
