@@ -139,7 +139,7 @@ def checkpoints() -> dict[str, bytes]:
         )
         for at in range(SEGMENTS)
     ]
-    fullest = max(segments, key=lambda one: len(one.columns["unit_high"]))
+    fullest = max(segments, key=lambda one: (len(one.columns["unit_high"]), len(one.days["day"])))
     return {
         "segment": write_record(Key(0, SEGMENT, 0, partition.cursor, 0, 0), fullest)[0][1],
         "chunk": written[CHUNK, 0],
