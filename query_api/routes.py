@@ -93,6 +93,41 @@ async def get_results(
     return _json(with_age(results, now_ms=parts.clock_ms()))
 
 
+@router.get("/experiments/{experiment_id}/looks")
+async def list_looks(
+    experiment_id: str,
+    _snapshot: SnapshotOf,
+    parts: PartsOf,
+    from_tick: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> Response:
+    """Return which looks there were from a tick on, oldest first."""
+    try:
+        found = await parts.history.looks_from(experiment_id, from_tick, limit)
+    except HistoryUnavailableError as error:
+        raise _history_problem(error) from error
+    looks = [{**one, "as_of": format_time_ms(one.pop("as_of_ms"))} for one in found]
+    return _json({"looks": looks})
+
+
+@router.get("/history/rows")
+async def list_rows(
+    parts: PartsOf,
+    unit_id: Annotated[str, Query()],
+    event_id: Annotated[str, Query()],
+    unit_type: Annotated[str, Query()] = "user",
+) -> Response:
+    """Return the rows of one event as the history holds them: counted or not, and late ones."""
+    try:
+        found = await parts.history.rows_of_event(unit_type, unit_id, event_id)
+    except HistoryUnavailableError as error:
+        raise _history_problem(error) from error
+    for row in (row for rows in found.values() for row in rows):
+        for name in ("received_at", "timestamp"):
+            row[name] = format_time_ms(row.pop(f"{name}_ms"))
+    return _json(found)
+
+
 @router.get("/experiments/{experiment_id}/timeseries")
 async def get_timeseries(
     experiment_id: str,

@@ -22,6 +22,7 @@ from tools.home import Home
 from tools.narration import Narrator
 from tools.reading_logs import follow_logs, show_logs
 from tools.settings import Settings
+from tools.soak.command import soak
 from tools.stack import (
     look_at_stack,
     require_loopback,
@@ -31,6 +32,9 @@ from tools.stack import (
 )
 from tools.supervisor import DEATHS_MAX
 from tools.topics import create_topics, describe_topics, partition_counts
+from tools.torture.command import torture
+from tools.tracing.command import trace as trace_event
+from tools.tracing.rows import Unit
 
 app = typer.Typer(
     name="litmus",
@@ -43,6 +47,8 @@ topics = typer.Typer(help="The topics and what is promised of them.", no_args_is
 app.add_typer(topics, name="topics")
 app.command()(demo)
 app.add_typer(bench, name="bench")
+app.command()(soak)
+app.command()(torture)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine to read.")]
 
@@ -118,6 +124,28 @@ def logs(
         show_logs(home, name, narrator, line_count=lines)
         if follow:
             follow_logs(home, name, narrator)
+
+
+@app.command()
+def trace(
+    unit: Annotated[str, typer.Argument(help="Id of the unit.")],
+    event: Annotated[str, typer.Argument(help="Id of the event.")],
+    *,
+    unit_type: Annotated[str, typer.Option(help="Type of the unit.")] = "user",
+    as_json: AsJson = False,
+) -> None:
+    """Say what became of one event, where, and why; exit 1 if there is no trace of it."""
+    console = Console(highlight=False)
+    with _explained(console, as_json=as_json):
+        settings = _settings()
+        known = trace_event(
+            _bootstrap(settings),
+            (Home(settings.home).description() or {}).get("query"),
+            Unit.of(unit_type, unit),
+            event,
+            as_machine=as_json,
+        )
+        sys.exit(0 if known else 1)
 
 
 @app.command()

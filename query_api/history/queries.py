@@ -126,6 +126,38 @@ class History:
 
         return await self._run(run)
 
+    async def looks_from(self, experiment_id: str, tick: int, limit: int) -> list[dict[str, Any]]:
+        """Return the first looks of an experiment at or after a tick, oldest first.
+
+        Raises:
+            HistoryUnavailableError: If ClickHouse does not answer.
+        """
+        parameters = {"experiment": experiment_id, "tick": tick, "limit": limit}
+        found = await self._run(lambda client: _rows(client, _LOOKS_FROM, parameters))
+        names = ("tick", "log_id", "sha256", "as_of_ms")
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    async def rows_of_event(
+        self, unit_type: str, unit_id: str, event_id: str
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return every stored row of an event, by table, in the order of the log.
+
+        Raises:
+            HistoryUnavailableError: If ClickHouse does not answer.
+        """
+        parameters = {"type": unit_type, "unit": unit_id, "event": event_id}
+
+        def run(client: Client) -> dict[str, list[dict[str, Any]]]:
+            return {
+                table: [
+                    dict(zip(_EVENT_COLUMNS, row, strict=True))
+                    for row in _rows(client, _ROWS_OF_EVENT.format(table=table), parameters)
+                ]
+                for table in ("events", "late")
+            }
+
+        return await self._run(run)
+
     async def timeseries(self, experiment_id: str, span: Span) -> tuple[list[dict[str, Any]], bool]:
         """Return effect rows, oldest first, and whether older ones were left out.
 
@@ -211,6 +243,24 @@ _LAST_LOOK = {
     )
     for name, column in _LOOK_TIMES.items()
 }
+
+_LOOKS_FROM = """
+SELECT tick, log_id, sha256, toUnixTimestamp64Milli(as_of)
+FROM looks FINAL WHERE experiment_id = {experiment:String} AND tick >= {tick:UInt64}
+ORDER BY tick, log_id LIMIT {limit:UInt32}"""
+
+_EVENT_COLUMNS = (
+    "partition", "offset", "row", "door", "received_at_ms", "timestamp_ms", "experiment_id",
+    "variant", "metric", "value",
+)  # fmt: skip
+_ROWS_OF_EVENT = """
+SELECT
+    kafka_partition, kafka_offset, row, door, toUnixTimestamp64Milli(received_at),
+    toUnixTimestamp64Milli(timestamp), experiment_id, variant, metric, value
+FROM {table}
+WHERE unit_type = {{type:String}} AND unit_id = {{unit:String}} AND event_id = {{event:String}}
+ORDER BY kafka_partition, kafka_offset, row
+LIMIT 1 BY kafka_partition, kafka_offset, row"""
 
 _ROWS_BELOW = """
 (SELECT {partition} AS partition, rows_through FROM batches

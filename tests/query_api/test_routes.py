@@ -143,6 +143,41 @@ async def test_a_look_that_is_not_stored_yet_is_waited_for(
     assert (await asking)["look"]["tick"] == 5
 
 
+async def test_looks_are_listed_from_a_tick_on(app: Application, client: Client) -> None:
+    store(client, look_records(3, 5, 7))
+    app.publish(7)
+
+    listed = (await get(app, f"/v1/experiments/{ID}/looks", from_tick=4, limit=1))["looks"]
+
+    [look] = listed
+    assert (look["tick"], look["as_of"], look["sha256"]) == (
+        5,
+        format_time_ms(as_of_ms(5)),
+        f"{5:064x}",
+    )
+    assert (await get(app, f"/v1/experiments/{ID}/looks", from_tick=8))["looks"] == []
+
+
+async def test_the_rows_of_an_event_are_found_by_its_ids(app: Application, client: Client) -> None:
+    records = [
+        batch_record(0, [Event(), Event(event_id="event-2"), Event(unit_id="unit-2")]),
+        batch_record(1, [Event()]),
+        batch_record(0, [Event()], topic=LATE.name),
+    ]
+    store(client, records)
+    store(client, records)  # again, as after a crash
+
+    found = await get(app, "/v1/history/rows", unit_id="unit-1", event_id="event-1")
+
+    assert [(row["offset"], row["row"], row["variant"]) for row in found["events"]] == [
+        (0, 0, "control"),
+        (1, 0, "control"),
+    ]
+    assert len(found["late"]) == 1
+    other = await get(app, "/v1/history/rows", unit_id="unit-1", event_id="event-1", unit_type="x")
+    assert other == {"events": [], "late": []}
+
+
 async def test_a_time_series_is_flat_rows(app: Application, client: Client) -> None:
     store(client, look_records(*range(10)))
     app.publish(9)

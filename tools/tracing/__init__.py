@@ -1,0 +1,1 @@
+"""``litmus trace``: what became of one event, where, and why."""
