@@ -17,6 +17,9 @@ COUNT = Metric("orders", "count", "purchase", role="secondary", window_ms=3_600_
 REVENUE = Metric("revenue", "sum", "purchase", role="secondary", precision=2)
 
 
+NEXT_VERSION = STATE_VERSION + 1
+
+
 def make_definition(
     experiment_id: str = "checkout-color",
     *,

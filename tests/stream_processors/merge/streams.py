@@ -18,6 +18,7 @@ from stream_processors.stats.sums import Sums
 from tests.stream_processors.merge.builders import (
     CONVERSION,
     COUNT,
+    NEXT_VERSION,
     make_definition,
     make_partial,
     make_sums,
@@ -166,7 +167,7 @@ def rough_stream(world: World, rng: random.Random, *, upgrade: bool = False) -> 
 
 
 def _upgraded(part: Partial) -> Partial:
-    return msgspec.structs.replace(part, state_version=2) if part.writer == "b" else part
+    return msgspec.structs.replace(part, state_version=NEXT_VERSION) if part.writer == "b" else part
 
 
 def _rough_partition(world: World, partition: int, rng: random.Random) -> list[Partial]:

@@ -15,6 +15,7 @@ from stream_processors.stats.sums import Sums
 from tests.stream_processors.merge.builders import (
     CONVERSION,
     COUNT,
+    NEXT_VERSION,
     REVENUE,
     finite_numbers_only,
     make_cut,
@@ -187,7 +188,10 @@ def test_every_input_changes_the_identity_and_what_holds_looks_back_does_not() -
         compute_look(definition, ONE_LOOK._replace(crossovers=1), cut=make_cut(), path_before=path),
         compute_look(definition, ONE_LOOK, cut=make_cut(2), path_before=path),
         compute_look(
-            definition, ONE_LOOK, cut=make_cut()._replace(state_version=2), path_before=path
+            definition,
+            ONE_LOOK,
+            cut=make_cut()._replace(state_version=NEXT_VERSION),
+            path_before=path,
         ),
         compute_look(definition, ONE_LOOK, cut=make_cut(), path_before=ExperimentPath({}, 0.5)),
     ]

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.control import DefinitionChange, Settings, SettingsChange
-from schemas.partials import Partial
+from schemas.partials import STATE_VERSION, Partial
 from stream_processors.merge.assembly import PartialGapError
 from stream_processors.merge.merging import LogMismatchError, MergedTick, Merger
 from tests.stream_processors.merge.builders import (
     CONVERSION,
     COUNT,
+    NEXT_VERSION,
     make_definition,
     make_partial,
     make_sums,
@@ -286,21 +287,23 @@ def test_the_last_look_is_made_even_if_nothing_changed() -> None:
 def test_mixed_state_versions_are_skipped_with_the_reason_and_made_up_for() -> None:
     merger, _ = start()
     sums = make_sums("x", [rate(100, 40), rate(100, 50)])
-    (tick,) = feed(merger, make_partial(0, 2, sums, state_version=2), make_partial(1, 2, sums))
+    (tick,) = feed(
+        merger, make_partial(0, 2, sums, state_version=NEXT_VERSION), make_partial(1, 2, sums)
+    )
     assert not tick.looks
     assert [(one.experiment_id, one.tick) for one in tick.skipped] == [("x", 2)]
-    assert tick.skipped[0].reason == "mixed state versions: 1, 2"
+    assert tick.skipped[0].reason == f"mixed state versions: {STATE_VERSION}, {NEXT_VERSION}"
     merger = Merger.load(merger.records(), 2)
-    parts = [make_partial(one, 3, sums, state_version=2) for one in (0, 1)]
+    parts = [make_partial(one, 3, sums, state_version=NEXT_VERSION) for one in (0, 1)]
     (tick,) = feed(merger, *parts)
-    assert [record["inputs"]["state_version"] for _, record in tick.looks] == [2]
+    assert [record["inputs"]["state_version"] for _, record in tick.looks] == [NEXT_VERSION]
     assert not tick.skipped
 
 
 def test_an_owed_look_needs_no_report() -> None:
     merger, _ = start()
     sums = make_sums("x", [rate(100, 40), rate(100, 50)])
-    feed(merger, make_partial(0, 2, sums), make_partial(1, 2, state_version=2))
+    feed(merger, make_partial(0, 2, sums), make_partial(1, 2, state_version=NEXT_VERSION))
     (tick,) = feed(merger, make_partial(0, 3), make_partial(1, 3))
     assert [one for one, _ in tick.looks] == ["x"]
 
@@ -311,7 +314,9 @@ def test_an_owed_look_is_not_made_at_a_tick_that_the_record_contains() -> None:
     sums = make_sums("x", [rate(100, 40), rate(100, 50)])
     newer = make_sums("x", [rate(200, 80), rate(200, 90)])
     replayed = [make_partial(0, 2, sums), make_partial(1, 2)]
-    feed(merger, *replayed, make_partial(0, 3, newer), make_partial(1, 3, state_version=2))
+    feed(
+        merger, *replayed, make_partial(0, 3, newer), make_partial(1, 3, state_version=NEXT_VERSION)
+    )
     newest = {key: value for key, value in merger.records().items() if key != "progress"}
     merger = Merger.load(lost | newest, 2)
     (tick,) = feed(merger, *replayed)
