@@ -17,6 +17,7 @@ from ingest_gateway.app import OpenParts, create_app
 from ingest_gateway.commands import Commands
 from ingest_gateway.control_follower import ControlFollower
 from ingest_gateway.group_commit import GroupCommit
+from ingest_gateway.imports import ImportDoor
 from ingest_gateway.intake import Intake
 from ingest_gateway.producer import KafkaSink
 from ingest_gateway.room import Room
@@ -101,6 +102,12 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
         )
         view.start()
         try:
+            commands = Commands(
+                sink,
+                view,
+                timeout_ms=settings.command_timeout_ms,
+                answer_timeout_ms=settings.answer_timeout_ms,
+            )
             yield Parts(
                 sink=sink,
                 view=view,
@@ -110,15 +117,17 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
                     wall_clock_ms,
                     answer_timeout_ms=settings.answer_timeout_ms,
                 ),
-                commands=Commands(
+                commands=commands,
+                clock_ms=wall_clock_ms,
+                new_id=new_id,
+                room=Room(bytes_max=settings.body_bytes_max, requests_max=settings.requests_max),
+                imports=ImportDoor(
                     sink,
-                    view,
-                    timeout_ms=settings.command_timeout_ms,
+                    commands,
+                    partition_count=settings.partitions,
+                    new_id=new_id,
                     answer_timeout_ms=settings.answer_timeout_ms,
                 ),
-                clock_ms=wall_clock_ms,
-                new_id=lambda: uuid.uuid4().hex,
-                room=Room(bytes_max=settings.body_bytes_max, requests_max=settings.requests_max),
             )
         finally:
             await group_commit.drain()
@@ -152,6 +161,11 @@ def allow_open_files(connections_max: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         if most < wanted:
             logger.warning("few_open_files limit=%d wanted=%d", most, wanted)
+
+
+def new_id() -> str:
+    """Return an id that no other command has."""
+    return uuid.uuid4().hex
 
 
 def wall_clock_ms() -> int:

@@ -10,7 +10,14 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ingest_gateway import routes_decisions, routes_events, routes_experiments
+from ingest_gateway import (
+    routes_decisions,
+    routes_events,
+    routes_experiments,
+    routes_imports,
+    routes_metrics,
+    routes_settings,
+)
 from ingest_gateway.routes_problems import add_problem_handlers
 from ingest_gateway.routes_request import Parts, PartsOfApp
 from ingest_gateway.telemetry import REGISTRY, report_request
@@ -37,8 +44,15 @@ def create_app(open_parts: OpenParts) -> FastAPI:
     )
     app.add_middleware(Timed)
     add_problem_handlers(app)
-    for router in (routes_events.router, routes_experiments.router, routes_decisions.router):
-        app.include_router(router)
+    for routes in (
+        routes_events,
+        routes_experiments,
+        routes_decisions,
+        routes_metrics,
+        routes_imports,
+        routes_settings,
+    ):
+        app.include_router(routes.router)
     app.include_router(probes)
     return app
 

@@ -4,7 +4,6 @@ What a body must look like is checked here, before anything is sent; what may be
 by control alone, and answered from its outcome.
 """
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
 
 from ingest_gateway.errors import BodyTooLargeError
+from ingest_gateway.routes_commands import command_id, json_answer
 from ingest_gateway.routes_problems import ProblemError, invalid_fields, problem, unknown_experiment
 from ingest_gateway.routes_request import (
     JSON_BODY_BYTES_MAX,
@@ -31,7 +31,7 @@ from schemas.definitions import (
     define,
     public,
 )
-from schemas.identifiers import is_external_id, is_name
+from schemas.identifiers import is_name
 from schemas.times import TIMESTAMP_MS_MAX, parse_time_ms
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
@@ -135,7 +135,7 @@ async def archive_experiment(experiment_id: str, request: Request, parts: PartsO
 async def list_experiments(parts: PartsOfApp) -> Response:
     """List every definition, in the order of creation."""
     definitions = sorted(parts.view.usable.definitions.values(), key=lambda one: one.ordinal)
-    return _json({"experiments": [public(definition) for definition in definitions]})
+    return json_answer({"experiments": [public(definition) for definition in definitions]})
 
 
 @router.get("/{experiment_id}")
@@ -168,8 +168,8 @@ async def _carry_out(
     expected_version: int | None,
     body: dict[str, Any],
 ) -> Response:
-    command_id = _command_id(request, parts, f"{action}/{experiment_id}")
-    command = Command(command_id, action, experiment_id, expected_version, body)
+    identifier = command_id(request, parts, f"{action}/{experiment_id}")
+    command = Command(identifier, action, experiment_id, expected_version, body)
     if len(msgspec.json.encode(command)) > JSON_BODY_BYTES_MAX:
         message = f"the command is longer than {JSON_BODY_BYTES_MAX} bytes with its defaults"
         raise BodyTooLargeError(message)
@@ -186,22 +186,7 @@ def _definition_answer(definition: Definition, status: int) -> Response:
     headers = {"ETag": f'"{definition.version}"'}
     if status == 201:
         headers["Location"] = f"/v1/experiments/{definition.id}"
-    return _json(public(definition), status, headers)
-
-
-def _json(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(content), status, headers, "application/json")
-
-
-def _command_id(request: Request, parts: Parts, subject: str) -> str:
-    """Return the id of a command; the same ``Idempotency-Key`` and subject give the same."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return parts.new_id()
-    if not is_external_id(key):
-        message = "must be 1 to 256 bytes without control characters"
-        raise invalid_fields([FieldError("Idempotency-Key", message, "id_invalid")])
-    return hashlib.blake2b(f"{subject}\n{key}".encode(), digest_size=16).hexdigest()
+    return json_answer(public(definition), status, headers)
 
 
 def _expected_version(request: Request, in_body: int | None) -> int | None:

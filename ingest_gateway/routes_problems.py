@@ -62,8 +62,9 @@ def problem(
     title: str | None = None,
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """Return the answer that describes a problem."""
+    """Return the answer that describes a problem; ``more`` are members of its own."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": title or HTTPStatus(status).phrase,
@@ -73,6 +74,7 @@ def problem(
     }
     if errors:
         body["errors"] = errors
+    body |= more or {}
     report_refused_request(code)
     content = msgspec.json.encode(body)
     return Response(content, status, headers=headers, media_type=MEDIA_TYPE)

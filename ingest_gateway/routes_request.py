@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Annotated, NamedTuple, TypeVar
 
 import msgspec
@@ -13,12 +14,14 @@ from ingest_gateway.body import form_of
 from ingest_gateway.commands import CommandSender
 from ingest_gateway.control_view import ControlView
 from ingest_gateway.errors import BodyTooLargeError, UnsupportedMediaTypeError
+from ingest_gateway.imports import ImportDoor
 from ingest_gateway.intake import Intake
 from ingest_gateway.room import Room
 from ingest_gateway.routes_problems import ProblemError, invalid_fields
 from ingest_gateway.sink import EventSink
 from ingest_gateway.splitting import BodyForm
 from schemas.definitions import FieldError
+from schemas.shapes import ERRORS_MAX, RepeatedKeyError, check_keys, shape_errors
 
 BODY_TIMEOUT_S = 12.0
 """A client that takes longer to send its body is told so, and let go: two seconds later its
@@ -44,6 +47,7 @@ class Parts(NamedTuple):
         clock_ms: Wall clock.
         new_id: Makes ids of commands.
         room: What requests may take up together.
+        imports: Takes import batches in.
     """
 
     sink: EventSink
@@ -53,6 +57,7 @@ class Parts(NamedTuple):
     clock_ms: Callable[[], int]
     new_id: Callable[[], str]
     room: Room
+    imports: ImportDoor
 
 
 async def parts_of(request: Request) -> Parts:
@@ -124,9 +129,14 @@ def decode_json(raw: bytes, body_type: type[Body]) -> Body:
         ProblemError: If it is no JSON (400), or another type of body (422, with the field).
     """
     try:
-        return msgspec.json.decode(raw, type=body_type)
+        found = msgspec.json.decode(raw, type=body_type)
+        check_keys(raw)
+        return found
     except msgspec.ValidationError as error:
-        raise invalid_fields([field_error(str(error))]) from error
+        errors = islice(shape_errors(msgspec.json.decode(raw), body_type), ERRORS_MAX)
+        raise invalid_fields(list(errors) or [field_error(str(error))]) from error
+    except RepeatedKeyError as error:
+        raise invalid_fields([FieldError(error.key[:128], str(error), "malformed")]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError(400, "malformed", f"the body is not JSON: {error}") from error
 

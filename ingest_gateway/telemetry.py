@@ -108,6 +108,17 @@ _END_QUESTION_FAILURES = Counter(
     "Questions where a partition ends that brokers did not answer.",
     registry=REGISTRY,
 )
+_IMPORT_BATCHES = Counter(
+    "litmus_gateway_import_batches_total",
+    "Import batches, by what became of them.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+_IMPORT_ROWS = Counter(
+    "litmus_gateway_import_rows_total",
+    "Rows of import batches that are in every partition.",
+    registry=REGISTRY,
+)
 _LOW_WATER = Gauge(
     "litmus_gateway_low_water_seconds",
     "Low-water mark of a source partition, as epoch seconds.",
@@ -190,6 +201,12 @@ def report_decision(reason: str) -> None:
 def report_end_question_failure() -> None:
     """Count a question about the end of a partition that was not answered."""
     _END_QUESTION_FAILURES.inc()
+
+
+def report_import_batch(outcome: str, row_count: int) -> None:
+    """Count an import batch: ``done``, ``already`` or ``refused``."""
+    _IMPORT_BATCHES.labels(outcome).inc()
+    _IMPORT_ROWS.inc(row_count)
 
 
 def report_mark(source: str, low_water_ms: int) -> None:

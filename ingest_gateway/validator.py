@@ -16,14 +16,23 @@ from ingest_gateway.errors import CONTROL_CODES, MalformedBodyError, Rejection
 from ingest_gateway.events import Admitted
 from ingest_gateway.rules import EVENT_BYTES_MAX, Refusal, Terms, judge
 from ingest_gateway.splitting import BodyForm, Split, split
-from schemas.control import ControlState
+from schemas.control import ControlState, Settings
 from schemas.identifiers import EXTERNAL_ID_RULE, is_external_id
+from schemas.times import TIMESTAMP_MS_MAX
 
-__all__ = ["Admission", "BodyForm", "RejectedItem", "admit", "admit_record"]
+__all__ = ["Admission", "BodyForm", "RejectedItem", "admit", "admit_history", "admit_record"]
 
 
 _TO_BE_MADE = ""
 """Stands for an id until it is made; no event can bring it along."""
+
+_HISTORY = Terms(
+    TIMESTAMP_MS_MAX,
+    ControlState(settings=Settings(lateness_ms=TIMESTAMP_MS_MAX)),
+    topic_type="metric",
+    substitute_id=_TO_BE_MADE,
+)
+"""Terms under which nothing is late or ahead of its time, and no experiment exists."""
 
 
 class RejectedItem(NamedTuple):
@@ -83,6 +92,18 @@ def admit(
         accepted=_with_ids(admission.accepted, idempotency_key),
         late=_with_ids(admission.late, idempotency_key),
     )
+
+
+def admit_history(body: bytes, *, form: BodyForm) -> Admission:
+    """Sort the rows of an import out: metric events of any time, of no experiment.
+
+    Ids are not needed: a batch has its number.
+
+    Raises:
+        MalformedBodyError: If the body cannot be split into rows.
+        TooManyEventsError: If it holds more than 10,000.
+    """
+    return _sort_out(body, split(body, form), _HISTORY, form)
 
 
 def admit_record(

@@ -30,7 +30,7 @@ def check_keys(raw: bytes) -> None:
         RepeatedKeyError: If one has.
         RecursionError: If it nests too deep to be looked at.
     """
-    json.loads(raw, object_pairs_hook=_unique, parse_int=float)
+    json.loads(raw.decode(), object_pairs_hook=_unique, parse_int=float)
 
 
 def shape_errors(value: Any, shape: Any, where: str = "") -> Iterator[FieldError]:

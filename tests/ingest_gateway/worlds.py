@@ -7,7 +7,6 @@ the logs are lists; on a broker a thread reads and appends.
 import asyncio
 import threading
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -16,11 +15,12 @@ from typing import Any, NamedTuple
 import httpx
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from ingest_gateway.__main__ import kafka_parts, wall_clock_ms
+from ingest_gateway.__main__ import kafka_parts, new_id, wall_clock_ms
 from ingest_gateway.app import create_app
 from ingest_gateway.commands import Commands
 from ingest_gateway.control_view import View
 from ingest_gateway.group_commit import GroupCommit
+from ingest_gateway.imports import ImportDoor
 from ingest_gateway.intake import Intake
 from ingest_gateway.room import Room
 from ingest_gateway.routes_request import Parts
@@ -107,14 +107,22 @@ async def memory_world() -> AsyncIterator[World]:
     sink = MemorySink()
     control = MemoryControl(sink)
     group_commit = GroupCommit(sink, partition_count=PARTITIONS, clock_s=time.monotonic)
+    commands = Commands(sink, control, timeout_ms=2_000, answer_timeout_ms=1_800)
     parts = Parts(
         sink=sink,
         view=control,
         intake=Intake(control, group_commit, wall_clock_ms, answer_timeout_ms=1_800),
-        commands=Commands(sink, control, timeout_ms=2_000, answer_timeout_ms=1_800),
+        commands=commands,
         clock_ms=wall_clock_ms,
-        new_id=lambda: uuid.uuid4().hex,
+        new_id=new_id,
         room=Room(bytes_max=128 << 20, requests_max=1_000),
+        imports=ImportDoor(
+            sink,
+            commands,
+            partition_count=PARTITIONS,
+            new_id=new_id,
+            answer_timeout_ms=1_800,
+        ),
     )
 
     @asynccontextmanager
