@@ -125,9 +125,8 @@ def make_world(seed: int, *, ticks: int = 60, units: int = 8, rate: int = 6) -> 
             for one in life.changes(tick, now_ms, is_last=tick > ticks - 12)
         ]
         control.write(changes, settings, now_ms)
-        here: list[Event] = []
-        for _ in range(rate if tick < ticks - 8 else 0):
-            here.append(_event(random, units, now_ms, next(numbers)))
+        count = rate if tick < ticks - 8 else 0
+        here = [_event(random, units, now_ms, next(numbers)) for _ in range(count)]
         here += random.choices(sent, k=2) if sent and tick < ticks - 8 else []
         if sent and random.random() < 0.2:
             one = random.choice(sent)
@@ -253,10 +252,9 @@ def log_of(world: World, partition_count: int) -> Log:
         if fold.take(*message) is None:
             continue
         tick = fold.tick()
+        copies = 2 if tick.number % 9 == 0 else 1
         for messages in log.values():
-            messages += [(KIND_TICK, msgspec.json.encode(tick))] * (
-                2 if tick.number % 9 == 0 else 1
-            )
+            messages.extend([(KIND_TICK, msgspec.json.encode(tick))] * copies)
         for events in world.batches[tick.number - 1]:
             for number, messages in log.items():
                 mine = [one for one in events if partition_of(one, partition_count) == number]

@@ -17,7 +17,7 @@ from stream_processors.accumulate.records import (
 )
 from tools.torture.audit.findings import Findings
 from tools.torture.audit.partition_fold import PartitionFold
-from tools.torture.audit.rules import NEVER
+from tools.torture.audit.rules import CONVERSION, COUNT, NEVER, SUM, Rules
 from tools.torture.audit.units import MAGNITUDE_LIMIT, NOWHERE, Cell
 
 CELLS = "cells"
@@ -26,24 +26,34 @@ SEGMENT_SHIFT = 60
 
 _STORED_NEVER = (1 << 63) - 1
 _STORED_LIMIT = 1 << 42
-"""Records bound the magnitude in units of 2**20."""
+"""Records bound Σ|q| in units of 2**20."""
 
-_OF_SLOTS = ("total", "magnitude")
+_WORDS = {CONVERSION: 1, COUNT: 1, SUM: 2}
+_COVARIATE_WORDS = 3
 
 CellKey = tuple[int, int, int]
 """Ordinal of the experiment, the two halves of the unit's hash."""
 
+LEFT = "left the metric"
+"""Stands for the total of a unit whose magnitude reached the limit."""
+
+Total = int | str | None
+
 
 class StoredCell(NamedTuple):
-    """A cell: what is compared of it. A total is None where the unit left the metric."""
+    """A cell: what is compared of it. Of the event's hash a record holds the upper half.
+
+    Attributes:
+        totals: Per metric; of a covariate, which follows its metric, None where there is none.
+    """
 
     variant: int
     entry: int
-    entry_hash: tuple[int, int]
+    entry_hash: int
     other: int
     counted: int
     outside: int
-    totals: tuple[int | None, ...]
+    totals: tuple[Total, ...]
 
 
 class StoredSegment(NamedTuple):
@@ -52,7 +62,7 @@ class StoredSegment(NamedTuple):
     Attributes:
         number: Of the segment.
         offset: First source offset that is not in it.
-        cells: By experiment and unit.
+        cells: By experiment and unit, their totals still the words of the format.
     """
 
     number: int
@@ -84,6 +94,20 @@ def read_segments(records: Iterable[tuple[bytes, bytes | None]]) -> list[StoredS
     ]
 
 
+_OF_CELLS = (
+    "experiment",
+    "unit_high",
+    "unit_low",
+    "variant",
+    "entry",
+    "entry_hash",
+    "other",
+    "counted",
+    "outside",
+    "totals",
+)
+
+
 def _decoded(number: int, offset: int, parts: dict[int, bytes]) -> StoredSegment:
     record = read_record([parts[part] for part in sorted(parts)], SegmentRecord)
     columns: dict[str, list[Any]] = {
@@ -92,25 +116,18 @@ def _decoded(number: int, offset: int, parts: dict[int, bytes]) -> StoredSegment
     }
     cells: dict[CellKey, StoredCell] = {}
     at = 0
-    for place, slots in enumerate(columns["slots"]):
-        row = {name: columns[name][place] for name in columns if name not in _OF_SLOTS}
-        cells[row["experiment"], row["unit_high"], row["unit_low"]] = StoredCell(
-            row["variant"],
-            row["entry"],
-            (row["entry_high"], row["entry_low"]),
-            NEVER if row["other"] == _STORED_NEVER else row["other"],
-            row["counted"],
-            row["outside"],
-            tuple(
-                None if magnitude >= _STORED_LIMIT else total
-                for total, magnitude in zip(
-                    columns["total"][at : at + slots],
-                    columns["magnitude"][at : at + slots],
-                    strict=True,
-                )
-            ),
+    rows = zip(*(columns[name] for name in _OF_CELLS), strict=True)
+    for experiment, high, low, variant, entry, entry_hash, other, counted, outside, words in rows:
+        cells[experiment, high, low] = StoredCell(
+            variant,
+            entry,
+            entry_hash,
+            NEVER if other == _STORED_NEVER else other,
+            counted,
+            outside,
+            tuple(columns["total"][at : at + words]),
         )
-        at += slots
+        at += words
     return StoredSegment(number, offset, cells)
 
 
@@ -119,34 +136,63 @@ def comparing(segment: StoredSegment, findings: Findings) -> Callable[[Partition
 
     def compare(fold: PartitionFold) -> None:
         wanted = {
-            (ordinal, *unit.hash): _as_stored(cell)
+            (ordinal, *unit.hash): _as_stored(cell, fold.rules[ordinal])
             for units in fold.units.values()
             for unit in units.values()
             if unit.hash[0] >> SEGMENT_SHIFT == segment.number
             for ordinal, cell in unit.cells.items()
             if cell.variant != NOWHERE
         }
+        found = {
+            key: cell._replace(totals=_totals_of(cell.totals, fold.rules[key[0]]))
+            for key, cell in segment.cells.items()
+            if key[0] in fold.rules
+        }
         findings.count(CELLS, len(wanted))
         for key in wanted.keys() | segment.cells.keys():
-            if wanted.get(key) != segment.cells.get(key):
+            if wanted.get(key) != found.get(key):
                 where = f"partition {fold.number}, offset {segment.offset}, experiment {key[0]}"
                 unit = f"unit {key[1]:016x}{key[2]:016x}"
-                line = f"expected {wanted.get(key)}, found {segment.cells.get(key)}"
+                line = f"expected {wanted.get(key)}, found {found.get(key, segment.cells.get(key))}"
                 findings.differ(CELLS, f"{where}, {unit}: {line}")
 
     return compare
 
 
-def _as_stored(cell: Cell) -> StoredCell:
+def _as_stored(cell: Cell, rules: Rules) -> StoredCell:
+    totals: list[Total] = []
+    for metric in rules.metrics:
+        magnitude = cell.magnitudes[metric.place]
+        totals.append(LEFT if magnitude >= MAGNITUDE_LIMIT else cell.totals[metric.place])
+        if metric.days:
+            has_left = cell.left >> metric.place & 1
+            totals.append(LEFT if has_left else cell.covariates[metric.place])
     return StoredCell(
         cell.variant,
         cell.entry,
-        cell.entry_hash,
+        cell.entry_hash[0],
         cell.other,
         cell.counted,
         cell.outside,
-        tuple(
-            None if magnitude >= MAGNITUDE_LIMIT else total
-            for total, magnitude in zip(cell.totals, cell.magnitudes, strict=True)
-        ),
+        tuple(totals),
     )
+
+
+def _totals_of(words: tuple[Total, ...], rules: Rules) -> tuple[Total, ...]:
+    """Return what a cell's words say, metric by metric."""
+    left = list(words)
+    totals: list[Total] = []
+    for metric in rules.metrics:
+        size = _WORDS[metric.kind]
+        mine, left = left[:size], left[size:]
+        totals.append(_total(mine[0], mine[1] if size > 1 else 0) if mine else 0)
+        if metric.days:
+            (total, bound, rows) = left[:_COVARIATE_WORDS]
+            left = left[_COVARIATE_WORDS:]
+            x: Total = int(total > 0) if metric.kind == CONVERSION else total  # type: ignore[operator]
+            totals.append(_total(x, bound) if rows else None)
+    return tuple(totals)
+
+
+def _total(total: Total, bound: Any) -> Total:
+    return LEFT if bound >= _STORED_LIMIT else total

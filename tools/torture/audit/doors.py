@@ -232,9 +232,8 @@ def compare_doors(told: Told, logged: Logged, findings: Findings) -> list[int]:
     for key, fate in told.events.items():
         in_events, in_late = key in logged.events, key in logged.late
         findings.count(DOORS)
-        if fate & MUST and not in_events and not in_late:
-            missing.append(key)
-        elif fate & MUST_BE_LATE and not in_late:
+        is_missing = fate & MUST and not in_events and not in_late
+        if is_missing or (fate & MUST_BE_LATE and not in_late):
             missing.append(key)
         elif fate == REFUSED and (in_events or in_late):
             where = _place(logged, key)
