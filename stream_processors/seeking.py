@@ -1,18 +1,21 @@
 """Faust resumes where the state says, never where the consumer group committed.
 
 A worker's state knows up to which offset it is complete; the group's offset only measures lag.
-Faust calls its seek in two places: when recovery of the tables has completed, and from the fetch
-loop while flow is off. The state is loaded only in the first (before, the changelog has not been
-read); both seek to what is loaded. Flow is stopped before partitions resume: otherwise messages
-already fetched are thrown away and never fetched again (faust-streaming issue 596).
+State is loaded when partitions have been assigned, by its owner and from wherever it is kept: a
+changelog stays the changelog of a Faust table, but Faust's own recovery of tables, one record at
+a time into a copy in memory, is left out. Flow is stopped before partitions resume: otherwise
+messages already fetched are thrown away and never fetched again (faust-streaming issue 596).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import faust
+import mode
 from faust.tables.manager import TableManager
-from faust.tables.recovery import Recovery
+from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
+from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP
 
 Load = Callable[[frozenset[TP]], Awaitable[None]]
@@ -21,45 +24,115 @@ Load = Callable[[frozenset[TP]], Awaitable[None]]
 Cursor = Callable[[TP], int | None]
 """The next offset to read of a source partition; None while its state is not loaded."""
 
+_NOTHING_TO_READ_S = 1.0
+
 
 def resume_from_state(
     app: faust.App, *, sources: Iterable[str], load: Load, cursor: Cursor
 ) -> None:
-    """Make ``app`` load its state after recovery and read ``sources`` from the state's cursor.
+    """Make ``app`` load its state after every rebalance and read ``sources`` from its cursor.
 
     Args:
-        app: Created with ``TableManager=SeekingTableManager``.
+        app: Made with ``TableManager=SeekingTableManager`` and ``seek_to_state``.
         sources: Names of the topics that the state is built from.
-        load: Called once per rebalance, after the tables hold all that the changelog holds.
+        load: Called once per rebalance, while nothing is delivered.
         cursor: Called at every seek.
     """
     app.tables.seeks = (frozenset(sources), load, cursor)
 
 
+def seek_to_state(app: faust.App) -> None:
+    """Give ``app`` a consumer that seeks to the state; before anything else is made of it."""
+    app.transport = SeekingTransport(app.conf.broker_consumer, app)
+
+
+class SeekingConsumer(Consumer):
+    """Consumer that never goes back to the group's offsets, nor reads changelogs."""
+
+    async def perform_seek(self) -> None:
+        """Seek to the group's offsets, for Faust's books, and then to the state's."""
+        await super().perform_seek()
+        sources, _, cursor = self.app.tables.seeks
+        for tp in list(self.assignment()):
+            if tp.topic in sources:
+                offset = cursor(tp)
+                if offset is not None:
+                    await self.seek(tp, offset)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take partitions over; what is no source stays with the broker.
+
+        Pausing in Faust only keeps from delivering: aiokafka would fetch, and hold back others.
+        """
+        await self._thread.call_thread(self._pause_fetching)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume partitions, and wake the loop that fetches from them."""
+        super().resume_partitions(tps)
+        self._resumed.set()
+
+    def leave_for_good(self) -> None:
+        """Say so when this process stops: the others share what it owned at once.
+
+        A static member says nothing when it stops, so that it may come back to its partitions.
+        """
+        if self._thread._consumer is not None:  # noqa: SLF001  # no public way
+            self._thread._consumer._coordinator._group_instance_id = None  # noqa: SLF001
+
+    def _reset_state(self) -> None:
+        super()._reset_state()
+        self._resumed = asyncio.Event()
+
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109  # as in Faust
+        """Go on as soon as there is something to read; Faust looks once a second."""
+        if self.flow_active and not self._get_active_partitions():
+            self._resumed.clear()
+            await self.wait(self._resumed, timeout=_NOTHING_TO_READ_S)
+            return {}, set()
+        return await super()._wait_next_records(timeout)
+
+    async def _pause_fetching(self) -> None:
+        sources, _, _ = self.app.tables.seeks
+        consumer = self._thread._consumer  # noqa: SLF001  # no public way
+        consumer.pause(*(tp for tp in consumer.assignment() if tp.topic not in sources))
+
+
+class SeekingTransport(Transport):
+    """Kafka, with our consumer."""
+
+    Consumer = SeekingConsumer
+
+
 class SeekingRecovery(Recovery):
-    """Recovery that hands over to the state's own cursor."""
+    """Recovery that hands over to the state's own loading and cursor."""
 
-    async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """Load the state, then let Faust resume."""
-        await self._load()
-        await super().on_recovery_completed(generation_id)
-
-    async def _resume_streams(self, generation_id: int = 0) -> None:
-        """Do the same for an app without tables."""
-        await self._load()
-        await super()._resume_streams(generation_id)
+    @mode.Service.task  # type: ignore[untyped-decorator]
+    async def _restart_recovery(self) -> None:
+        """Load and resume after every rebalance; begin again when another one comes between."""
+        while not self.should_stop:
+            if await self.wait_for_stopped(self.signal_recovery_start):
+                return
+            self.signal_recovery_start.clear()
+            generation = self._generation_id
+            try:
+                await self._wait(self._load())
+                await self._resume_streams(generation)
+            except RebalanceAgain:
+                continue
+            except ServiceStopped:
+                return
 
     async def _load(self) -> None:
         consumer = self.app.consumer
         consumer.stop_flow()
         self.app.flow_control.suspend()
-        sources, load, cursor = self.tables.seeks
-        _seek_to_state(consumer, sources, cursor)
+        sources, load, _ = self.tables.seeks
         await load(frozenset(tp for tp in consumer.assignment() if tp.topic in sources))
 
 
 class SeekingTableManager(TableManager):
-    """Table manager with a recovery that seeks to the state."""
+    """Table manager that leaves the reading of changelogs to those who keep state in them."""
 
     seeks: tuple[frozenset[str], Load, Cursor]
     _recovery: Recovery | None
@@ -76,20 +149,3 @@ class SeekingTableManager(TableManager):
         if not self.should_stop:
             await self._update_channels()
             await self.recovery.start()
-
-
-def _seek_to_state(consumer: Any, sources: frozenset[str], cursor: Cursor) -> None:
-    if getattr(consumer, "seeks_to_state", False):
-        return
-    consumer.seeks_to_state = True
-    seek_to_committed = consumer.perform_seek
-
-    async def perform_seek() -> None:
-        await seek_to_committed()
-        for tp in list(consumer.assignment()):
-            if tp.topic in sources:
-                offset = cursor(tp)
-                if offset is not None:
-                    await consumer.seek(tp, offset)
-
-    consumer.perform_seek = perform_seek

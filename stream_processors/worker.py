@@ -6,6 +6,7 @@ own offsets (see ``seeking``), so Faust is asked for membership, delivery and ch
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
@@ -18,10 +19,12 @@ from prometheus_client import generate_latest
 
 from schemas.probe import serve_probe
 from stream_processors.group_watch import GroupWatch
-from stream_processors.seeking import SeekingTableManager
+from stream_processors.seeking import SeekingTableManager, seek_to_state
 from stream_processors.settings import MissingSettingsError, WorkerSettings
 
 CHANGELOG_RECORD_BYTES_MAX = 4 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
 
 _SERVICE_LOGGERS = ("stream_processors.seeking", "stream_processors.group_watch")
 """Loggers under which Faust's services of ours report their own starting and stopping."""
@@ -43,6 +46,7 @@ def create_faust_app(settings: WorkerSettings, app_id: str, **changed: Any) -> f
         **options,
     )
     app.finalize()
+    seek_to_state(app)
     return app
 
 
@@ -81,14 +85,27 @@ def run_process(create_app: Callable[[WorkerSettings], tuple[faust.App, Readable
 
 
 def run_worker(app: faust.App) -> NoReturn:
-    """Run ``app`` until SIGTERM (exit 0) or an error (exit 1)."""
+    """Run ``app`` until SIGTERM or SIGUSR2 (exit 0), or an error (exit 1).
+
+    After SIGTERM its partitions wait for it, a session timeout long. After SIGUSR2 it does not
+    come back: the others get them at once.
+    """
     app.conf.datadir.parent.mkdir(parents=True, exist_ok=True)  # Faust makes only the last level
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     log_to_stdout()
-    worker = faust.Worker(app, GroupWatch(app), quiet=True, override_logging=False)
+    worker = DrainingWorker(app, GroupWatch(app), quiet=True, override_logging=False)
     worker.spinner = None  # it writes control characters into the log
     worker.execute_from_commandline()
     raise SystemExit  # never reached: the line above leaves by SystemExit
+
+
+class DrainingWorker(faust.Worker):
+    """Worker that can leave its group for good; Faust's opens a debugger at that signal."""
+
+    def _on_sigusr2(self) -> None:
+        _log.info("drained: leaves the group, does not come back")
+        self.app.consumer.leave_for_good()
+        self._schedule_shutdown(signal.SIGUSR2)
 
 
 def log_to_stdout() -> None:
@@ -96,7 +113,8 @@ def log_to_stdout() -> None:
     logging.basicConfig(
         stream=sys.stdout,
         level=logging.INFO,
-        format="%(levelname)s %(name)s %(message)s",
+        format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s %(message)s",
+        datefmt="%H:%M:%S",
     )
     for name in ("faust", "mode", "aiokafka", *_SERVICE_LOGGERS):
         logging.getLogger(name).setLevel(logging.WARNING)

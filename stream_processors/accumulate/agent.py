@@ -3,12 +3,14 @@
 The rules are in ``kernels``, the state in ``partition``; here messages come in and records go out.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import faust
+from confluent_kafka import Message
 from faust.types import TP, AgentT, ChannelT, StreamT
 
 from schemas.topics import KIND_HEADER
@@ -19,11 +21,15 @@ from stream_processors.accumulate.recovery import Found
 from stream_processors.accumulate.writing import Write
 
 TICK_AGE_S_MAX = 5.0
+FINISH_S_MAX = 2.0
 
 _log = logging.getLogger(__name__)
 
-Records = Callable[[int], Iterable[tuple[bytes, bytes]]]
-"""Given a partition: its keys and values in the changelog, once recovery is complete."""
+Records = Callable[[Sequence[int]], Mapping[int, Mapping[bytes, bytes]]]
+"""Given partitions: what the changelog holds of each. Blocks; called from a thread."""
+
+ReadLog = Callable[[Mapping[int, int | None]], Iterator[list[Message]]]
+"""Given partitions and cursors: what litmus.events holds from there on. Blocks, likewise."""
 
 
 class LivePartitions:
@@ -79,6 +85,11 @@ class LivePartitions:
             if ticked.partials or ticked.writes:
                 await self._outboxes[number].put(ticked)
 
+    async def close(self) -> None:
+        """Own nothing any more; what ticks yielded is delivered first, if that is soon."""
+        outboxes, self._outboxes, self.partitions = self._outboxes, {}, {}
+        await asyncio.gather(*(one.finish(FINISH_S_MAX) for one in outboxes.values()))
+
     def readiness(self) -> dict[str, Any]:
         """Return whether every partition owned here is live and moves on."""
         live = [number for number, one in self.partitions.items() if one.is_live]
@@ -92,20 +103,48 @@ class LivePartitions:
             "tick_age_ms": round(age_s * 1_000),
         }
 
+    async def catch_up(self, read_log: ReadLog) -> None:
+        """Apply what the log holds by now, in bulk: by way of Faust it takes many times as long."""
+        cursors = {number: one.cursor for number, one in self.partitions.items()}
+        if not cursors:
+            return
+        began, applied = time.monotonic(), 0
+        batches = read_log(cursors)
+        try:
+            while messages := await asyncio.to_thread(next, batches, None):
+                for one in messages:
+                    kind = _kind(one.headers())
+                    await self.apply(one.partition(), one.offset(), kind, one.value() or b"")
+                applied += len(messages)
+        finally:
+            await asyncio.to_thread(batches.close)
+        _log.info("caught up with %d messages in %.2f s", applied, time.monotonic() - began)
+
     async def _recover(self, numbers: list[int]) -> None:
         began = time.monotonic()
         async with control_history(self._servers) as history:
-            log_id = await history.log_id()
+            log_id, records = await asyncio.gather(
+                history.log_id(), asyncio.to_thread(self._records, numbers)
+            )
+            read_s = time.monotonic() - began
+            size = sum(len(value) for one in records.values() for value in one.values())
             found = {
-                number: Found(number, self._records(number), log_id=log_id) for number in numbers
+                number: await asyncio.to_thread(
+                    Found, number, records[number].items(), log_id=log_id
+                )
+                for number in numbers
             }
+            del records
+            found_s = time.monotonic() - began
             await history.check({number: one.proofs for number, one in found.items()})
             states = await history.states_at(
                 {one.start.tick for one in found.values() if one.start}
             )
-        for number, one in found.items():
+        controlled_s = time.monotonic() - began
+        for number in numbers:
+            one = found.pop(number)  # what it read is not kept longer than needed
             control = states[one.start.tick] if one.start else None
-            partition, superseded = one.build(control, writer=self._writer)
+            partition, superseded = await asyncio.to_thread(one.build, control, writer=self._writer)
             self.partitions[number] = partition
             self._outboxes[number] = Outbox(
                 number, publish=self._publish, changelog=self._changelog
@@ -113,7 +152,11 @@ class LivePartitions:
             for key in superseded:
                 self._changelog.write(number, Write(key, None))
             _log.info("litmus.events/%d resumes at offset %d", number, partition.cursor)
-        _log.info("recovered %d partitions in %.2f s", len(numbers), time.monotonic() - began)
+        _log.info(
+            "recovered %d partitions in %.2f s: %.1f MB of changelog read by %.2f, decoded by %.2f,"
+            " definitions and log checked by %.2f",
+            len(numbers), time.monotonic() - began, size / 1e6, read_s, found_s, controlled_s,
+        )  # fmt: skip
 
 
 def register_accumulate_agent(

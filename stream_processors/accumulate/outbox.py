@@ -55,6 +55,15 @@ class Outbox:
         """Stop; what waits is not delivered, and nothing depends on it."""
         self._task.cancel()
 
+    async def finish(self, seconds_max: float) -> None:
+        """Deliver what waits, then stop; what takes longer than that is not delivered."""
+        delivered = asyncio.ensure_future(self._waiting.join())
+        await asyncio.wait(
+            {delivered, self._task}, timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED
+        )
+        delivered.cancel()
+        self.close()
+
     async def _deliver(self) -> None:
         while True:
             ticked = await self._waiting.get()
@@ -67,3 +76,4 @@ class Outbox:
                 sent = [self._changelog.write(self._partition, write) for write in writes]
                 for delivery in sent:
                     await delivery
+            self._waiting.task_done()

@@ -1,14 +1,16 @@
 """The accumulate app: where the engine meets Faust."""
 
 import uuid
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 
 import faust
+from faust.types import TP
 
 from schemas.topics import ACCUMULATE_APP, EVENTS, PARTIALS, SEGMENTS_TABLE
 from stream_processors.accumulate.agent import LivePartitions, register_accumulate_agent
-from stream_processors.accumulate.records import partition_of
 from stream_processors.accumulate.writing import Write
+from stream_processors.log_reading import read_newest, read_to_end
 from stream_processors.seeking import resume_from_state
 from stream_processors.settings import MissingSettingsError, WorkerSettings
 from stream_processors.worker import bind_topic, create_faust_app
@@ -26,7 +28,7 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
             "the table only carries its checkpoints"
         )
     app = create_faust_app(settings, ACCUMULATE_APP, producer_compression_type="lz4")
-    table = TableChangelog(app, settings.partitions)
+    table = TableChangelog(app, settings)
     live = LivePartitions(
         servers=settings.kafka,
         writer=f"{settings.instance}-{uuid.uuid4().hex[:8]}",
@@ -35,33 +37,37 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
         publish=Partials(app).publish,
     )
     register_accumulate_agent(app, events=bind_topic(app, EVENTS.name), live=live)
-    resume_from_state(app, sources=[EVENTS.name], load=live.load, cursor=live.cursor)
+
+    async def load(assigned: frozenset[TP]) -> None:
+        await live.load(assigned)
+        await live.catch_up(partial(read_to_end, settings.kafka, EVENTS.name))
+
+    resume_from_state(app, sources=[EVENTS.name], load=load, cursor=live.cursor)
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    async def close(_: faust.App, **__: object) -> None:
+        await live.close()
+
     return app, live
 
 
 class TableChangelog:
-    """Records in the changelog of a Faust table; the table is what was recovered from it."""
+    """Records in the changelog of a Faust table, which holds no copy of them."""
 
-    def __init__(self, app: faust.App, partition_count: int) -> None:
+    def __init__(self, app: faust.App, settings: WorkerSettings) -> None:
+        self._servers = settings.kafka
         self._table = app.Table(
-            SEGMENTS_TABLE, key_type=bytes, value_type=bytes, partitions=partition_count
+            SEGMENTS_TABLE, key_type=bytes, value_type=bytes, partitions=settings.partitions
         )
 
-    def records(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
-        """Return what the changelog holds of a partition, once recovery is complete."""
-        return [
-            (key, value)
-            for key, value in self._table.data.items()
-            if value is not None and partition_of(key) == partition
-        ]
+    def records(self, partitions: Sequence[int]) -> Mapping[int, Mapping[bytes, bytes]]:
+        """Return what the changelog holds of some partitions. Blocks."""
+        topic = self._table.changelog_topic.get_topic_name()
+        return read_newest(self._servers, topic, partitions)
 
     def write(self, partition: int, write: Write) -> Awaitable[object]:
         """Send a record to the changelog. The explicit partition makes this legal anywhere."""
         delivery: Awaitable[object] = self._table.send_changelog(partition, *write)
-        if write.value is None:
-            self._table.data.pop(write.key, None)
-        else:
-            self._table.data[write.key] = write.value
         return delivery
 
 

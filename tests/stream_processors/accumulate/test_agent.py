@@ -4,7 +4,7 @@ The logs are a real broker's; the changelog is what Faust's table holds after re
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -46,8 +46,8 @@ class Outside:
         assert partial.partition == partition
         self.partials.append(partial)
 
-    def records(self, partition: int) -> Iterable[tuple[bytes, bytes]]:
-        return list(self.changelog[partition].items())
+    def records(self, partitions: Sequence[int]) -> Mapping[int, Mapping[bytes, bytes]]:
+        return {one: dict(self.changelog[one]) for one in partitions}
 
     def write(self, partition: int, write: Write) -> Awaitable[object]:
         if write.value is None:
