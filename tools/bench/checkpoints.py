@@ -37,7 +37,7 @@ KIND_NAMES = {MANIFEST: "manifest", SEGMENT: "segments", CHUNK: "chunks"}
 CHUNK_OVERHEAD_BYTES_MAX = 1_000
 """What a chunk may take beyond its columns: header, names of columns and metrics, keys."""
 
-_POSITION_BYTES = np.dtype(CHUNK_COLUMNS["position"]).itemsize
+_STAMP_BYTES = np.dtype(CHUNK_COLUMNS["stamp"]).itemsize
 
 
 class Traffic:
@@ -88,7 +88,7 @@ class Traffic:
         if place.number in self.chunks:
             raise WrongAnswerError(f"chunk {place.number} was written twice")
         self.chunks.add(place.number)
-        self.chunk_rows += len(chunk.columns["position"]) // _POSITION_BYTES
+        self.chunk_rows += len(chunk.columns["stamp"]) // _STAMP_BYTES
 
 
 class Size(NamedTuple):
