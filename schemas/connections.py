@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import Enum, StrEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 SWEEP_INTERVAL_S = 0.5
 REFUSED_S = 1.0
@@ -137,8 +137,8 @@ class BoundedConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or refuse it once it has said something."""
-        assert isinstance(transport, asyncio.Transport)
-        self._wire = transport
+        # uvloop's transports are asyncio's in all but their class.
+        self._wire = cast("asyncio.Transport", transport)
         self._header_bytes = 0
         self._is_refused = not self.guard.admit(self)
         if self._is_refused:
