@@ -4,13 +4,14 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SITE := .venv/lib/python3.11/site-packages
 SECONDS ?= 60
+MINUTES ?= 60
 KEEP ?=
 
 # Compiled kernels are kept here, for the stack and for the tests alike.
 export NUMBA_CACHE_DIR := $(CURDIR)/.litmus/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench check up down clean
+.PHONY: help setup demo test soak bench check up down clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -22,6 +23,9 @@ demo: setup ## Stream real data through the whole stack (SECONDS=60, KEEP=1 leav
 
 test: setup ## Run all tests
 	$(BIN)/python -m pytest
+
+soak: setup ## Load the stack for long; fail if anything grows (MINUTES=60)
+	MINUTES=$(MINUTES) $(BIN)/litmus soak
 
 bench: setup ## Measure the engine: speed, memory, checkpoint traffic (minutes)
 	$(BIN)/litmus bench

@@ -63,7 +63,7 @@ def test_numpys_sums_are_those_of_plain_python() -> None:
 
 
 def test_memory_is_measured_once_the_sums_are_right() -> None:
-    figures = measure_memory([400, 1_000], load=SMALL, horizon_events=1_000)
+    figures = measure_memory([400, 1_000], load=SMALL, horizon_events=1_000, keeps_records=True)
 
     assert [point["units"] for point in figures["points"]] == [400, 1_000]
     assert figures["batch"]["p99_ms"] <= figures["batch"]["max_ms"]

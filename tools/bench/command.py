@@ -74,6 +74,10 @@ def bench_memory(
     horizon_events: Annotated[
         int, typer.Option(min=200_000, help="Events within the horizon while it grows.")
     ] = 1_000_000,
+    keeps_records: Annotated[
+        bool,
+        typer.Option("--keeps-records", help="Hold a copy of the records, as Faust tables do."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the load.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
 ) -> None:
@@ -82,7 +86,10 @@ def bench_memory(
     load = Load(seed=seed)
     try:
         figures = measure_memory(
-            _sizes(units, load.units_per_block), load=load, horizon_events=horizon_events
+            _sizes(units, load.units_per_block),
+            load=load,
+            horizon_events=horizon_events,
+            keeps_records=keeps_records,
         )
     except WrongAnswerError as error:
         _refuse(console, error)

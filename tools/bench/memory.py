@@ -51,17 +51,14 @@ EVENT_ARRAYS = frozenset({"recent", "id_table"})
 _BLOCKS_AHEAD = 2
 
 
-def bytes_in_use(partition: Partition) -> dict[str, int]:
-    """Return the bytes of a partition's state by array."""
-    return partition.memory()
-
-
 class WrongAnswerError(Exception):
     """The engine's sums are not numpy's; its figures would be of something else."""
 
 
 class Records:
-    """What a worker keeps of the records that it wrote: nothing, or the newest of every key."""
+    """What a process keeps of the records that it wrote: nothing, as the accumulate worker does,
+    or the newest of every key, as a Faust table would.
+    """
 
     def __init__(self, *, keeps: bool) -> None:
         self._keeps = keeps
@@ -185,7 +182,7 @@ class Worker:
 
     def arrays(self) -> Counter[str]:
         """Return the bytes in use by array, over all partitions."""
-        return sum((Counter(bytes_in_use(one)) for one in self.partitions), Counter())
+        return sum((Counter(one.memory()) for one in self.partitions), Counter())
 
     def sums(self) -> list[list[Sums]]:
         """Return the sums per metric and variant, over all partitions."""
@@ -204,7 +201,7 @@ class Worker:
 
 
 def measure_memory(
-    units: list[int], *, load: Load, horizon_events: int, keeps_records: bool = True
+    units: list[int], *, load: Load, horizon_events: int, keeps_records: bool = False
 ) -> dict[str, Any]:
     """Grow to each number of units in turn, let ids expire, and return the figures.
 

@@ -1,0 +1,1 @@
+"""The soak: a steady load for long, and what memory, descriptors and latency do meanwhile."""
