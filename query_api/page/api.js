@@ -45,6 +45,9 @@ export async function getResults(id) {
   }
 }
 
+/** Return the ledger; `thorough`: compare the whole history, not only what came since. */
+export const getLedger = ({ thorough }) => get(`/v1/ledger?thorough=${thorough}`);
+
 const POINTS_WANTED = 600;
 
 /** Return past effects of a metric's variant as [{tick, at, estimate, low, high}], oldest first.

@@ -1,6 +1,8 @@
-// Litmus's live page: "#/" lists experiments, "#/experiments/{id}" watches one.
+// Litmus's live page: "#/" lists experiments, "#/experiments/{id}" watches one, "#/ledger" shows
+// where every event went.
 
 import { ExperimentView } from "./experiment.js";
+import { LedgerView } from "./ledger.js";
 import { ListView } from "./list.js";
 
 const host = document.getElementById("main");
@@ -11,7 +13,8 @@ function route() {
   if (hash && !hash.startsWith("#/")) return; // An anchor inside the page.
   const id = /^#\/experiments\/([^/]+)$/.exec(hash)?.[1];
   view?.close();
-  view = id ? new ExperimentView(host, decodeURIComponent(id)) : new ListView(host);
+  if (hash === "#/ledger") view = new LedgerView(host);
+  else view = id ? new ExperimentView(host, decodeURIComponent(id)) : new ListView(host);
 }
 
 addEventListener("hashchange", () => {

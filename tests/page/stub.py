@@ -17,7 +17,12 @@ from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
+from query_api.history.queries import Checked, Comparison
+from query_api.history.writer import Position
+from query_api.kafka_log import Source
+from query_api.ledger import Cut, compose
 from schemas.times import format_time_ms, parse_time_ms
+from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
 
 PAGE = Path(__file__).parents[2] / "query_api" / "page"
 TICK_MS = 200
@@ -217,6 +222,61 @@ class Experiment:
                 interval["running_low"] = interval["running_high"] = None
 
 
+def a_ledger(
+    *, lost: int = 0, behind: int = 0, in_flight: int = 0, started_ms: int = 1_795_284_000_000
+) -> Json:
+    """Return the ledger of two partitions with 900 rows each below the engine's offset.
+
+    The real composition over made-up accounts; ``lost``: rows of partition 1 that the engine lacks;
+    ``behind``: rows of partition 1 that the history lacks; ``in_flight``: rows above its offset.
+    """
+
+    def account(partition: int, received: int) -> Json:
+        fates = {"duplicate": 20, "conflict": 1, "stale": 3, "refused": 0}
+        fresh = received - sum(fates.values())
+        head = {"partition": partition, "offset": 100, "received": received}
+        return {**head, "fresh": fresh, **fates}
+
+    partitions = [account(0, 900), account(1, 900 - lost)]
+    fates = ("received", "fresh", "duplicate", "conflict", "stale", "refused")
+    as_of = format_time_ms(started_ms)
+    engine = {
+        "tick": 8_976_420,
+        "as_of": as_of,
+        "settled": format_time_ms(started_ms - 400),
+        "rows": {fate: sum(one[fate] for one in partitions) for fate in fates},
+        "partitions": partitions,
+        "experiments": {
+            "checkout-color": {"counted": 1_204, "outside_window": 31}
+            | {"excluded": 12, "no_assignment": 207},
+            "search-ranking": {"counted": 88, "outside_window": 0}
+            | {"excluded": 0, "no_assignment": 1_366},
+        },
+    }
+    stored = {
+        Source(EVENTS.name, 0): Position(100, 900),
+        Source(EVENTS.name, 1): Position(99 if behind else 110, 900 - behind + in_flight),
+        Source(LATE.name, 0): Position(2, 14),
+        Source(DEAD_LETTERS.name, 0): Position(5, 5),
+        Source(LOOKS.name, 0): Position(312, 312),
+    }
+    rows = {
+        source.partition: p.row_count for source, p in stored.items() if source.topic == EVENTS.name
+    }
+    total = sum(rows.values())
+    nothing = Comparison(0, 0, 0)
+    checked = Checked(
+        events=Comparison(total, 0, 0),
+        late=nothing._replace(rows=14),
+        dead_letters=nothing._replace(rows=5),
+        log_rows=total,
+        offsets_rows=rows,
+        looks_conflicting=0,
+    )
+    received = {0: 900, 1: 900 - behind}
+    return compose(engine, Cut(stored, {}, received, checked, started_ms + 180))
+
+
 class World:
     """All experiments of the double and who watches them. Methods may be called from a test."""
 
@@ -224,6 +284,7 @@ class World:
         self.experiments: dict[str, Experiment] = {}
         self.broken = False
         self.muted = False
+        self.ledger = a_ledger()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._watchers: dict[str, set[asyncio.Queue[Json | None]]] = {}
 
@@ -300,6 +361,12 @@ def create_app(world: World) -> FastAPI:
             bounds = {"low": interval["low"], "high": interval["high"]}
             rows.append({**at, "effect": absolute.get("estimate"), **bounds})
         return {"rows": rows, "truncated": False}
+
+    @app.get("/v1/ledger")
+    async def get_ledger() -> Json:
+        if world.broken:
+            raise HTTPException(503, "Kafka does not answer")
+        return world.ledger
 
     @app.websocket("/v1/experiments/{experiment_id}/live")
     async def live(websocket: WebSocket, experiment_id: str) -> None:
