@@ -56,8 +56,9 @@ class WrongAnswerError(Exception):
 
 
 class Records:
-    """What a process keeps of the records that it wrote: nothing, as the accumulate worker does,
-    or the newest of every key, as a Faust table would.
+    """What a process keeps of the records that it wrote.
+
+    Nothing, as the accumulate worker does, or the newest of every key, as a Faust table would.
     """
 
     def __init__(self, *, keeps: bool) -> None:
