@@ -49,7 +49,7 @@ export class LedgerView {
 
   constructor(host) {
     document.title = "Ledger · Litmus";
-    this.verdict = h("span", { class: "verdict" });
+    this.verdict = h("span", { class: "balance" });
     this.why = h("p", { class: "muted" });
     this.age = h("span", { class: "muted" });
     this.notice = h("div", { class: "notice", role: "alert", hidden: true });
@@ -125,8 +125,8 @@ export class LedgerView {
     this.#fields = new Fields();
     this.links = new Map();
     this.body.replaceChildren(
-      this.#chain(),
       reasonsOf(ledger.reasons),
+      this.#chain(),
       this.#experiments(ledger),
       this.#partitions(ledger),
       help(),
