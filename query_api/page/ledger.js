@@ -49,7 +49,7 @@ export class LedgerView {
 
   constructor(host) {
     document.title = "Ledger · Litmus";
-    this.verdict = h("span", { class: "balance" });
+    this.verdict = h("span", { class: "ledger-verdict" });
     this.why = h("p", { class: "muted" });
     this.age = h("span", { class: "muted" });
     this.notice = h("div", { class: "notice", role: "alert", hidden: true });

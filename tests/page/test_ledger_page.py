@@ -41,7 +41,7 @@ def page(driver: Any) -> Iterator[Page]:
 
 def at_verdict(page: Page, text: str) -> dict[str, str]:
     """Wait until the verdict says so; return the fields."""
-    page.says(text, ".balance")
+    page.says(text, ".ledger-verdict")
     found: dict[str, str] = page.driver.execute_script(FIELDS)
     return found
 
