@@ -91,7 +91,7 @@ def torture(
     except LitmusError as error:
         console.print(f"[red]{escape(str(error))}[/]")
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # the latter: SIGTERM
         console.print("stopped")
         sys.exit(_INTERRUPTED)
     _conclude(console, result)
