@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ingest_gateway.app import OpenParts, create_app
 from ingest_gateway.commands import Commands
 from ingest_gateway.control_follower import ControlFollower
+from ingest_gateway.dead_letter_ceiling import DeadLetterCeiling
 from ingest_gateway.group_commit import GroupCommit
 from ingest_gateway.imports import ImportDoor
 from ingest_gateway.intake import Intake
@@ -23,6 +24,7 @@ from ingest_gateway.producer import KafkaSink
 from ingest_gateway.room import Room
 from ingest_gateway.routes_request import Parts
 from ingest_gateway.settings import GatewaySettings
+from ingest_gateway.settled_watch import SettledWatch
 from ingest_gateway.telemetry import report_closed_connection, report_connections
 from ingest_gateway.warm_up import compile_kernels
 from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLimits
@@ -92,6 +94,9 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
         view = ControlFollower(
             settings.kafka,
             on_failure=lambda error: end(repr(error)),
+            settled=SettledWatch(
+                alert_s=settings.settled_lag_alert_s, stop_s=settings.settled_lag_max_s
+            ),
         )
         group_commit = GroupCommit(
             sink,
@@ -116,6 +121,8 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
                     group_commit,
                     wall_clock_ms,
                     answer_timeout_ms=settings.answer_timeout_ms,
+                    ceiling=DeadLetterCeiling(settings.dead_letter_bytes_per_hour),
+                    clock_s=time.monotonic,
                 ),
                 commands=commands,
                 clock_ms=wall_clock_ms,

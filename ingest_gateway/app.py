@@ -20,6 +20,7 @@ from ingest_gateway import (
 )
 from ingest_gateway.routes_problems import add_problem_handlers
 from ingest_gateway.routes_request import Parts, PartsOfApp
+from ingest_gateway.settled_watch import Settled
 from ingest_gateway.telemetry import REGISTRY, report_request
 
 OpenParts = Callable[[], AbstractAsyncContextManager[Parts]]
@@ -65,12 +66,17 @@ async def health() -> dict[str, str]:
 
 @probes.get("/ready")
 async def ready(parts: PartsOfApp) -> Response:
-    """200 when the control log was read to its end and a broker is connected."""
-    state: dict[str, Any] = {
+    """200 when the control log was read to its end, a broker answers, and events are taken."""
+    settled = parts.view.settled
+    conditions = {
         "control_log_read": parts.view.is_caught_up,
         "broker_reachable": parts.sink.reachable,
+        "takes_events": settled.state is not Settled.STOPPED,
     }
-    is_ready = all(state.values())
+    state: dict[str, Any] = conditions | {"settled": settled.state, "settled_lag_s": settled.lag_s}
+    if settled.state is not Settled.CURRENT:
+        state["settled_advice"] = settled.advice
+    is_ready = all(conditions.values())
     return JSONResponse({"ready": is_ready} | state, 200 if is_ready else 503)
 
 

@@ -6,6 +6,7 @@ The view works without Kafka once it is caught up; it only cannot be freshened t
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -24,6 +25,7 @@ from ingest_gateway.control_view import View
 from ingest_gateway.errors import ViewUnavailableError
 from ingest_gateway.log_ends import LogEnds
 from ingest_gateway.producer import LOG_LEVEL_CRITICAL
+from ingest_gateway.settled_watch import SettledWatch
 from ingest_gateway.telemetry import report_view
 from schemas.control import ControlState, Outcome, decode_record
 from schemas.topics import CONTROL
@@ -41,9 +43,16 @@ class ControlFollower:
     Args:
         bootstrap: Addresses of brokers.
         on_failure: Called on the thread when following cannot go on: the process must end.
+        settled: Is told how far settled time is behind.
+
+    Attributes:
+        settled: The same.
     """
 
-    def __init__(self, bootstrap: str, *, on_failure: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, bootstrap: str, *, on_failure: Callable[[Exception], None], settled: SettledWatch
+    ) -> None:
+        self.settled = settled
         self._consumer = Consumer(_consumer_config(bootstrap), logger=logger)
         self._ends = LogEnds(connection_config(bootstrap), timeout_s=FRESH_TIMEOUT_S)
         self._on_failure = on_failure
@@ -132,6 +141,8 @@ class ControlFollower:
                     _, appended_ms = message.timestamp()
                     self._view.take(message.offset(), appended_ms, message.value())
                     report_view(self._view.usable_tick)
+                    if self._caught_up.is_set():
+                        self.settled.look(self._view.settled_lag_ms, time.monotonic())
                 if self._view.next_offset >= end_offset and self._view.last_number:
                     self._caught_up.set()
         except Exception as error:

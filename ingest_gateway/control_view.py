@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
+from ingest_gateway.settled_watch import SettledWatch
 from schemas.control import ControlFold, ControlState, Outcome
 
 
@@ -23,6 +24,11 @@ class ControlView(Protocol):
     @property
     def is_caught_up(self) -> bool:
         """Return whether the log was once read to its end, so that the state is worth using."""
+        ...
+
+    @property
+    def settled(self) -> SettledWatch:
+        """Return how far settled time is behind."""
         ...
 
     async def fresh(self) -> ControlState:
@@ -52,11 +58,13 @@ class View:
     Attributes:
         usable: The state up to and including the record before the last.
         usable_tick: Number of the record that it is the state after; 0 before there is one.
+        settled_lag_ms: Log time less settled time, of the last record.
     """
 
     def __init__(self) -> None:
         self.usable = ControlState()
         self.usable_tick = 0
+        self.settled_lag_ms = 0
         self._fold = ControlFold()
         self._pending_outcomes: list[Outcome] = []
         self._lock = threading.Lock()
@@ -79,6 +87,7 @@ class View:
         winner = self._fold.take(offset, appended_ms, value)
         if winner is not None:
             self.usable, self.usable_tick = state_before, number_before
+            self.settled_lag_ms = winner.times.log_ms - winner.times.settled_ms
             told, self._pending_outcomes = self._pending_outcomes, winner.record.outcomes
             for outcome in told:
                 self._tell(outcome)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from ingest_gateway.dead_letter_ceiling import bytes_of
 from ingest_gateway.dead_letters import Source, dead_letter
 from ingest_gateway.errors import Rejection
 from ingest_gateway.events import Admitted
@@ -48,12 +49,14 @@ class Outgoing(NamedTuple):
         accepted: How many count.
         late: How many are too late to count.
         rejections: Why the others are refused.
+        dead_letter_bytes: What of it is for ``litmus.dlq``.
     """
 
     messages: list[Message]
     accepted: int
     late: int
     rejections: list[Rejection]
+    dead_letter_bytes: int
 
 
 class DoorIntake:
@@ -92,7 +95,11 @@ class DoorIntake:
         late = [event for admission in admissions for event in admission.late]
         letters, rejections = _set_aside(records, admissions)
         return Outgoing(
-            [*self._packed(accepted, late), *letters], len(accepted), len(late), rejections
+            [*self._packed(accepted, late), *letters],
+            len(accepted),
+            len(late),
+            rejections,
+            bytes_of(letters),
         )
 
     def _admit(self, record: Record, control: ControlState) -> Admission:

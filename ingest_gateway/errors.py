@@ -11,6 +11,8 @@ GatewayError
         SinkUnavailableError     503  the log did not take the events
         QueueFullError           503  too much is on its way to the log
         ViewUnavailableError     503  the doors do not know yet what is running
+        DeadLettersFullError     503  send it again without the events that are refused
+        SettledBehindError       503  a Kafka door has been down for too long
 """
 
 from collections.abc import Sequence
@@ -152,6 +154,22 @@ class QueueFullError(UnavailableError):
 
     code = "queue_full"
     title = "Too much is on its way to the log"
+
+
+class DeadLettersFullError(UnavailableError):
+    """So much was refused within an hour that no more can be set aside; nothing was taken."""
+
+    code = "dead_letters_full"
+    title = "Too much was refused within an hour"
+    retry_after_s = 60
+
+
+class SettledBehindError(UnavailableError):
+    """The Kafka doors lag so far that what is known of past events no longer fits."""
+
+    code = "settled_behind"
+    title = "The Kafka doors are too far behind"
+    retry_after_s = 30
 
 
 class ViewUnavailableError(UnavailableError):

@@ -9,11 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ingest_gateway.control_view import ControlView
+from ingest_gateway.dead_letter_ceiling import DeadLetterCeiling, bytes_of
 from ingest_gateway.dead_letters import dead_letter, http_source
-from ingest_gateway.errors import Rejection, SinkUnavailableError
+from ingest_gateway.errors import (
+    DeadLettersFullError,
+    Rejection,
+    SettledBehindError,
+    SinkUnavailableError,
+)
 from ingest_gateway.group_commit import Contribution, GroupCommit
+from ingest_gateway.settled_watch import Settled
 from ingest_gateway.sink import Message
-from ingest_gateway.telemetry import Door, report_events
+from ingest_gateway.telemetry import Door, report_dead_letters, report_events
 from ingest_gateway.validator import Admission, BodyForm, RejectedItem, admit
 
 
@@ -42,6 +49,8 @@ class Intake:
         clock_ms: Wall clock.
         answer_timeout_ms: A request that is not durable by then is refused. Its events may land
             later all the same; who sends them again, with the same ids, loses and doubles nothing.
+        ceiling: Of dead letters.
+        clock_s: Monotonic seconds.
     """
 
     def __init__(
@@ -51,11 +60,15 @@ class Intake:
         clock_ms: Callable[[], int],
         *,
         answer_timeout_ms: int,
+        ceiling: DeadLetterCeiling,
+        clock_s: Callable[[], float],
     ) -> None:
         self._view = view
         self._group_commit = group_commit
         self._clock_ms = clock_ms
         self._answer_timeout_ms = answer_timeout_ms
+        self._ceiling = ceiling
+        self._clock_s = clock_s
 
     async def take(
         self, body: bytes, *, form: BodyForm, idempotency_key: str | None = None
@@ -75,16 +88,41 @@ class Intake:
             raise SinkUnavailableError(message) from error
 
     async def _take(self, body: bytes, form: BodyForm, idempotency_key: str | None) -> Intaken:
+        if self._view.settled.state is Settled.STOPPED:
+            raise SettledBehindError(self._view.settled.advice)
         admission = await self._admit(body, form, idempotency_key)
         rejections = [item.rejection for item in admission.rejected]
         log: dict[int, int] = {}
         if admission.accepted or admission.late or rejections:
-            set_aside = _dead_letters(admission.rejected)
+            set_aside = self._dead_letters(admission.rejected)
             contribution = Contribution(admission.accepted, admission.late, set_aside, len(body))
             log = await self._group_commit.commit(contribution)
+            self._count_dead_letters(bytes_of(set_aside))
         accepted, late = len(admission.accepted), len(admission.late)
         report_events(Door.HTTP, accepted=accepted, late=late, rejections=rejections)
         return Intaken(accepted, late, rejections, log)
+
+    def _dead_letters(self, rejected: Sequence[RejectedItem]) -> list[Message]:
+        if not rejected:
+            return []
+        letters = [
+            dead_letter(one.rejection, one.raw, http_source(one.rejection)) for one in rejected
+        ]
+        messages = [
+            Message(one.topic, one.value, key=one.key, headers=one.headers) for one in letters
+        ]
+        if not self._ceiling.has_room(bytes_of(messages), self._clock_s()):
+            message = (
+                f"more than {self._ceiling.bytes_per_hour_max} bytes were refused within an hour: "
+                "nothing of this request was taken; send it again without what it says is rejected"
+            )
+            raise DeadLettersFullError(message, [one.rejection for one in rejected])
+        return messages
+
+    def _count_dead_letters(self, size: int) -> None:
+        if size:
+            self._ceiling.add(size, self._clock_s())
+            report_dead_letters(Door.HTTP, size)
 
     async def _admit(self, body: bytes, form: BodyForm, idempotency_key: str | None) -> Admission:
         received_at_ms = self._clock_ms()
@@ -104,8 +142,3 @@ class Intake:
             control=await self._view.fresh(),
             idempotency_key=idempotency_key,
         )
-
-
-def _dead_letters(rejected: Sequence[RejectedItem]) -> list[Message]:
-    letters = (dead_letter(one.rejection, one.raw, http_source(one.rejection)) for one in rejected)
-    return [Message(one.topic, one.value, key=one.key, headers=one.headers) for one in letters]

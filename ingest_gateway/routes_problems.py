@@ -88,7 +88,14 @@ def add_problem_handlers(app: FastAPI) -> None:
         headers = {}
         if isinstance(error, UnavailableError):
             headers["Retry-After"] = str(error.retry_after_s)
-        return problem(error.status, error.code, str(error), title=error.title, headers=headers)
+        return problem(
+            error.status,
+            error.code,
+            str(error),
+            title=error.title,
+            headers=headers,
+            more={"rejected": error.rejected} if error.rejected else None,
+        )
 
     async def on_problem(_request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)

@@ -1,7 +1,11 @@
 """What the environment says, for the doors: the only place of this package that reads it."""
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEAD_LETTER_BYTES_PER_HOUR = 100_000_000
 
 
 class GatewaySettings(BaseSettings):
@@ -22,6 +26,10 @@ class GatewaySettings(BaseSettings):
         body_bytes_max: Bytes of all bodies that are here, as received and decompressed; 503 beyond.
         connections_max: Connections of clients; the one idle for longest goes, else 503.
         header_timeout_s: How long a client may take to send its headers.
+        dead_letter_bytes_per_hour: What may be set aside on ``litmus.dlq``; a request that holds
+            refused events gets 503 beyond.
+        settled_lag_alert_s: From this lag of settled time behind log time on there are warnings.
+        settled_lag_max_s: From this lag on events get 503.
         shutdown_timeout_s: How long requests under way may take after SIGTERM.
     """
 
@@ -40,6 +48,9 @@ class GatewaySettings(BaseSettings):
     body_bytes_max: int = Field(default=128 << 20, ge=1 << 20)
     connections_max: int = Field(default=2_000, ge=1)
     header_timeout_s: float = Field(default=10.0, gt=0)
+    dead_letter_bytes_per_hour: int = Field(default=DEAD_LETTER_BYTES_PER_HOUR, ge=0)
+    settled_lag_alert_s: float = Field(default=15 * 60.0, gt=0)
+    settled_lag_max_s: float = Field(default=24 * 3_600.0, gt=0)
     shutdown_timeout_s: int = Field(default=15, ge=1)
 
 
@@ -54,6 +65,12 @@ class KafkaDoorSettings(BaseSettings):
         partitions: Partitions of ``litmus.events``; the topic must have as many.
         delivery_timeout_ms: The door stops when a row is not acknowledged by then.
         mark_interval_ms: Time between two rounds of low-water marks.
+        dead_letter_bytes_per_hour: What may be set aside on ``litmus.dlq``; beyond it the door
+            stands still, and takes nothing, until the hour has room again.
+        source_gaps: What to do when records left a source topic before they were taken: ``stop``,
+            the door says so and stands still; ``accept``, it counts them and goes on.
+        settled_lag_alert_s: From this lag of settled time behind log time on there are warnings.
+        settled_lag_max_s: From this lag on the HTTP gateway takes no events.
         clock_skew_ms: How far the clocks of two brokers may differ, and how long a replica may
             lag; 0 is right for a single broker.
     """
@@ -67,4 +84,8 @@ class KafkaDoorSettings(BaseSettings):
     partitions: int = Field(default=8, ge=1, le=1_024)
     delivery_timeout_ms: int = Field(default=30_000, ge=100)
     mark_interval_ms: int = Field(default=200, ge=10)
+    dead_letter_bytes_per_hour: int = Field(default=DEAD_LETTER_BYTES_PER_HOUR, ge=0)
+    source_gaps: Literal["stop", "accept"] = "stop"
+    settled_lag_alert_s: float = Field(default=15 * 60.0, gt=0)
+    settled_lag_max_s: float = Field(default=24 * 3_600.0, gt=0)
     clock_skew_ms: int = Field(default=0, ge=0)

@@ -7,7 +7,8 @@ from confluent_kafka import Consumer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ingest_gateway.control_follower import connection_config
-from ingest_gateway.mark_rounds import Source
+from ingest_gateway.mark_rounds import Source, source_name
+from ingest_gateway.telemetry import report_lost_records
 from schemas.control import Mark
 from schemas.topics import MARKS, SOURCES
 
@@ -16,23 +17,42 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 10.0
 
 
-def committed_positions(consumer: Consumer, partitions: list[TopicPartition]) -> dict[Source, int]:
-    """Return where to start in each partition: its commit, or its beginning.
+def committed_positions(
+    consumer: Consumer, partitions: list[TopicPartition], *, accepts_gaps: bool
+) -> tuple[dict[Source, int], str | None]:
+    """Return where to start in each partition, its commit or its beginning, and what is missing.
+
+    Args:
+        consumer: Of the door.
+        partitions: What it was given.
+        accepts_gaps: Whether to go on where records are gone, as an operator has decided.
 
     Raises:
         KafkaException: If no broker answers.
     """
-    positions = {}
+    positions: dict[Source, int] = {}
+    gaps = []
     for one in consumer.committed(partitions, timeout=TIMEOUT_S):
-        low, _ = consumer.get_watermark_offsets(one, timeout=TIMEOUT_S)
-        if 0 <= one.offset < low:
-            # Retention was shorter than the door was away. To go on is all that is left to do.
-            logger.error(
-                "records_lost topic=%s partition=%d from=%d to=%d",
-                *(one.topic, one.partition, one.offset, low),
-            )
-        positions[one.topic, one.partition] = max(one.offset, low)
-    return positions
+        low, end = consumer.get_watermark_offsets(one, timeout=TIMEOUT_S)
+        source = (one.topic, one.partition)
+        positions[source] = one.offset if low <= one.offset <= end else low
+        if one.offset < 0 or low <= one.offset <= end:
+            continue
+        if one.offset > end:
+            gaps.append(f"{source_name(source)} ends at {end}, {one.offset} was taken already")
+        else:
+            gaps.append(f"{source_name(source)} lost the records {one.offset} to {low - 1}")
+        if accepts_gaps:
+            logger.error("source_gap_accepted %s", gaps[-1])
+            report_lost_records(source_name(source), max(0, low - one.offset))
+    if not gaps or accepts_gaps:
+        return positions, None
+    return positions, (
+        f"{'; '.join(gaps)}: the topic's retention was shorter than the door was away, or the "
+        "topic was made anew. What is gone is missing in every result from then on. Bring the "
+        "records back, or decide to go on without them: stop the experiments concerned, or start "
+        "the door with LITMUS_SOURCE_GAPS=accept once. Until then no window closes"
+    )
 
 
 def last_marks(bootstrap: str) -> dict[Source, int]:

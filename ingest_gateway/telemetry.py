@@ -18,6 +18,13 @@ class Door(StrEnum):
     KAFKA = "kafka"
 
 
+class Halt(StrEnum):
+    """Why the Kafka door stands still."""
+
+    DEAD_LETTERS = "dead_letters"
+    SOURCE_GAP = "source_gap"
+
+
 _EVENTS = Counter(
     "litmus_gateway_events_total",
     "Events answered for, by what became of them.",
@@ -54,6 +61,29 @@ _QUEUED_ROWS = Gauge(
     "litmus_gateway_queued_rows",
     "Rows that are not acknowledged yet.",
     ["door"],
+    registry=REGISTRY,
+)
+_DEAD_LETTER_BYTES = Counter(
+    "litmus_gateway_dead_letter_bytes_total",
+    "Bytes set aside on litmus.dlq.",
+    ["door"],
+    registry=REGISTRY,
+)
+_DOOR_HALTED = Gauge(
+    "litmus_gateway_door_halted",
+    "1 while the Kafka door stands still for this reason, and needs an operator.",
+    ["reason"],
+    registry=REGISTRY,
+)
+_LOST_RECORDS = Counter(
+    "litmus_gateway_lost_source_records_total",
+    "Records that left a source topic before the Kafka door had taken them.",
+    ["source"],
+    registry=REGISTRY,
+)
+_SETTLED_LAG = Gauge(
+    "litmus_gateway_settled_lag_seconds",
+    "How far settled time is behind log time: what the Kafka doors have not taken in yet.",
     registry=REGISTRY,
 )
 _BODY_BYTES = Gauge(
@@ -155,6 +185,26 @@ def report_batch(door: Door, rows: int) -> None:
 def report_queued_rows(door: Door, rows: int) -> None:
     """Note how many rows are under way."""
     _QUEUED_ROWS.labels(door.value).set(rows)
+
+
+def report_dead_letters(door: Door, size: int) -> None:
+    """Count what is set aside."""
+    _DEAD_LETTER_BYTES.labels(door.value).inc(size)
+
+
+def report_door_halted(reason: Halt, *, is_halted: bool) -> None:
+    """Note whether the Kafka door stands still for a reason."""
+    _DOOR_HALTED.labels(reason.value).set(is_halted)
+
+
+def report_lost_records(source: str, count: int) -> None:
+    """Count records that are gone before they were read, as an operator has accepted."""
+    _LOST_RECORDS.labels(source).inc(count)
+
+
+def report_settled_lag(seconds: float) -> None:
+    """Note how far settled time is behind."""
+    _SETTLED_LAG.set(seconds)
 
 
 def report_bodies(size: int) -> None:

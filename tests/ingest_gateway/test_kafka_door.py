@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.batch import read_batch
 from schemas.control import Mark
@@ -32,7 +34,7 @@ HOUR_MS = 3_600_000
 class Door:
     """A door process."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, **settings: str) -> None:
         (port,) = free_ports(1)
         self.probe_url = f"http://127.0.0.1:{port}"
         environment = os.environ | {
@@ -43,20 +45,42 @@ class Door:
             "PYTHONPATH": str(CHECKOUT),
         }
         command = [sys.executable, "-m", "ingest_gateway.kafka_door"]
-        self.process = subprocess.Popen(command, env=environment, cwd=CHECKOUT)
-        wait_until(self._is_ready, "the door is ready", 60)
+        self.process = subprocess.Popen(command, env=environment | settings, cwd=CHECKOUT)
 
-    def _is_ready(self) -> bool:
+    def wait_ready(self) -> None:
+        wait_until(lambda: self.state().get("ready", False), "the door is ready", 60)
+
+    def wait_halted(self) -> str:
+        """Wait until it stands still, and return why it says that it does."""
+        wait_until(lambda: self.state().get("halted") is not None, "the door stands still", 60)
+        return str(self.state()["halted"])
+
+    def state(self) -> dict[str, Any]:
+        """Return what /ready answers; nothing before it answers."""
         assert self.process.poll() is None, "the door died"
         try:
-            return httpx.get(f"{self.probe_url}/ready").status_code == 200
+            found: dict[str, Any] = httpx.get(f"{self.probe_url}/ready").json()
         except httpx.TransportError:
-            return False
+            return {}
+        return found
+
+    def metric(self, line: str) -> float:
+        """Return the value of a metric, given as Prometheus writes it."""
+        text = httpx.get(f"{self.probe_url}/metrics").text
+        found = [one for one in text.splitlines() if one.startswith(line + " ")]
+        return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
 
 
 @contextmanager
-def running_door(bootstrap: str) -> Iterator[Door]:
-    door = Door(bootstrap)
+def running_door(bootstrap: str, **settings: str) -> Iterator[Door]:
+    with started_door(bootstrap, **settings) as door:
+        door.wait_ready()
+        yield door
+
+
+@contextmanager
+def started_door(bootstrap: str, **settings: str) -> Iterator[Door]:
+    door = Door(bootstrap, **settings)
     try:
         yield door
     finally:
@@ -223,3 +247,134 @@ def test_killed_doors_lose_nothing_and_marks_follow(
             lambda: all(highest_marks(gateway_broker).get(one, 0) > last_ms for one in sources),
             "the marks pass the last record",
         )
+
+
+def test_poison_is_set_aside_once_and_costs_no_neighbour(gateway_broker: str) -> None:
+    prefix = uuid.uuid4().hex
+    arrow = read_topic(gateway_broker, EVENTS.name)[0][0].value
+    poison: list[bytes | None] = [
+        b"",
+        None,
+        random.Random(7).randbytes(300),
+        arrow[: len(arrow) // 2],
+        b'{"value": "' + b"x" * 1_000_000 + b'"}',
+        b'{"schema": "orders.v2", "order": {"id": 7, "total": "12.50"}}',
+        b"[" * 15_000,
+    ]
+    producer = Producer({"bootstrap.servers": gateway_broker, "message.max.bytes": 1_048_576})
+
+    with running_door(gateway_broker) as door:
+        for number, value in enumerate(poison):
+            for topic in (ASSIGNMENTS.name, METRICS.name):
+                headers = {"litmus.kind": "batch"}  # of another topic
+                producer.produce(topic, value, f"{prefix}-{number}", 0, headers=headers)
+            (good,) = metric_events(f"{prefix}-{number}", 1)
+            producer.produce(METRICS.name, good, f"{prefix}-good", 0)
+        assert producer.flush(30) == 0
+        wait_until(lambda: len(ids_with(gateway_broker, prefix)) == len(poison), "neighbours")
+        letters = dead_letters_with_keys(gateway_broker, f"{prefix}-")
+        assert door.state()["ready"]
+        assert door.metric('litmus_gateway_door_halted{reason="dead_letters"}') == 0
+        door.process.send_signal(signal.SIGTERM)
+        assert door.process.wait(20) == 0
+
+    assert set(ids_with(gateway_broker, prefix).values()) == {1}
+    expected = [
+        (f"{prefix}-{number}", topic)
+        for number in range(len(poison))
+        for topic in (ASSIGNMENTS.name, METRICS.name)
+    ]
+    assert sorted((key, headers["litmus.dlq.topic"]) for key, headers, _ in letters) == expected
+    assert {headers["litmus.dlq.code"] for _, headers, _ in letters} == {"malformed", "too_large"}
+    for key, headers, value in letters:
+        original = poison[int(key.rsplit("-", 1)[1])] or b""
+        assert value == original[: len(value)]
+        assert len(value) == len(original) or headers["litmus.dlq.bytes"] == str(len(original))
+        assert int(headers["litmus.dlq.offset"]) >= 0
+
+
+def dead_letters_with_keys(bootstrap: str, prefix: str) -> list[tuple[str, dict[str, str], bytes]]:
+    return [
+        (message.key.decode(), {n: value.decode() for n, value in message.headers}, message.value)
+        for log in read_topic(bootstrap, DEAD_LETTERS.name)
+        for message in log
+        if message.key is not None and message.key.decode().startswith(prefix)
+    ]
+
+
+def test_too_many_dead_letters_stop_the_door_loudly_and_lose_nothing(
+    gateway_broker: str, produce: Callable[[str, list[bytes]], dict[int, int]]
+) -> None:
+    prefix = uuid.uuid4().hex
+    bad = [prefix.encode() + b"%d" % number + b"x" * 1_000 for number in range(8)]
+
+    with running_door(gateway_broker, LITMUS_DEAD_LETTER_BYTES_PER_HOUR="5000") as door:
+        for one in bad:
+            produce(METRICS.name, [one])
+            wait_until(
+                lambda: not is_behind(gateway_broker, door), "it is taken, or the door halts"
+            )
+        why = door.wait_halted()
+        stamps = produce(METRICS.name, metric_events(prefix, 50))
+        time.sleep(1.0)
+        assert not ids_with(gateway_broker, prefix)
+        assert door.metric('litmus_gateway_door_halted{reason="dead_letters"}') == 1
+        assert not door.state()["ready"]
+        assert min(highest_marks(gateway_broker).values()) < min(stamps.values())
+        door.process.send_signal(signal.SIGTERM)
+        assert door.process.wait(20) == 0
+
+    assert "LITMUS_DEAD_LETTER_BYTES_PER_HOUR" in why
+    assert "malformed" in why
+    with running_door(gateway_broker):
+        wait_until(lambda: len(ids_with(gateway_broker, prefix)) == 50, "good records are there")
+    assert set(set_aside(gateway_broker, prefix)) == set(bad)
+
+
+def is_behind(bootstrap: str, door: Door) -> bool:
+    """Return whether the door has neither caught up nor stopped."""
+    now_ms = time.time_ns() // 1_000_000
+    return door.state()["halted"] is None and min(highest_marks(bootstrap).values()) < now_ms - 500
+
+
+def test_records_that_left_their_topic_stop_the_door_until_someone_accepts_it(
+    gateway_broker: str, produce: Callable[[str, list[bytes]], dict[int, int]]
+) -> None:
+    prefix = uuid.uuid4().hex
+    one, *others = metric_events(prefix, 11)
+    with running_door(gateway_broker) as door:
+        produce(METRICS.name, [one])
+        wait_until(lambda: len(ids_with(gateway_broker, prefix)) == 1, "it is taken")
+        door.process.send_signal(signal.SIGTERM)
+        assert door.process.wait(20) == 0
+    producer = Producer({"bootstrap.servers": gateway_broker})
+    for value in others:
+        producer.produce(METRICS.name, value, partition=0)
+    assert producer.flush(30) == 0
+    cut(gateway_broker, METRICS.name, keep=2)
+
+    with started_door(gateway_broker) as door:
+        why = door.wait_halted()
+        marks = highest_marks(gateway_broker)
+        time.sleep(1.0)
+        assert door.state()["halted"] == why
+        assert highest_marks(gateway_broker) == marks
+        door.process.send_signal(signal.SIGTERM)
+        assert door.process.wait(20) == 0
+    assert "litmus.metrics/0 lost the records" in why
+    assert "LITMUS_SOURCE_GAPS=accept" in why
+
+    with running_door(gateway_broker, LITMUS_SOURCE_GAPS="accept") as door:
+        wait_until(lambda: len(ids_with(gateway_broker, prefix)) == 3, "what is left is taken")
+        source = 'litmus_gateway_lost_source_records_total{source="litmus.metrics/0"}'
+        assert door.metric(source) == 8
+
+
+def cut(bootstrap: str, topic: str, *, keep: int) -> None:
+    """Delete the records of partition 0 as retention does, but for the last ones."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    partition = TopicPartition(topic, 0)
+    (found,) = admin.list_offsets({partition: OffsetSpec.latest()}).values()
+    end = TopicPartition(topic, 0, found.result(10).offset - keep)
+    (deleted,) = admin.delete_records([end]).values()
+    deleted.result(10)

@@ -19,12 +19,14 @@ from ingest_gateway.__main__ import kafka_parts, new_id, wall_clock_ms
 from ingest_gateway.app import create_app
 from ingest_gateway.commands import Commands
 from ingest_gateway.control_view import View
+from ingest_gateway.dead_letter_ceiling import DeadLetterCeiling
 from ingest_gateway.group_commit import GroupCommit
 from ingest_gateway.imports import ImportDoor
 from ingest_gateway.intake import Intake
 from ingest_gateway.room import Room
 from ingest_gateway.routes_request import Parts
 from ingest_gateway.settings import GatewaySettings
+from ingest_gateway.settled_watch import SettledWatch
 from ingest_gateway.sink import MemorySink, Message
 from schemas.control import ControlState, Outcome
 from schemas.topics import COMMANDS, CONTROL
@@ -64,6 +66,7 @@ class MemoryControl:
 
     def __init__(self, sink: MemorySink) -> None:
         self.is_caught_up = False
+        self.settled = SettledWatch(alert_s=900, stop_s=3_600)
         self._sink = sink
         self._view = View()
         self._writer = writer()
@@ -111,7 +114,14 @@ async def memory_world() -> AsyncIterator[World]:
     parts = Parts(
         sink=sink,
         view=control,
-        intake=Intake(control, group_commit, wall_clock_ms, answer_timeout_ms=1_800),
+        intake=Intake(
+            control,
+            group_commit,
+            wall_clock_ms,
+            answer_timeout_ms=1_800,
+            ceiling=DeadLetterCeiling(1_000_000),
+            clock_s=time.monotonic,
+        ),
         commands=commands,
         clock_ms=wall_clock_ms,
         new_id=new_id,
