@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from query_api.app import create_app
 from query_api.follower import Follower
@@ -17,11 +18,15 @@ from query_api.history.database import DATABASE
 from query_api.history.queries import History
 from query_api.history.sink import Sink
 from query_api.live import Live
+from query_api.metrics import CLOSED_CONNECTIONS, CONNECTIONS
 from query_api.parts import Parts
 from query_api.settings import Settings
 from query_api.snapshots import Snapshots
+from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLimits
 
 DRAIN_S = 5
+WEBSOCKET_BYTES_MAX = 4_096
+"""Of what a client says: nothing that it says is of interest."""
 
 
 def clock_ms() -> int:
@@ -32,7 +37,7 @@ def clock_ms() -> int:
 def assemble(settings: Settings) -> Parts:
     """Return the parts that the settings describe."""
     snapshots = Snapshots()
-    live = Live(snapshots, clock_ms)
+    live = Live(snapshots, clock_ms, clients_max=settings.live_clients_max)
     sink = Sink(settings.kafka, settings.history_dsn, DATABASE)
     follower = Follower(settings.kafka, snapshots, live.publish)
     history = History(settings.history_dsn, DATABASE)
@@ -62,8 +67,9 @@ def main() -> None:
         host=settings.bind,
         port=settings.query_port,
         loop="uvloop",
-        http="httptools",
+        http=bounded_protocol(settings.connections_max),
         ws="websockets-sansio",
+        ws_max_size=WEBSOCKET_BYTES_MAX,
         ws_per_message_deflate=False,
         access_log=False,
         log_config=None,
@@ -72,6 +78,19 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)  # uvicorn drains first, then raises the signal again
     uvicorn.Server(config).run()
+
+
+def bounded_protocol(connections_max: int) -> type[HttpToolsProtocol]:
+    """Return uvicorn's protocol, with limits on what a client may take up."""
+
+    class BoundedProtocol(BoundedConnection, HttpToolsProtocol):
+        guard = ConnectionGuard(
+            ConnectionLimits(connections_max=connections_max),
+            report_closing=lambda reason: CLOSED_CONNECTIONS.labels(reason.value).inc(),
+            report_open=CONNECTIONS.set,
+        )
+
+    return BoundedProtocol
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from query_api.metrics import LIVE_CLIENTS, LIVE_DROPPED, LIVE_EVICTED
+from query_api.metrics import LIVE_CLIENTS, LIVE_DROPPED, LIVE_EVICTED, LIVE_REFUSED
 from query_api.snapshots import Snapshot, Snapshots, current_results
 
 DROPS_MAX = 50
@@ -24,8 +24,15 @@ SEND_TIMEOUT_S = 10.0
 TOO_SLOW = "too slow: newer results were dropped for too long"
 
 
+CLIENTS_MAX = 1_000
+
+
 class EvictedError(Exception):
     """The client took nothing for too long."""
+
+
+class TooManyClientsError(Exception):
+    """As many clients follow as may."""
 
 
 class Subscription:
@@ -74,10 +81,15 @@ class Live:
 
     Attributes:
         snapshots: Where the latest is.
+        clients_max: How many may follow.
     """
 
-    def __init__(self, snapshots: Snapshots, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, snapshots: Snapshots, clock_ms: Callable[[], int], *, clients_max: int = CLIENTS_MAX
+    ) -> None:
         self.snapshots = snapshots
+        self.clients_max = clients_max
+        self._client_count = 0
         self._clock_ms = clock_ms
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -93,19 +105,36 @@ class Live:
 
     @contextmanager
     def follow(self, experiment_id: str, transport: str) -> Iterator[Subscription]:
-        """Follow an experiment for as long as the context lasts."""
+        """Follow an experiment for as long as the context lasts.
+
+        Raises:
+            TooManyClientsError: If as many as may follow already.
+        """
+        self.check_room()
+        self._client_count += 1
         subscription = Subscription(self, experiment_id)
         self._subscriptions.setdefault(experiment_id, set()).add(subscription)
         LIVE_CLIENTS.labels(transport).inc()
         try:
             yield subscription
         finally:
+            self._client_count -= 1
             LIVE_CLIENTS.labels(transport).dec()
             rest = self._subscriptions[experiment_id]
             rest.discard(subscription)
             if not rest:
                 del self._subscriptions[experiment_id]
                 self._rendered.pop(experiment_id, None)
+
+    def check_room(self) -> None:
+        """Refuse a client that would be one too many.
+
+        Raises:
+            TooManyClientsError: If it would.
+        """
+        if self._client_count >= self.clients_max:
+            LIVE_REFUSED.inc()
+            raise TooManyClientsError(f"{self._client_count} clients follow, must be fewer")
 
     def publish(self, experiment_ids: Iterable[str]) -> None:
         """Tell the clients of these experiments that there is something new. Thread-safe."""

@@ -11,6 +11,17 @@ LIVE_DROPPED = Counter(
     "litmus_query_live_dropped", "Results that a slow client never saw: a newer one took over."
 )
 LIVE_EVICTED = Counter("litmus_query_live_evicted", "Clients disconnected for being too slow.")
+LIVE_REFUSED = Counter(
+    "litmus_query_live_refused", "Clients refused because as many as may be follow already."
+)
+CONNECTIONS = Gauge("litmus_query_connections", "Connections of clients, but for WebSockets.")
+CLOSED_CONNECTIONS = Counter(
+    "litmus_query_closed_connections", "Connections closed for what a client does.", ["reason"]
+)
+HISTORY_PENDING = Gauge("litmus_query_history_pending", "Questions to the history that wait.")
+HISTORY_REFUSED = Counter(
+    "litmus_query_history_refused", "Questions to the history not answered, by reason.", ["reason"]
+)
 SINK_ROWS = Counter("litmus_query_sink_rows", "Rows inserted into the history.", ["table"])
 SINK_INSERT_SECONDS = Histogram(
     "litmus_query_sink_flush_seconds",

@@ -9,7 +9,15 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from query_api.live import SEND_TIMEOUT_S, TOO_SLOW, EvictedError, Live, Subscription
+from query_api.live import (
+    SEND_TIMEOUT_S,
+    TOO_SLOW,
+    EvictedError,
+    Live,
+    Subscription,
+    TooManyClientsError,
+)
+from query_api.metrics import LIVE_EVICTED
 from query_api.parts import Parts
 from query_api.problems import ProblemError, render_problem
 from query_api.routes import PartsOf, SnapshotOf, parts_of, snapshot_of
@@ -29,12 +37,15 @@ async def follow_over_websocket(
     try:
         _refuse_other_sites(websocket)
         snapshot_of(experiment_id, parts)
+        with parts.live.follow(experiment_id, "websocket") as subscription:
+            await websocket.accept()
+            reason = await _serve(websocket, subscription)
     except ProblemError as error:
         await websocket.send_denial_response(render_problem(error))
         return
-    await websocket.accept()
-    with parts.live.follow(experiment_id, "websocket") as subscription:
-        reason = await _serve(websocket, subscription)
+    except TooManyClientsError as error:
+        await websocket.send_denial_response(render_problem(_too_many(error)))
+        return
     if reason is not None:
         with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -46,6 +57,10 @@ async def follow_over_events(
     experiment_id: str, _snapshot: SnapshotOf, parts: PartsOf
 ) -> EventSourceResponse:
     """Send the results object as server-sent events, now and whenever there is a newer look."""
+    try:
+        parts.live.check_room()
+    except TooManyClientsError as error:
+        raise _too_many(error) from error
     return EventSourceResponse(
         _events(parts.live, experiment_id), ping=PING_S, send_timeout=SEND_TIMEOUT_S
     )
@@ -57,6 +72,10 @@ def _refuse_other_sites(websocket: WebSocket) -> None:
     if origin is not None and urlsplit(origin).netloc != websocket.headers.get("host"):
         message = f"origin {origin!r}, must be that of the query API"
         raise ProblemError(403, "forbidden_origin", message)
+
+
+def _too_many(error: TooManyClientsError) -> ProblemError:
+    return ProblemError(503, "too_many_clients", str(error))
 
 
 async def _serve(websocket: WebSocket, subscription: Subscription) -> str | None:
@@ -72,6 +91,8 @@ async def _serve(websocket: WebSocket, subscription: Subscription) -> str | None
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     too_slow = isinstance(outcomes[0], EvictedError | TimeoutError) or outcomes[2] is True
+    if isinstance(outcomes[0], TimeoutError) and outcomes[2] is not True:
+        LIVE_EVICTED.inc()
     return TOO_SLOW if too_slow else None
 
 
@@ -89,10 +110,9 @@ async def _listen(websocket: WebSocket) -> None:
 
 
 async def _events(live: Live, experiment_id: str) -> AsyncIterator[ServerSentEvent]:
-    with live.follow(experiment_id, "sse") as subscription:
-        while True:
-            try:
+    try:
+        with live.follow(experiment_id, "sse") as subscription:
+            while True:
                 yield ServerSentEvent(await subscription.next())
-            except EvictedError as error:
-                yield ServerSentEvent(str(error), event="closed")
-                return
+    except (EvictedError, TooManyClientsError) as error:
+        yield ServerSentEvent(str(error), event="closed")

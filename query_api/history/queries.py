@@ -12,11 +12,15 @@ from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 from query_api.history.database import connect
 from query_api.history.writer import Position
 from query_api.kafka_log import Source
+from query_api.metrics import HISTORY_PENDING, HISTORY_REFUSED
 from schemas.topics import DEAD_LETTERS, EVENTS, LATE
 
 READERS = 2
 ROWS_MAX = 50_000
-QUERY_SETTINGS = {"max_execution_time": 30}
+ANSWER_TIMEOUT_S = 20.0
+QUERY_SETTINGS = {"max_execution_time": int(ANSWER_TIMEOUT_S)}
+PENDING_MAX = 64
+"""Questions that are asked or wait for a reader; more are refused at once."""
 
 Answer = TypeVar("Answer")
 
@@ -98,6 +102,7 @@ class History:
         self._database = database
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="history")
         self._local = threading.local()
+        self._pending = 0
         self._clients: list[Client] = []
         self._checked: tuple[Mapping[Source, Position], Checked] | None = None
 
@@ -218,7 +223,28 @@ class History:
             except (ClickHouseError, OSError) as error:
                 raise HistoryUnavailableError(str(error)) from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool, run)
+        if self._pending >= PENDING_MAX:
+            HISTORY_REFUSED.labels("busy").inc()
+            raise HistoryUnavailableError(f"{self._pending} questions wait, must be fewer")
+        asked = asyncio.get_running_loop().run_in_executor(self._pool, run)
+        self._count(1)
+        asked.add_done_callback(self._settle)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await asyncio.shield(asked)
+        except TimeoutError as error:
+            HISTORY_REFUSED.labels("slow").inc()
+            message = f"no answer within {ANSWER_TIMEOUT_S:.0f} s"
+            raise HistoryUnavailableError(message) from error
+
+    def _settle(self, asked: "asyncio.Future[Any]") -> None:
+        self._count(-1)
+        if not asked.cancelled():
+            asked.exception()  # who asked may have gone: then nobody else looks at it
+
+    def _count(self, change: int) -> None:
+        self._pending += change
+        HISTORY_PENDING.set(self._pending)
 
     def _client(self) -> Client:
         client: Client | None = getattr(self._local, "client", None)

@@ -58,11 +58,13 @@ class Application(NamedTuple):
 
 
 @asynccontextmanager
-async def serving(dsn: str, database: str) -> AsyncIterator[Application]:
+async def serving(
+    dsn: str, database: str, *, clients_max: int = 1_000
+) -> AsyncIterator[Application]:
     """Serve the application on a free port, in this event loop."""
     snapshots, clock, sink = Snapshots(), Clock(), StillSink()
     snapshots.caught_up = True
-    live = Live(snapshots, clock)
+    live = Live(snapshots, clock, clients_max=clients_max)
     parts = Parts(snapshots, live, History(dsn, database), sink, clock)
     config = uvicorn.Config(
         create_app(parts),

@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import websockets
 from clickhouse_connect.driver.client import Client
 from prometheus_client import REGISTRY
 
-from query_api.live import DROPS_MAX, EvictedError, Live
+from query_api.live import DROPS_MAX, EvictedError, Live, TooManyClientsError
 from query_api.parts import wait_until
 from query_api.snapshots import Snapshots
 from schemas.times import format_time_ms
@@ -234,3 +235,54 @@ async def test_a_client_that_takes_its_news_in_time_stays() -> None:
                 live.publish([ID])
             await asyncio.sleep(0)
             await subscription.next()
+
+
+async def test_one_client_too_many_is_refused_over_either_transport_until_another_leaves(
+    dsn: str, database: str, client: Client
+) -> None:
+    refused_before = REGISTRY.get_sample_value("litmus_query_live_refused_total") or 0.0
+    async with serving(dsn, database, clients_max=2) as app:
+        app.publish(3)
+        events = f"/v1/experiments/{ID}/events"
+        async with app.http.stream("GET", events) as followed_over_http:
+            lines = followed_over_http.aiter_lines()
+            await anext(lines)
+            async with websockets.connect(address(app)):
+                with pytest.raises(websockets.InvalidStatus) as refusal:
+                    await websockets.connect(address(app))
+                over_http = await app.http.get(events)
+            await until_clients_are(0)
+            async with websockets.connect(address(app)) as later:
+                assert await tick_from(later) == 3
+
+    denial = refusal.value.response
+    assert (denial.status_code, denial.headers["Retry-After"]) == (503, "1")
+    assert json.loads(denial.body)["code"] == "too_many_clients"
+    assert (over_http.status_code, over_http.json()["code"]) == (503, "too_many_clients")
+    assert REGISTRY.get_sample_value("litmus_query_live_refused_total") == refused_before + 2
+
+
+async def test_a_thousand_clients_that_take_nothing_hold_one_look_each() -> None:
+    """News are a flag, not a queue: what piles up is a number."""
+    snapshots, live = followed()
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(live.follow(ID, "websocket")) for _ in range(1_000)]
+        for tick in range(2, 2 + DROPS_MAX):
+            snapshots.take(ID, snapshot_value(tick))
+            live.publish([ID])
+            await asyncio.sleep(0)
+        tracemalloc.start()
+        for tick in range(100, 130):
+            snapshots.take(ID, snapshot_value(tick))
+            live.publish([ID])
+            await asyncio.sleep(0)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert all(one.evicted.is_set() for one in slow)
+    assert held_bytes < 500_000
+    with contextlib.ExitStack() as stack:
+        for _ in range(live.clients_max):
+            stack.enter_context(live.follow(ID, "websocket"))
+        with pytest.raises(TooManyClientsError), live.follow(ID, "websocket"):
+            pass

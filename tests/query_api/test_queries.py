@@ -1,11 +1,19 @@
 """What the history answers: the look of a moment, time series, and what the log holds."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from query_api.history.queries import Comparison, History, HistoryUnavailableError, Span
+from query_api.history import queries
+from query_api.history.queries import (
+    PENDING_MAX,
+    Comparison,
+    History,
+    HistoryUnavailableError,
+    Span,
+)
 from query_api.history.writer import HistoryWriter, Position
 from query_api.kafka_log import Source
 from schemas.topics import EVENTS, LOOKS
@@ -153,3 +161,31 @@ async def test_tables_that_are_not_there_are_an_unavailable_history(
             await history.look_at(ID, tick=1)
     finally:
         history.close()
+
+
+async def test_more_questions_than_may_wait_are_refused_at_once_and_the_others_answered(
+    history: History, client: Client
+) -> None:
+    store(client, looks([5]))
+    asked = [asyncio.create_task(history.look_at(ID, tick=5)) for _ in range(PENDING_MAX)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(HistoryUnavailableError, match="questions wait"):
+        await history.look_at(ID, tick=5)
+    found = await asyncio.gather(*asked)
+
+    assert {one.text for one in found} == {look_value(5)}
+    assert (await history.look_at(ID, tick=5)).text == look_value(5)
+
+
+async def test_a_question_without_an_answer_ends(
+    history: History, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "ANSWER_TIMEOUT_S", 0.05)
+    monkeypatch.setitem(
+        queries._LAST_LOOK,
+        "tick",
+        "SELECT toString(sleep(0.5)), {experiment:String}, {bound:Int64}",
+    )
+    with pytest.raises(HistoryUnavailableError, match="no answer within"):
+        await history.look_at(ID, tick=5)
