@@ -35,6 +35,7 @@ from tools.topics import create_topics, describe_topics, partition_counts
 from tools.torture.command import torture
 from tools.tracing.command import trace as trace_event
 from tools.tracing.rows import Unit
+from tools.workers import add_worker, drain_worker
 
 app = typer.Typer(
     name="litmus",
@@ -45,6 +46,10 @@ app = typer.Typer(
 )
 topics = typer.Typer(help="The topics and what is promised of them.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
+worker = typer.Typer(
+    help="More accumulate workers, or fewer, without a pause.", no_args_is_help=True
+)
+app.add_typer(worker, name="worker")
 app.command()(demo)
 app.add_typer(bench, name="bench")
 app.command()(soak)
@@ -180,6 +185,24 @@ def setup() -> None:
 def warm() -> None:
     """Compile kernels into numba's cache; part of `setup`, and of the image."""
     setting_up.warm(Console(highlight=False).print)
+
+
+@worker.command("add")
+def add() -> None:
+    """Start another accumulate worker; return when it is live with its share."""
+    console = Console(highlight=False)
+    with _explained(console):
+        name = add_worker(Home(_settings().home))
+        console.print(f"{name} is live; `litmus worker drain {name}` lets it go again")
+
+
+@worker.command("drain")
+def drain(name: Annotated[str, typer.Argument(help="As in `litmus status`.")]) -> None:
+    """Let a worker hand its partitions over at once and end; return when others are live."""
+    console = Console(highlight=False)
+    with _explained(console):
+        drain_worker(Home(_settings().home), name)
+        console.print(f"{name} is gone; the others are live with what it owned")
 
 
 @topics.command("create")

@@ -43,6 +43,7 @@ class Home:
         self.clickhouse = root / "clickhouse"
         self.logs = root / "logs"
         self.stack = root / "stack.json"
+        self.requests = root / "requests"
         self._format = root / "format.json"
         self._ports = root / "ports.json"
         self._lock = root / "lock"

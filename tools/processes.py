@@ -1,10 +1,12 @@
 """The processes of a stack: what runs, with which settings, and how one sees that it is ready."""
 
 import http.client
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ from tools.settings import CHECKOUT, Settings
 from tools.topics import await_group_coordinator, create_topics
 
 PROBE_SECONDS_MAX = 2.0
+ACCUMULATE = "accumulate-"
+"""What names of accumulate workers begin with; a number follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +67,12 @@ class Plan(NamedTuple):
     Attributes:
         stages: In the order of their start; they stop in the opposite order.
         addresses: ``kafka``, ``gateway``, ``query``, ``clickhouse``, as ``stack.json`` shows them.
+        another: Given a name, what one more accumulate worker is; None: there are none here.
     """
 
     stages: list[Stage]
     addresses: dict[str, Any]
+    another: Callable[[str], ProcessSpec] | None = None
 
 
 def plan_stack(settings: Settings, home: Home, worker_count: int) -> Plan:
@@ -104,7 +110,7 @@ def plan_stack(settings: Settings, home: Home, worker_count: int) -> Plan:
         "query": url_of(settings.bind, query_port),
         "clickhouse": without_password(settings.clickhouse_dsn),
     }
-    return Plan(stages, addresses)
+    return Plan(stages, addresses, partial(_another, environment=environment))
 
 
 def _worker_stages(
@@ -115,10 +121,19 @@ def _worker_stages(
     door = _worker("kafka-door", "ingest_gateway.kafka_door", next(ports), environment)
     merge = _worker("merge", "stream_processors.merge", next(ports), environment)
     accumulate = [
-        _worker(f"accumulate-{number}", "stream_processors.accumulate", port, environment)
+        _worker(accumulate_name(number), "stream_processors.accumulate", port, environment)
         for number, port in enumerate(ports)
     ]
     return [Stage([control]), Stage([*web, door, *accumulate, merge])]
+
+
+def accumulate_name(number: int) -> str:
+    """Return the name of an accumulate worker."""
+    return f"{ACCUMULATE}{number}"
+
+
+def _another(name: str, *, environment: Mapping[str, str]) -> ProcessSpec:
+    return _worker(name, "stream_processors.accumulate", free_ports(1)[0], environment)
 
 
 def _service(
@@ -174,16 +189,30 @@ def _probe_kafka(bootstrap: str) -> str | None:
 
 def probe_http(host: str, port: int) -> str | None:
     """Return None if ``/ready`` answers 200, else why not."""
+    try:
+        status, text = _ask_ready(host, port)
+    except (OSError, http.client.HTTPException) as error:
+        return f"/ready does not answer ({error})"
+    return None if status == HTTPStatus.OK else f"/ready says {status}: {text}"
+
+
+def probe_state(host: str, port: int) -> dict[str, Any]:
+    """Return what a worker's ``/ready`` says; empty if it does not answer."""
+    try:
+        _, text = _ask_ready(host, port)
+        return dict(json.loads(text))
+    except (OSError, ValueError, http.client.HTTPException):
+        return {}
+
+
+def _ask_ready(host: str, port: int) -> tuple[int, str]:
     connection = http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS_MAX)
     try:
         connection.request("GET", "/ready")
         answer = connection.getresponse()
-        text = answer.read(4_000).decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as error:
-        return f"/ready does not answer ({error})"
+        return answer.status, answer.read(64_000).decode(errors="replace").strip()
     finally:
         connection.close()
-    return None if answer.status == 200 else f"/ready says {answer.status}: {text}"
 
 
 def reachable(bind: str) -> str:

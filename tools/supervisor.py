@@ -19,16 +19,21 @@ from tools.home import DATA_FORMAT, STOP_GRACE_SECONDS, Home, process_created, w
 from tools.logs import LogFile, last_lines
 from tools.narration import Narrator
 from tools.processes import Plan, ProcessSpec
+from tools.requests import Request, take_requests
 from tools.settings import CHECKOUT
 
 DEATHS_MAX = 5
 DEATHS_WINDOW_SECONDS = 60.0
+
+STEADY_SECONDS = 10.0
+"""A process that ran for so long is started again at once when it dies."""
 
 _BACKOFF_FIRST_SECONDS = 0.5
 _BACKOFF_SECONDS_MAX = 10.0
 _PROBE_STARTING_SECONDS = 0.1
 _PROBE_READY_SECONDS = 1.0
 _FOLLOW_SECONDS = 0.2
+_DRAIN_SECONDS_MAX = 30.0
 _LAST_LINES = 10
 
 
@@ -41,6 +46,7 @@ class Child:
         is_ready: Whether its last probe succeeded.
         reason: Why it is not ready.
         restarts: How often it had to be started again.
+        is_leaving: Whether it is not to be started again.
     """
 
     def __init__(self, spec: ProcessSpec, log: LogFile) -> None:
@@ -52,6 +58,7 @@ class Child:
         self.reason = "not started"
         self.restarts = 0
         self.up_since = 0.0
+        self.is_leaving = False
         self.is_ended = asyncio.Event()
         self.is_ended.set()
 
@@ -97,6 +104,7 @@ class Supervisor:
         self._failure: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
         home.logs.mkdir(parents=True, exist_ok=True)
+        take_requests(home)  # what was asked of one before this is forgotten
         self._stages = [
             (stage, [Child(spec, LogFile(self._log_path(spec.name))) for spec in stage.processes])
             for stage in plan.stages
@@ -180,15 +188,17 @@ class Supervisor:
             returncode = await process.wait()
             lived_seconds = loop.time() - child.up_since
             self._on_exit(child)
-            if self._stop.is_set():
+            if child.is_leaving:
+                self._forget(child)
+            if self._stop.is_set() or child.is_leaving:
                 return
-            failures = 1 if lived_seconds > DEATHS_WINDOW_SECONDS else failures + 1
-            pause = min(_BACKOFF_FIRST_SECONDS * 2 ** (failures - 1), _BACKOFF_SECONDS_MAX)
+            failures = 0 if lived_seconds > STEADY_SECONDS else failures + 1
+            pause = _pause_seconds(failures)
             if self._count_death(child, how_it_ended(returncode)):
                 return
             self._narrator.warn(
                 f"{child.spec.name} {how_it_ended(returncode)}{self._last_line_of(child)}; "
-                f"starting it again in {pause:g} s"
+                f"starting it again {f'in {pause:g} s' if pause else 'at once'}"
             )
             child.restarts += 1
             with suppress(TimeoutError):
@@ -241,7 +251,7 @@ class Supervisor:
 
     async def _probe(self, child: Child) -> None:
         """Keep ``is_ready`` true to what the process answers."""
-        while not self._stop.is_set():
+        while not self._stop.is_set() and child in self.children:
             pid = child.pid
             if pid is not None:
                 reason = await asyncio.to_thread(child.spec.probe)
@@ -301,7 +311,45 @@ class Supervisor:
     async def _follow(self) -> None:
         while True:
             self._show_new_lines()
+            for request in take_requests(self._home):
+                self._heed(request)
             await asyncio.sleep(_FOLLOW_SECONDS)
+
+    def _heed(self, request: Request) -> None:
+        known = {child.spec.name: child for child in self.children}
+        is_known, is_running = request.name in known, not self._stop.is_set()
+        if request.action == "add" and self._plan.another and is_running and not is_known:
+            child = Child(self._plan.another(request.name), LogFile(self._log_path(request.name)))
+            self._stages[-1][1].append(child)
+            self.children.append(child)
+            self._tasks += [
+                asyncio.create_task(work(child)) for work in (self._keep_up, self._probe)
+            ]
+            self._narrator.say(f"{request.name} is added")
+        elif request.action == "drain" and is_running and is_known:
+            child = known[request.name]
+            child.is_leaving = True
+            self._tasks.append(asyncio.create_task(self._drain(child)))
+            self._narrator.say(f"{request.name} is drained")
+        else:
+            self._narrator.warn(f"cannot {request.action} {request.name}")
+
+    async def _drain(self, child: Child) -> None:
+        child.signal(signal.SIGUSR2)
+        try:
+            await asyncio.wait_for(child.is_ended.wait(), _DRAIN_SECONDS_MAX)
+        except TimeoutError:
+            self._narrator.warn(
+                f"{child.spec.name} does not end after {_DRAIN_SECONDS_MAX:g} s; killing it"
+            )
+            child.signal(signal.SIGKILL)
+
+    def _forget(self, child: Child) -> None:
+        self.children.remove(child)
+        for _, children in self._stages:
+            if child in children:
+                children.remove(child)
+        self._describe()
 
     def _show_new_lines(self) -> None:
         for child in self.children:
@@ -331,6 +379,13 @@ class Supervisor:
             "processes": [child.described() for child in self.children],
         }
         write_json(self._home.stack, description)
+
+
+def _pause_seconds(failures: int) -> float:
+    """Return how long to wait before a start, after so many short lives in a row."""
+    if failures == 0:
+        return 0.0
+    return float(min(_BACKOFF_FIRST_SECONDS * 2 ** (failures - 1), _BACKOFF_SECONDS_MAX))
 
 
 def how_it_ended(returncode: int) -> str:
