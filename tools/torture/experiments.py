@@ -20,6 +20,9 @@ STEADY = {"excluding": "exclude", "first-stays": "first", "growing": "exclude"}
 PAUSING = "pausing"
 WINDOWS_MS = {"short": 3_000, "long": 5_000, "minute": 60_000}
 METRICS_ADDED_MAX = 6
+LATENESS_SHARES = (0.75, 1.0, 1.25, 1.5)
+"""Of the lateness with which the stack was started."""
+
 _RETRY_S = 0.25
 _TIMEOUT_S = 15.0
 
@@ -75,6 +78,7 @@ class Operator:
         gateway_url: str,
         journal: Journal,
         *,
+        lateness_ms: int,
         random: Random,
         now_ms: Callable[[], int],
     ) -> None:
@@ -86,11 +90,12 @@ class Operator:
         self._is_paused = False
         self._waves = 0
         self._added = 0
+        self._lateness_ms = lateness_ms
         self.running = Running()
 
-    async def start_all(self, lateness_ms: int) -> None:
+    async def start_all(self) -> None:
         """Create and start the experiments of the run."""
-        at = format_time_ms(self._now_ms() - lateness_ms // 2)
+        at = format_time_ms(self._now_ms() - self._lateness_ms // 2)
         for name, crossover in (STEADY | {PAUSING: "exclude"}).items():
             await self._create(name, crossover)
             await self._command("POST", f"/v1/experiments/{name}/start", {"at": at})
@@ -98,7 +103,12 @@ class Operator:
 
     async def go_on(self, is_over: asyncio.Event, *, every_s: float) -> None:
         """Give one command after another until told to end."""
-        turns = [self._pause_or_resume, self._add_metric, self._next_wave]
+        turns = [
+            self._pause_or_resume,
+            self._add_metric,
+            self._next_wave,
+            self._change_lateness,
+        ]
         while not is_over.is_set():
             await self._random.choice(turns)()
             pause_s = self._random.uniform(0.5, 1.5) * every_s
@@ -142,6 +152,12 @@ class Operator:
         if number >= 2:
             await self._command("POST", f"/v1/experiments/wave-{number - 2}/archive", {})
 
+    async def _change_lateness(self) -> None:
+        """Raise or lower it: what the load sends is clearly late, or clearly not, under each."""
+        share = self._random.choice(LATENESS_SHARES)
+        body = {"lateness": f"{round(self._lateness_ms * share)}ms"}
+        await self._command("PATCH", "/v1/settings", body)
+
     async def _create(self, name: str, crossover: str) -> None:
         await self._command("POST", "/v1/experiments", experiment_body(name, crossover))
 
@@ -156,16 +172,17 @@ class Operator:
         headers = {"Content-Type": "application/json", "Idempotency-Key": f"command-{number}"}
         while True:
             try:
-                answer = await self._client.request(method, path, content=raw, headers=headers)
+                response = await self._client.request(method, path, content=raw, headers=headers)
             except httpx.TransportError:
                 status, content = 0, b""
             else:
-                status, content = answer.status_code, answer.content
+                status, content = response.status_code, response.content
             self._journal.append(CommandAttempt(number, self._now_ms(), status, content))
             if status and status < 500:
                 break
             await asyncio.sleep(_RETRY_S)
         if status >= 400:
             raise CommandRefusedError(f"{method} {path}: {status} {content[:500].decode()}")
-        definition = json.loads(content)
-        self._versions[definition["id"]] = definition["version"]
+        answer = json.loads(content)
+        if "id" in answer:
+            self._versions[answer["id"]] = answer["version"]

@@ -145,7 +145,11 @@ def _assemble(
 ) -> Parts:
     watch = Watch(stack.kafka, stack.query_url, experiment_id=_EXPERIMENT, now_ms=now_ms)
     operator = Operator(
-        stack.gateway_url, journal, random=_chance(course, "operator"), now_ms=now_ms
+        stack.gateway_url,
+        journal,
+        lateness_ms=course.lateness_ms,
+        random=_chance(course, "operator"),
+        now_ms=now_ms,
     )
     load = Load(
         Crowd(_chance(course, "crowd"), operator.running, lateness_ms=course.lateness_ms),
@@ -172,7 +176,7 @@ async def _run(
 ) -> None:
     operator, load, watch, siege = parts
     progress.enter("creating experiments")
-    await operator.start_all(course.lateness_ms)
+    await operator.start_all()
     watch.start()
     progress.enter(f"sending {course.units:,} units")
     await load.prefill(course.units, progress.count_units)
