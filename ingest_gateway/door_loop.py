@@ -154,7 +154,9 @@ class KafkaDoor:
         while not is_stopping.is_set():
             self._step()
         self._settle()
-        self._waiting = None  # it is not committed: the next process reads it again
+        if self._waiting is not None:  # it is not committed: the next process reads it again
+            self._count(-self._waiting.record_count)
+            self._waiting = None
         self._consumer.close()
 
     def _step(self) -> None:

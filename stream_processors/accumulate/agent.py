@@ -13,7 +13,7 @@ import faust
 from confluent_kafka import Message
 from faust.types import TP, AgentT, ChannelT, StreamT
 
-from schemas.topics import KIND_HEADER
+from schemas.topics import EVENTS, KIND_HEADER
 from stream_processors.accumulate.control_history import control_history
 from stream_processors.accumulate.outbox import Changelog, Outbox, Publish
 from stream_processors.accumulate.partition import Partition
@@ -79,7 +79,11 @@ class LivePartitions:
         partition = self.partitions.get(number)
         if partition is None or offset < partition.cursor:
             return  # not ours yet, or delivered again
-        ticked = partition.apply(offset, kind, value)
+        try:
+            ticked = partition.apply(offset, kind, value)
+        except Exception as error:
+            error.add_note(_what_to_do(number, offset))
+            raise
         if ticked is not None:
             self._ticked_at = time.monotonic()
             if ticked.partials or ticked.writes:
@@ -180,6 +184,16 @@ def register_accumulate_agent(
             await records.ack(event)
 
     return accumulate
+
+
+def _what_to_do(partition: int, offset: int) -> str:
+    return (
+        f"{EVENTS.name}/{partition} cannot be read on at offset {offset}; nothing from there on is "
+        "counted, nothing is skipped, and looks wait. Only doors and control may write to this "
+        "topic. If something else did, keep it off; the message is to be seen with kcat -C -t "
+        f"{EVENTS.name} -p {partition} -o {offset} -c 1. If it is a door's, this worker may be of "
+        "an older version than the door. Restarting alone will not help"
+    )
 
 
 def _kind(headers: Any) -> bytes | None:

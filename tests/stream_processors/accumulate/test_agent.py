@@ -4,6 +4,7 @@ The logs are a real broker's; the changelog is what Faust's table holds after re
 """
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -16,7 +17,7 @@ from schemas.partials import Partial, decode_partial
 from schemas.topics import EVENTS
 from stream_processors.accumulate.agent import LivePartitions
 from stream_processors.accumulate.control_history import LogMismatchError
-from stream_processors.accumulate.partition import OffsetGapError
+from stream_processors.accumulate.partition import OffsetGapError, Partition
 from stream_processors.accumulate.records import SEGMENT, decode_key
 from stream_processors.accumulate.writing import Write
 from tests.stack import Broker
@@ -302,3 +303,30 @@ async def test_a_partial_that_is_not_delivered_stops_the_worker_and_nothing_is_w
         await drive(live, logs, 0)
 
     assert not outside.changelog[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (None, b'{"schema": "of something else"}'),
+        (b"batch", b""),
+        (b"batch", b"\x00" * 1_000),
+        (b"tick", b"{}"),
+        (b"tick", b""),
+    ],
+)
+async def test_poison_stops_the_worker_and_says_where_it_stands_and_what_to_do(
+    outside: Outside, kind: bytes | None, value: bytes
+) -> None:
+    live = LivePartitions(
+        servers="", writer="w", records=outside.records, changelog=outside, publish=outside.publish
+    )
+    live.partitions[2] = Partition(2, writer="w")
+
+    with pytest.raises(Exception) as stopped:  # noqa: PT011  # of several kinds
+        await live.apply(2, 0, kind, value)
+
+    said = "".join(traceback.format_exception(stopped.value))
+    assert "litmus.events/2 cannot be read on at offset 0" in said
+    assert "Only doors and control may write to this topic" in said
+    assert live.partitions[2].cursor == 0
