@@ -19,6 +19,8 @@ from tools.demo.command import demo
 from tools.doctor import examine
 from tools.errors import LitmusError, NotRunningError
 from tools.home import Home
+from tools.importing.command import import_files
+from tools.logged_settings import settings as logged_settings
 from tools.narration import Narrator
 from tools.reading_logs import follow_logs, show_logs
 from tools.settings import Settings
@@ -52,6 +54,8 @@ worker = typer.Typer(
 app.add_typer(worker, name="worker")
 app.command()(demo)
 app.add_typer(bench, name="bench")
+app.command("import")(import_files)
+app.command("settings")(logged_settings)
 app.command()(soak)
 app.command()(torture)
 
