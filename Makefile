@@ -6,12 +6,14 @@ SITE := .venv/lib/python3.11/site-packages
 SECONDS ?= 60
 MINUTES ?= 60
 KEEP ?=
+FAULTS ?= 50
+SEED ?= 1
 
 # Compiled kernels are kept here, for the stack and for the tests alike.
 export NUMBA_CACHE_DIR := $(CURDIR)/.litmus/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak bench check up down clean
+.PHONY: help setup demo test soak torture bench check up down clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -26,6 +28,9 @@ test: setup ## Run all tests
 
 soak: setup ## Load the stack for long; fail if anything grows (MINUTES=60)
 	MINUTES=$(MINUTES) $(BIN)/litmus soak
+
+torture: setup ## Break everything under load, then audit every number (FAULTS=50 SEED=1)
+	FAULTS=$(FAULTS) SEED=$(SEED) $(BIN)/litmus torture
 
 bench: setup ## Measure the engine: speed, memory, checkpoint traffic (minutes)
 	$(BIN)/litmus bench
@@ -45,7 +50,7 @@ down: ## Stop the stack
 	@if [ -x $(BIN)/litmus ]; then $(BIN)/litmus down; fi
 
 clean: down ## Stop the stack and delete all its data; packages and jars stay
-	@if [ -x $(BIN)/litmus ]; then LITMUS_HOME=.litmus/demo $(BIN)/litmus down >/dev/null; fi
+	@if [ -x $(BIN)/litmus ]; then for home in demo torture; do LITMUS_HOME=.litmus/$$home $(BIN)/litmus down >/dev/null; done; fi
 	@if [ -d .litmus ]; then find .litmus -mindepth 1 -maxdepth 1 ! -name jars -exec rm -rf {} +; fi
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .venv/.ready
 
