@@ -18,7 +18,7 @@ from schemas.times import parse_duration_ms
 from tools.errors import LitmusError, NotRunningError
 from tools.home import write_json
 from tools.ports import free_ports
-from tools.settings import CHECKOUT, SHARED, Settings
+from tools.settings import SHARED, Settings
 from tools.stack import stop_stack
 from tools.torture.clocks import find_library
 from tools.torture.disks import Disk, mount_disks
@@ -31,8 +31,7 @@ from tools.torture.schedule import DISKS, Kind, make_schedule
 from tools.torture.stack import TortureStack
 
 HOME = SHARED / "torture"
-REPORT = SHARED / "reports" / "torture.json"
-PAGE = SHARED / "reports" / "torture.html"
+REPORTS = SHARED / "reports"
 PROBLEMS_SHOWN_MAX = 20
 _INTERRUPTED = 130
 
@@ -58,6 +57,7 @@ def torture(
         Path | None, typer.Option(help="libfaketime.so.1, where it is not found by itself.")
     ] = None,
     home: Annotated[Path, typer.Option(help="Wiped at the start.")] = HOME,
+    reports: Annotated[Path, typer.Option(help="Folder of torture.json and .html.")] = REPORTS,
     keep: Annotated[bool, typer.Option("--keep", help="Leave data and logs there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
 ) -> None:
@@ -94,7 +94,7 @@ def torture(
     except (KeyboardInterrupt, asyncio.CancelledError):  # the latter: SIGTERM
         console.print("stopped")
         sys.exit(_INTERRUPTED)
-    _conclude(console, result)
+    _conclude(console, result, reports.absolute())
     if as_json:
         print(json.dumps(report_of(result), indent=2))
     if result.passed and not keep:
@@ -192,11 +192,11 @@ def _introduce(console: Console, course: Course, impossible: dict[str, str]) -> 
         console.print(f"[yellow]not possible here: {kind}[/]: {escape(reason)}", soft_wrap=True)
 
 
-def _conclude(console: Console, result: Result) -> None:
-    REPORT.parent.mkdir(parents=True, exist_ok=True)
+def _conclude(console: Console, result: Result, reports: Path) -> None:
+    reports.mkdir(parents=True, exist_ok=True)
     report = report_of(result)
-    write_json(REPORT, report)
-    write_page(PAGE, report)
+    write_json(reports / "torture.json", report)
+    write_page(reports / "torture.html", report)
     console.print()
     console.print(figures_table(result.progress.endured))
     console.print()
@@ -207,9 +207,6 @@ def _conclude(console: Console, result: Result) -> None:
         f"{report['events_compared']:,} events and {report['looks_compared']:,} looks compared · "
         f"{report['differences']} differences",
         style="bold green" if result.passed else "bold red",
+        soft_wrap=True,
     )
-    console.print(f"report: {_shown(REPORT)} and {PAGE.name}")
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(CHECKOUT))
+    console.print(f"report: {reports}/torture.json and torture.html", soft_wrap=True)

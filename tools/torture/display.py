@@ -55,7 +55,9 @@ class Display:
                 self._console.print(f"  {one.fault.number:>4} {one.fault.label}: {text}")
             self._shown = done
             count = len(self._course.faults)
-            self._console.print(f"{self._phase}: {done}/{count} faults, {self._line()}")
+            self._console.print(
+                f"{self._phase}: {done}/{count} faults, {self._line()}", soft_wrap=True
+            )
 
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = [self._bar, Text(self._line())]

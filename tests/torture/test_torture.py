@@ -1,0 +1,90 @@
+"""The whole product under fire, for a few minutes: nothing lost, nothing twice, nothing left over.
+
+A longer siege: ``make torture FAULTS=300 SEED=1``.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tools.home import read_json
+from tools.settings import CHECKOUT, Settings
+
+FAULTS = 14
+SEED = 20_261_122
+START_SECONDS_MAX = 120.0
+
+
+def command(folder: Path, *options: str) -> list[str]:
+    where = ["--home", str(folder / "home"), "--reports", str(folder / "reports")]
+    return [sys.executable, "-P", "-m", "tools", "torture", *where, *options]
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Return all that runs from a home, or under its name."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        told = [*(process.info["cmdline"] or []), *(process.info["environ"] or {}).values()]
+        if any(str(home) in one for one in told) and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+@pytest.mark.timeout(420)
+def test_a_short_torture_changes_no_number(tmp_path: Path) -> None:
+    options = ["--faults", str(FAULTS), "--seed", str(SEED), "--units", "2000", "--rate", "300"]
+    run = subprocess.run(
+        command(tmp_path, *options),
+        cwd=CHECKOUT,
+        env=Settings().environment(),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+    assert run.returncode == 0, f"{run.stdout[-8_000:]}\n{run.stderr[-4_000:]}"
+    report: dict[str, Any] = json.loads((tmp_path / "reports" / "torture.json").read_text())
+    print(run.stdout[-3_000:])
+    assert report["seed"] == SEED
+    assert report["differences"] == 0
+    assert sum(one["count"] for one in report["faults"]) == FAULTS
+    assert all(one["survived"] == one["count"] for one in report["faults"])
+    assert len(report["faults"]) >= 6
+    assert report["events_compared"] > 5_000
+    assert report["looks_compared"] > 100
+    assert report["sent"]["sent_again"] > 0, "no request ever met a door that was away"
+    assert (tmp_path / "reports" / "torture.html").stat().st_size > 100_000
+    assert processes_of(tmp_path / "home") == []
+
+
+@pytest.mark.timeout(200)
+def test_a_torture_that_is_interrupted_leaves_nothing_running(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, "--faults", "5", "--units", "0", "--rate", "50"),
+        cwd=CHECKOUT,
+        env=Settings().environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while (read_json(tmp_path / "home" / "stack.json") or {}).get("state") != "ready":
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(60) == 130
+        assert processes_of(tmp_path / "home") == []
+    finally:
+        process.kill()
+        process.wait()
