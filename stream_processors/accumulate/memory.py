@@ -62,7 +62,8 @@ def is_reserved(array: NDArray[Any]) -> bool:
 
 
 def _mapping_of(array: NDArray[Any]) -> mmap.mmap | None:
-    return array.base if isinstance(array.base, mmap.mmap) else None
+    viewed = array.base.obj if isinstance(array.base, memoryview) else array.base
+    return viewed if isinstance(viewed, mmap.mmap) else None
 
 
 def _flags() -> int:

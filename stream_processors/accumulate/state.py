@@ -30,7 +30,7 @@ ENTRIES_MAX = (1 << 26) - 1
 """Units, and recent rows, of one partition: a table's entry has 27 bits for their number."""
 
 _TABLE_LOAD_MAX = 0.8
-_TABLE_LOAD_NEW = 0.53
+_TABLE_LOAD_NEW = 0.57
 
 
 class PartitionFullError(Exception):
