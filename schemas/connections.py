@@ -11,6 +11,10 @@ from enum import Enum, StrEnum
 from typing import Any, ClassVar, NamedTuple, cast
 
 SWEEP_INTERVAL_S = 0.5
+HEADER_OVERHEAD_BYTES = 4
+"""Colon, space and the end of the line."""
+
+LINGER_S = 1.0
 REFUSED_S = 1.0
 """How long a connection that is one too many may take to send a request, and get its 503."""
 
@@ -21,14 +25,14 @@ class ConnectionLimits(NamedTuple):
     Attributes:
         connections_max: Connections at a time.
         header_s: From a connection, or a request's first byte, to the end of its headers.
-        header_bytes_max: Of a request's headers that came in pieces.
+        header_bytes_max: Of a request's line and headers.
         body_s: From the end of the headers to the end of the body.
         answer_s: How long a client may take nothing of an answer that is waiting for it.
     """
 
     connections_max: int = 2_000
     header_s: float = 10.0
-    header_bytes_max: int = 64_000
+    header_bytes_max: int = 32_000
     body_s: float = 14.0
     answer_s: float = 15.0
 
@@ -156,6 +160,8 @@ class BoundedConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless it is too much."""
+        if self._is_over:
+            return
         if self._is_refused:
             self._answer_and_close(503, "Service Unavailable", "too many connections")
             return
@@ -167,8 +173,7 @@ class BoundedConnection(asyncio.Protocol):
         if self._phase is _Phase.HEADERS:
             self._header_bytes += len(data)
             if self._header_bytes > self.guard.limits.header_bytes_max:
-                self.guard.report_closing(Closing.LARGE_HEADERS)
-                self._answer_and_close(431, "Request Header Fields Too Large", "send fewer headers")
+                self._refuse_headers()
 
     def eof_received(self) -> None:
         """Pass it on, unless there is no one to pass it to."""
@@ -189,15 +194,41 @@ class BoundedConnection(asyncio.Protocol):
             self._enter(self._phase)
             super().resume_writing()
 
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        self._parsed_bytes = 0
+        super().on_message_begin()  # type: ignore[misc]  # of the server's class
+
+    def on_url(self, url: bytes) -> None:
+        """Count, and pass it on."""
+        self._parsed_bytes += len(url)
+        super().on_url(url)  # type: ignore[misc]  # the same
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count, and pass it on."""
+        self._parsed_bytes += len(name) + len(value) + HEADER_OVERHEAD_BYTES
+        if self._parsed_bytes <= self.guard.limits.header_bytes_max:
+            super().on_header(name, value)  # type: ignore[misc]  # the same
+
+    def on_body(self, body: bytes) -> None:
+        """Pass it on, unless its request was refused."""
+        if not self._is_over:
+            super().on_body(body)  # type: ignore[misc]  # the same
+
     def on_headers_complete(self) -> None:
         """Begin to wait for the body."""
         self._header_bytes = 0
         self._enter(_Phase.BODY)
-        super().on_headers_complete()  # type: ignore[misc]  # of the server's class
+        if self._parsed_bytes > self.guard.limits.header_bytes_max:
+            self._refuse_headers()
+            return
+        super().on_headers_complete()  # type: ignore[misc]  # the same
 
     def on_message_complete(self) -> None:
         """Wait for nothing: what an answer may take is the application's affair."""
         self._enter(_Phase.ANSWER)
+        if self._is_over:
+            return
         super().on_message_complete()  # type: ignore[misc]  # the same
 
     def on_response_complete(self) -> None:
@@ -224,6 +255,8 @@ class BoundedConnection(asyncio.Protocol):
         self._wire.abort()
 
     _is_blocked = False
+    _is_over = False
+    _parsed_bytes = 0
 
     def _enter(self, phase: _Phase) -> None:
         self._phase = phase
@@ -233,11 +266,20 @@ class BoundedConnection(asyncio.Protocol):
         allowed_s = {_Phase.HEADERS: limits.header_s, _Phase.BODY: limits.body_s}
         self.deadline_s = time.monotonic() + allowed_s.get(phase, float("inf"))
 
+    def _refuse_headers(self) -> None:
+        self.guard.report_closing(Closing.LARGE_HEADERS)
+        self._answer_and_close(431, "Request Header Fields Too Large", "send fewer headers")
+
     def _answer_and_close(self, status: int, title: str, detail: str) -> None:
+        self._is_over = True
         if self._wire.is_closing():
             return
         code = title.lower().replace(" ", "_")
         content = _PROBLEM % (title.encode(), status, detail.encode(), code.encode())
         retry = b"retry-after: 1\r\n" if status == 503 else b""
         self._wire.write(_HEAD % (status, title.encode(), len(content), retry) + content)
-        self._wire.close()
+        if self._wire.can_write_eof():
+            self._wire.write_eof()
+        # What still arrives is read and forgotten: to close at once would be to cut the answer off.
+        self.deadline_s = float("inf")
+        asyncio.get_running_loop().call_later(LINGER_S, self._wire.abort)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from ingest_gateway.warm_up import compile_kernels
 from tests.ingest_gateway.worlds import (
     PARTITIONS,
     World,
@@ -12,6 +13,12 @@ from tests.ingest_gateway.worlds import (
     memory_world,
 )
 from tests.stack import Broker, create_fresh_topics
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _compiled() -> None:
+    """Compile what a gateway compiles before it serves: a request has a deadline."""
+    compile_kernels()
 
 
 @pytest.fixture(scope="package")

@@ -112,6 +112,9 @@ class Client:
         await self._reader.readexactly(length)
         return int(head.split()[1]), head.lower()
 
+    async def read_exactly(self, count: int) -> bytes:
+        return await asyncio.wait_for(self._reader.readexactly(count), 10)
+
     async def closed_after_s(self) -> float:
         """Return how long it took the server to close the connection."""
         began_s = time.monotonic()
