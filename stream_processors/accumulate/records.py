@@ -24,6 +24,8 @@ _CHECKSUM = struct.Struct("<I")
 
 MANIFEST, SEGMENT, CHUNK = range(3)
 
+_ADVICE = "start with the version of Litmus that wrote it, or with an empty changelog"
+
 
 class CorruptRecordError(Exception):
     """The bytes of a record are not those that were written; restore the changelog or replay."""
@@ -226,7 +228,9 @@ def read_record(values: Iterable[bytes], kind: type[Record]) -> Record:
     try:
         return msgspec.msgpack.decode(body, type=kind)
     except msgspec.DecodeError as error:
-        raise ForeignRecordError(f"a {kind.__name__} of another format: {error}") from error
+        raise ForeignRecordError(
+            f"a {kind.__name__} of another format ({error}): {_ADVICE}"
+        ) from error
 
 
 def check_home(header: Header, log_id: str | None) -> None:
@@ -237,8 +241,7 @@ def check_home(header: Header, log_id: str | None) -> None:
     """
     if header.state_version != STATE_VERSION:
         raise ForeignRecordError(
-            f"state version == {header.state_version}, must be {STATE_VERSION}: "
-            "start with the version of Litmus that wrote it, or with an empty changelog"
+            f"state version == {header.state_version}, must be {STATE_VERSION}: {_ADVICE}"
         )
     if log_id is not None and header.log_id != log_id:
         raise ForeignRecordError(
