@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from ingest_gateway.decisions import Decision, decide, decision_event_id
 from ingest_gateway.intake import Intaken
+from ingest_gateway.openapi import body_of
 from ingest_gateway.routes_problems import invalid_fields
 from ingest_gateway.routes_request import Parts, PartsOfApp, read_json
 from ingest_gateway.telemetry import report_decision
@@ -29,7 +30,10 @@ class DecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: bool = False
 
 
-@router.post("/decisions")
+_EXAMPLE = {"unit_id": "u-123", "experiment_ids": ["checkout-color"]}
+
+
+@router.post("/decisions", openapi_extra=body_of(DecisionBody, example=_EXAMPLE))
 async def make_decisions(request: Request, parts: PartsOfApp) -> Response:
     """Decide for one unit. With ``log`` the assignments are durable before the answer."""
     body = await read_json(request, DecisionBody)

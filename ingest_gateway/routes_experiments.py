@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
 
 from ingest_gateway.errors import BodyTooLargeError
+from ingest_gateway.openapi import body_of
 from ingest_gateway.routes_commands import command_id, json_answer
 from ingest_gateway.routes_problems import ProblemError, invalid_fields, problem, unknown_experiment
 from ingest_gateway.routes_request import (
@@ -67,7 +68,15 @@ class StartBody(TransitionBody, frozen=True, forbid_unknown_fields=True):
     at: str | int | None = None
 
 
-@router.post("", status_code=201)
+_EXAMPLE = {
+    "id": "checkout-color",
+    "variants": [{"id": "control", "is_control": True}, {"id": "treatment"}],
+    "metrics": [{"id": "conversion", "kind": "conversion", "event": "purchase", "window": "72h"}],
+}
+_TRANSITION = body_of(TransitionBody)
+
+
+@router.post("", status_code=201, openapi_extra=body_of(DefinitionBody, example=_EXAMPLE))
 async def create_experiment(request: Request, parts: PartsOfApp) -> Response:
     """Create a draft. 409 if the id is known, 422 with ``errors`` per field."""
     body = await read_json(request, DefinitionBody)
@@ -78,7 +87,7 @@ async def create_experiment(request: Request, parts: PartsOfApp) -> Response:
     return await _carry_out(request, parts, "create", body.id, None, msgspec.to_builtins(body))
 
 
-@router.patch("/{experiment_id}")
+@router.patch("/{experiment_id}", openapi_extra=body_of(PatchBody))
 async def patch_experiment(experiment_id: str, request: Request, parts: PartsOfApp) -> Response:
     """Change fields of a definition; 412 if it has changed since the version that is given."""
     _check_name(experiment_id)
@@ -95,7 +104,7 @@ async def patch_experiment(experiment_id: str, request: Request, parts: PartsOfA
     return await _carry_out(request, parts, "patch", experiment_id, expected_version, fields)
 
 
-@router.post("/{experiment_id}/start")
+@router.post("/{experiment_id}/start", openapi_extra=body_of(StartBody))
 async def start_experiment(experiment_id: str, request: Request, parts: PartsOfApp) -> Response:
     """Start a draft, now or ``at`` a time not longer ago than the lateness."""
     body = await read_json(request, StartBody)
@@ -103,28 +112,28 @@ async def start_experiment(experiment_id: str, request: Request, parts: PartsOfA
     return await _transition(experiment_id, request, parts, "start", body.version, fields)
 
 
-@router.post("/{experiment_id}/pause")
+@router.post("/{experiment_id}/pause", openapi_extra=_TRANSITION)
 async def pause_experiment(experiment_id: str, request: Request, parts: PartsOfApp) -> Response:
     """Pause: assignments with a timestamp from now on do not count."""
     body = await read_json(request, TransitionBody)
     return await _transition(experiment_id, request, parts, "pause", body.version)
 
 
-@router.post("/{experiment_id}/resume")
+@router.post("/{experiment_id}/resume", openapi_extra=_TRANSITION)
 async def resume_experiment(experiment_id: str, request: Request, parts: PartsOfApp) -> Response:
     """Go on after a pause."""
     body = await read_json(request, TransitionBody)
     return await _transition(experiment_id, request, parts, "resume", body.version)
 
 
-@router.post("/{experiment_id}/stop")
+@router.post("/{experiment_id}/stop", openapi_extra=_TRANSITION)
 async def stop_experiment(experiment_id: str, request: Request, parts: PartsOfApp) -> Response:
     """Stop for good: events with a timestamp from now on do not count."""
     body = await read_json(request, TransitionBody)
     return await _transition(experiment_id, request, parts, "stop", body.version)
 
 
-@router.post("/{experiment_id}/archive")
+@router.post("/{experiment_id}/archive", openapi_extra=_TRANSITION)
 async def archive_experiment(experiment_id: str, request: Request, parts: PartsOfApp) -> Response:
     """Put a stopped experiment away."""
     body = await read_json(request, TransitionBody)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from ingest_gateway.body import form_of
 from ingest_gateway.body import read_body as read_encoded_body
 from ingest_gateway.import_rows import Row, RowError, read_rows
+from ingest_gateway.openapi import body_of
 from ingest_gateway.routes_commands import command_id, json_answer
 from ingest_gateway.routes_problems import ProblemError, invalid_fields, problem
 from ingest_gateway.routes_request import Parts, PartsOfApp, body_deadline, read_json
@@ -24,6 +25,16 @@ ROW_ERRORS_MAX = 100
 NUMBER_MAX = 2**31
 
 
+_BATCH = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-ndjson": {"schema": {"type": "string", "description": "metric events"}}
+        },
+    }
+}
+
+
 class ImportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An import as it is put: UTC days, both included."""
 
@@ -32,7 +43,7 @@ class ImportBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     last: str = msgspec.field(name="to")
 
 
-@router.put("/{import_id}")
+@router.put("/{import_id}", openapi_extra=body_of(ImportBody))
 async def put_import(import_id: str, request: Request, parts: PartsOfApp) -> Response:
     """Declare an import: 201, 200 if it is there already, 409 if there is another one."""
     body = await read_json(request, ImportBody)
@@ -43,7 +54,7 @@ async def put_import(import_id: str, request: Request, parts: PartsOfApp) -> Res
     return _answer(outcome)
 
 
-@router.post("/{import_id}/{number}", status_code=202)
+@router.post("/{import_id}/{number}", status_code=202, openapi_extra=_BATCH)
 async def post_batch(import_id: str, number: str, request: Request, parts: PartsOfApp) -> Response:
     """Take batch 1, 2, … of metric events, whole or not at all; plain, gzip or zstd.
 

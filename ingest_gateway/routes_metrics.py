@@ -3,6 +3,7 @@
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from ingest_gateway.openapi import body_of
 from ingest_gateway.routes_commands import command_id, json_answer
 from ingest_gateway.routes_problems import ProblemError, problem
 from ingest_gateway.routes_request import PartsOfApp, read_json
@@ -20,7 +21,7 @@ class EntryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep_days: int = 0
 
 
-@router.put("/{name}")
+@router.put("/{name}", openapi_extra=body_of(EntryBody))
 async def put_metric(name: str, request: Request, parts: PartsOfApp) -> Response:
     """Make an entry: 201, 200 if it is there already, 409 if there is another one."""
     body = await read_json(request, EntryBody)

@@ -7,6 +7,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
 
+from ingest_gateway.openapi import body_of
 from ingest_gateway.routes_commands import command_id, json_answer
 from ingest_gateway.routes_problems import invalid_fields, problem
 from ingest_gateway.routes_request import PartsOfApp, read_json
@@ -32,7 +33,7 @@ async def get_settings(parts: PartsOfApp) -> Response:
     return json_answer(public_settings(parts.view.usable.settings))
 
 
-@router.patch("")
+@router.patch("", openapi_extra=body_of(SettingsBody))
 async def patch_settings(request: Request, parts: PartsOfApp) -> Response:
     """Change settings. The answer says what that does, and is given when it is in use here."""
     body = await read_json(request, SettingsBody)

@@ -1,5 +1,6 @@
 """Experiments over HTTP: shapes are checked here, lifecycles by control, answers are in use."""
 
+import json
 import uuid
 from typing import Any
 
@@ -178,8 +179,21 @@ async def test_a_command_without_an_outcome_is_503_and_says_it_may_take_effect(
     assert "may still take effect" in answer.json()["detail"]
 
 
-async def test_the_documentation_describes_every_route(memory: World) -> None:
+async def test_the_documentation_describes_every_route_and_every_body(memory: World) -> None:
     paths = (await memory.client.get("/openapi.json")).json()["paths"]
 
     assert {"/v1/events", "/v1/experiments", "/v1/decisions", "/ready"} <= paths.keys()
+    taking = [
+        one
+        for path in paths.values()
+        for verb, one in path.items()
+        if verb in ("post", "put", "patch")
+    ]
+    assert len(taking) > 10
+    assert all(one["requestBody"]["content"] for one in taking)
+    assert "$ref" not in json.dumps([one["requestBody"] for one in taking])
+    body = paths["/v1/experiments"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"]["required"] == ["id", "variants", "metrics"]
+    created = await memory.client.post("/v1/experiments", json=body["example"])
+    assert created.status_code == 201, created.text
     assert (await memory.client.get("/docs")).status_code == 200
