@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -147,9 +148,17 @@ async def _watched(
     try:
         await besiege(course, stack, disks, progress, now_ms=_now_ms)
     except* LitmusError as errors:
-        progress.problems += [str(error) for error in errors.exceptions]
+        progress.problems += [str(error) for error in _leaves(errors)]
     finally:
         shown.cancel()
+
+
+def _leaves(group: BaseExceptionGroup[LitmusError]) -> Iterator[LitmusError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _now_ms() -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from schemas.times import format_time_ms
+from tools.errors import LitmusError
 from tools.torture.journal import CommandAttempt, Journal
 
 Json = dict[str, Any]
@@ -62,7 +63,7 @@ class Running:
         return [*self.steady, *self.passing]
 
 
-class CommandRefusedError(Exception):
+class CommandRefusedError(LitmusError):
     """A command that must be possible was refused."""
 
 

@@ -25,6 +25,7 @@ from tools.torture.watching import Sample, Watch
 
 JOURNAL = "journal.msgpack"
 COMMAND_EVERY_S = 12.0
+LOAD_ENDS_SECONDS_MAX = 90.0
 QUIET_SECONDS_MAX = 120.0
 QUIET_AFTER_MS = 8_000
 """Events may be so far ahead when the load ends, and the short windows close after them."""
@@ -184,11 +185,17 @@ async def _run(
     is_over = asyncio.Event()
     progress.started_s = time.monotonic()
     async with _meanwhile(watch.sample(progress.started_s)):
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(load.run(is_over, rate=course.rate))
-            tasks.create_task(operator.go_on(is_over, every_s=COMMAND_EVERY_S))
-            await siege.carry_out(course.faults, progress.started_s)
-            is_over.set()
+        try:
+            async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as tasks:
+                tasks.create_task(load.run(is_over, rate=course.rate))
+                tasks.create_task(operator.go_on(is_over, every_s=COMMAND_EVERY_S))
+                await siege.carry_out(course.faults, progress.started_s)
+                is_over.set()
+                limit.reschedule(asyncio.get_running_loop().time() + LOAD_ENDS_SECONDS_MAX)
+        except TimeoutError:
+            problem = f"The doors do not answer all that is sent.\n{stack.explain()}"
+            progress.problems.append(problem)
+            return
         progress.enter("growing quiet")
         await _grow_quiet(stack, watch, progress, now_ms())
 
