@@ -276,6 +276,9 @@ class Partition:
                 f"litmus.events/{self.number}: tick == {tick.number}, must be {self.tick + 1}"
             )
         self.log_id = tick.log_id
+        if self.is_live:
+            # First, and by the rules until now: a fold does not say which experiments it changed.
+            contributing.mature(self.state, self.plan, tick.times.settled_ms)
         changed = self._change(tick, offset)
         self.tick, self.times, self.cursor = tick.number, tick.times, offset + 1
         self._tick_hash = zlib.crc32(value)
@@ -338,7 +341,9 @@ class Partition:
     def _settle(self, *, refold: bool) -> None:
         """Bring the sums to the new settled time."""
         if not self.is_live:
-            if self.cursor < int(self.state.segments["offset"].max()):
+            # A record of this very tick lacks the cells that were dropped after the last looks of
+            # its final experiments; those looks are out, or the record would not be.
+            if self.cursor <= int(self.state.segments["offset"].max()):
                 return
             self.is_live = True
             self.state.experiments["touched"] = True

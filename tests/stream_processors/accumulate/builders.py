@@ -10,7 +10,8 @@ from schemas.batch import KIND_ASSIGNMENT, KIND_METRIC, SCHEMA, write_batch
 from schemas.control import Change, Settings, Tick, Times
 from schemas.definitions import Definition, Interval, Metric, Variant
 from schemas.hashing import hash128, partitions_of, unit_hashes, unit_key
-from schemas.topics import KIND_BATCH, KIND_TICK
+from schemas.imports import write_import
+from schemas.topics import KIND_BATCH, KIND_IMPORT, KIND_TICK
 
 T0 = 1_700_000_000_000
 """The tests' beginning of time, in epoch milliseconds."""
@@ -59,8 +60,43 @@ def measured(
     return Event(unit, event_id, timestamp, experiment, None, metric, value)
 
 
-def partition_of(event: Event, partition_count: int) -> int:
-    """Return the partition of an event's unit."""
+class ImportRow(NamedTuple):
+    """A row of an import batch."""
+
+    unit: str
+    metric: str
+    day: int
+    value: float = 1.0
+    unit_type: str = "user"
+
+
+def import_part(rows: list[ImportRow], *, import_id: str, number: int, sha256: str) -> Message:
+    """Return a partition's part of an import batch."""
+    keys = pa.array([unit_key(one.unit_type, one.unit) for one in rows], pa.string())
+    high, low = unit_hashes(keys)
+    unit_types = sorted({one.unit_type for one in rows})
+    metrics = sorted({one.metric for one in rows})
+    columns = {
+        "unit_high": high,
+        "unit_low": low,
+        "unit_type": np.array([unit_types.index(one.unit_type) for one in rows]),
+        "metric": np.array([metrics.index(one.metric) for one in rows]),
+        "day": np.array([one.day for one in rows]),
+        "value": np.array([one.value for one in rows]),
+    }
+    value = write_import(
+        columns,
+        import_id=import_id,
+        number=number,
+        sha256=sha256,
+        unit_types=unit_types,
+        metrics=metrics,
+    )
+    return Message(KIND_IMPORT, value)
+
+
+def partition_of(event: Event | ImportRow, partition_count: int) -> int:
+    """Return the partition of the unit of an event or a row."""
     keys = pa.array([unit_key(event.unit_type, event.unit)], pa.string())
     return int(partitions_of(keys, partition_count)[0])
 

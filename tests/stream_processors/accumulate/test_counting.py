@@ -1,14 +1,11 @@
-"""The engine counts what a person would, in any order, however often, however split."""
+"""The rules of counting, an example each; ``test_rules_of_counting`` has the random ones."""
 
-from random import Random
-from typing import Any
-
-import numpy as np
+import msgspec
 import pytest
 
 from schemas.control import ControlState, DefinitionChange
 from schemas.definitions import Interval
-from schemas.partials import ExperimentSums, Ledger, decode_partial, sums_from_bytes
+from schemas.partials import Ledger, decode_partial, sums_from_bytes
 from stream_processors.accumulate.partition import OffsetGapError, Partition, TickGapError
 from tests.stream_processors.accumulate.builders import (
     T0,
@@ -19,8 +16,7 @@ from tests.stream_processors.accumulate.builders import (
     measured,
     tick,
 )
-from tests.stream_processors.accumulate.oracle import expected, fresh
-from tests.stream_processors.accumulate.worlds import World, known, logs, make_world
+from tests.stream_processors.accumulate.holding import Integers, integers_of
 
 
 def read(partition: Partition, messages: list[Message]) -> list[bytes]:
@@ -33,81 +29,10 @@ def read(partition: Partition, messages: list[Message]) -> list[bytes]:
     return partials
 
 
-def counted(partition: Partition, ordinal: int) -> dict[str, Any]:
-    """Return what the oracle returns, from the engine's own report."""
+def counted(partition: Partition, ordinal: int) -> Integers:
+    """Return the engine's own report."""
     one = next(d for d in partition.control.definitions.values() if d.ordinal == ordinal)
-    sums = partition.experiment_sums(one, final=False)
-    return as_dict(sums)
-
-
-def as_dict(sums: ExperimentSums) -> dict[str, Any]:
-    return {
-        "units": sums.units,
-        "crossovers": sums.crossovers,
-        "matured": [sums_from_bytes(value) for value in sums.matured],
-        "open": [sums_from_bytes(value) for value in sums.open],
-        "overflowed": sums.overflowed,
-        "attribution": sums.attribution,
-    }
-
-
-def added(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the sum over partitions."""
-    first, *rest = parts
-    for other in rest:
-        first = {
-            "units": [a + b for a, b in zip(first["units"], other["units"], strict=True)],
-            "crossovers": first["crossovers"] + other["crossovers"],
-            "overflowed": [
-                a + b for a, b in zip(first["overflowed"], other["overflowed"], strict=True)
-            ],
-            "attribution": [
-                a + b for a, b in zip(first["attribution"], other["attribution"], strict=True)
-            ],
-            **{
-                basis: [
-                    [a.plus(b) for a, b in zip(mine, its, strict=True)]
-                    for mine, its in zip(first[basis], other[basis], strict=True)
-                ]
-                for basis in ("matured", "open")
-            },
-        }
-    return first
-
-
-def check_world(world: World, partitions: list[Partition]) -> None:
-    """Hold the partitions to the oracle and to their own fold."""
-    events = [one for one in fresh(event for _, event in world.events) if known(world, one)]
-    settled = world.settled[world.ticks] + 7
-    for one in world.definitions:
-        parts = [counted(partition, one.ordinal) for partition in partitions]
-        assert added(parts) == expected(one, events, settled)
-    for partition in partitions:
-        before = partition.sums()
-        partition.refold()
-        assert all(np.array_equal(a, b) for a, b in zip(before, partition.sums(), strict=True))
-
-
-@pytest.mark.parametrize("seed", range(150))
-def test_any_order_repetition_split_and_partitioning_ends_in_the_same_integers(seed: int) -> None:
-    random = Random(seed)
-    world = make_world(random)
-
-    for partition_count, shuffle, repeats in ((1, False, 0), (3, True, 5), (7, True, 15)):
-        messages = logs(
-            world, random, partition_count=partition_count, repeats=repeats, shuffle=shuffle
-        )
-        partitions = [Partition(number, writer="w") for number in range(partition_count)]
-        for partition, its_messages in zip(partitions, messages, strict=True):
-            read(partition, its_messages)
-
-        check_world(world, partitions)
-        refused = sum(not known(world, event) for _, event in world.events)
-        ledger = np.sum([p.state.ledger.sum(axis=0) for p in partitions], axis=0).tolist()
-        total = len(world.events) + (repeats if world.events else 0)
-        assert ledger[0] == total == sum(ledger[1:])
-        assert ledger[1] == len(world.events) - refused
-        assert ledger[3] == ledger[4] == 0
+    return integers_of(partition.experiment_sums(one, final=False))
 
 
 def test_a_tick_reports_the_experiments_that_changed_and_no_others() -> None:
@@ -149,6 +74,24 @@ def test_a_window_that_ends_in_silence_matures_with_the_ticks() -> None:
 
     assert counted(partition, 0)["matured"][0][0].unit_count == 1
     assert counted(partition, 0)["matured"][0][0].sum_q == 1
+
+
+def test_a_window_that_ends_at_a_tick_that_changes_another_experiment_is_reported() -> None:
+    partition = Partition(0, writer="w")
+    other = definition("y", 1)
+    log = [
+        tick(1, T0, DefinitionChange(definition("x", 0)), DefinitionChange(other)),
+        batch([assignment("u", "a", T0)]),
+        tick(2, T0 + 9_999),
+    ]
+    read(partition, log)
+
+    changed = DefinitionChange(msgspec.structs.replace(other, name="another"))
+    [partial] = partition.apply(partition.cursor, *tick(3, T0 + 10_000, changed)).partials
+
+    [x, _] = decode_partial(partial).experiments
+    assert x.experiment_id == "x"
+    assert sums_from_bytes(x.matured[0])[0].unit_count == 1
 
 
 def test_ids_are_forgotten_by_the_horizon_and_rows_before_it_are_stale() -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from schemas.control import ControlState, DefinitionChange, decode_tick
+from schemas.definitions import Interval
 from schemas.partials import decode_partial
 from schemas.topics import KIND_TICK
 from stream_processors.accumulate.checkpoints import segment_record
@@ -38,8 +39,6 @@ from tests.stream_processors.accumulate.builders import (
 )
 from tests.stream_processors.accumulate.holding import Held, equals_its_fold
 from tests.stream_processors.accumulate.worlds import make_world
-
-COVARIATES = hasattr(Partition, "memory")
 
 Changelog = dict[bytes, bytes]
 Looks = dict[int, list]
@@ -97,7 +96,7 @@ def run(partition: Partition, log: list[Message], until: int, looks: Looks) -> l
 def a_log(seed: int, *, ticks: int = 90) -> list[Message]:
     """Return a log of three cycles of checkpoints, hostile rows and import parts included."""
     random = Random(seed)
-    world = make_world(random, tick_count=ticks, event_count=120, covariates=COVARIATES)
+    world = make_world(random, tick_count=ticks, event_count=120)
     [log] = logs(world, random, Log(repeats=15, hostile=10, recycled=5))
     return log
 
@@ -113,7 +112,7 @@ def test_kills_with_lost_writes_change_no_byte_and_lose_no_look(seed: int) -> No
     seen: Looks = {}
     partition = Partition(0, writer="w0")
     for life in range(6):
-        until = random.randint(partition.cursor, len(log))
+        until = random.randint(partition.cursor, len(log) - 1)
         ticks = run(partition, log, until, seen)
         kept = len(ticks) - random.choice([0, 0, 1, 2, 20])
         for writes in ticks[: max(0, kept)]:
@@ -161,7 +160,7 @@ def restart(held: Held, changelog: Changelog, log: list[Message]) -> list[list[W
 def test_after_restarts_at_any_message_both_ledgers_and_all_integers_hold(seed: int) -> None:
     log, random = a_log(seed + 1_000, ticks=70), Random(seed)
     held, changelog = Held(), dict[bytes, bytes]()
-    kills = set(random.sample(range(1, len(log)), 4))
+    kills = set(random.sample(range(1, len(log) - 1), 4))
     waiting: list[list[Write]] = []
 
     for message in log:
@@ -177,6 +176,7 @@ def test_after_restarts_at_any_message_both_ledgers_and_all_integers_hold(seed: 
                 held.check_integers()
                 assert equals_its_fold(held.partition)
 
+    assert held.partition.is_live
     held.check_integers()
 
 
@@ -268,6 +268,37 @@ def test_chunks_beyond_the_horizon_are_deleted_and_recovery_does_not_miss_them()
     assert chunks[0] >= 8
     assert resumed_at > len(log) - 2 * 40
     assert final_bytes(recovered) == final_bytes(partition)
+
+
+@pytest.mark.parametrize("final_at", range(26, 42))
+def test_a_last_look_is_not_told_again_from_records_that_lack_what_was_dropped_after_it(
+    final_at: int,
+) -> None:
+    """Killed after the tick that ends the experiment, at which segments were recorded."""
+    units = [f"u{number}" for number in range(200)]
+    stopped = definition(status="stopped", stopped_at_ms=T0 + 9, intervals=[Interval(T0, T0 + 9)])
+    log = [
+        tick(1, T0, DefinitionChange(stopped)),
+        batch([assignment(unit, "a", T0 + 5) for unit in units]),
+        batch([measured(unit, "m", T0 + 3) for unit in units]),
+        *(tick(number, T0 + number) for number in range(2, final_at)),
+        tick(final_at, T0 + final_at, horizon=T0 + 10),
+    ]
+    truth, seen, changelog = Looks(), Looks(), Changelog()
+    for writes in run(Partition(0, writer="w"), log, len(log), truth):
+        make(changelog, writes)
+    [last, _] = truth[final_at]
+    assert (last.final, sum(last.units), last.attribution) == (True, 200, [0, 0, 0, 200])
+
+    # Without the chunks, reading begins at the beginning.
+    segments = {key: value for key, value in changelog.items() if decode_key(key).kind == SEGMENT}
+    recovered = recover(
+        0, segments.items(), state_at=control_at(log), log_id="log", writer="w"
+    ).partition
+    run(recovered, log, len(log), seen)
+
+    assert recovered.cursor == len(log)
+    assert seen.get(final_at, truth[final_at]) == truth[final_at]
 
 
 def test_every_owner_writes_the_same_bytes_under_the_same_key() -> None:

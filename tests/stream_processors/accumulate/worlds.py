@@ -1,176 +1,359 @@
-"""Small random worlds: experiments that start, pause, stop and grow while events arrive.
+"""Small random worlds: a week in which experiments start, pause, stop and grow while events come.
 
-Few units, few ids, few milliseconds, so that ties, repeats, crossovers and edges are common.
+Few units, few ids, times on a grid of hours and at the edges of everything, so that ties, repeats,
+crossovers and off-by-ones are common. Whatever is in a world may arrive in any order that the
+horizon allows, and must end in the same integers; ``logs`` adds what must not count at all.
 """
 
+from collections.abc import Iterator
 from random import Random
 from typing import NamedTuple
 
 import msgspec
 
-from schemas.control import DefinitionChange
-from schemas.definitions import Definition, Interval, Metric
-from tests.stream_processors.accumulate.builders import (
-    T0,
-    Event,
-    Message,
-    batch,
-    definition,
-    partition_of,
-    tick,
+from schemas.control import (
+    HORIZON_SLACK_MS,
+    CatalogueChange,
+    CatalogueEntry,
+    Change,
+    DefinitionChange,
+    Import,
+    ImportBatch,
+    ImportChange,
+    Settings,
+    SettingsChange,
+    Tick,
+    Times,
+)
+from schemas.definitions import Definition, Interval, Metric, Variant
+from schemas.topics import KIND_TICK
+from tests.stream_processors.accumulate.builders import LOG_ID, Event, ImportRow, Message
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
+DAY0 = 19_700
+"""The day on which a world begins, in days since 1970-01-01."""
+
+START = DAY0 * DAY + 12 * HOUR
+DAYS = 7
+AHEAD = 6 * HOUR
+"""How far an event may be ahead of log time: further than any door allows."""
+
+EVENT_NAMES = ("buy", "view", "pay")
+CHOSEN_NAMES = ("buy", "buy", "buy", "view", "view", "pay")
+WINDOWS = (None, 2 * HOUR, 12 * HOUR, 30 * HOUR)
+LATENESSES = (2 * HOUR, 12 * HOUR, 36 * HOUR)
+COVARIATE_DAYS = (0, 1, 3, 3, 5)
+KEEP_DAYS = (0, 3, 5, 5, 5, 5)
+# The last two lie on either side of the limit of a magnitude, at precision 0.
+VALUES = (
+    *(-1.0, 0.0, -0.0, 1.0, 1.0, 2.0, 2.5, 2.5, 0.005, 3e-9, 7.25, 12.0, -3.5),
+    *(4e18, float(2**62 - 2**21), -(2.0**62)),
 )
 
-WINDOWS = [None, 3, 10, 25]
-EVENT_NAMES = ["buy", "view"]
-SPAN = 60
+
+class BatchPlan(NamedTuple):
+    """A batch of an import.
+
+    Attributes:
+        reserved: Tick that reserves it.
+        done: Tick that says that every partition has it.
+    """
+
+    import_id: str
+    number: int
+    sha256: str
+    rows: list[ImportRow]
+    reserved: int
+    done: int
 
 
 class World(NamedTuple):
     """A world.
 
     Attributes:
-        changes: Tick number to the definitions that take effect with it.
-        ticks: How many there are.
-        settled: Tick number to its settled time.
-        events: In order of arrival, each with the number of the tick before it; once each.
-        definitions: As they end.
+        ticks: In order; tick n at place n - 1.
+        events: Once each, each with the ticks after which it may arrive.
+        batches: Of all imports.
     """
 
-    changes: dict[int, list[Definition]]
-    ticks: int
-    settled: dict[int, int]
-    events: list[tuple[int, Event]]
-    definitions: list[Definition]
+    ticks: list[Tick]
+    events: list[tuple[range, Event]]
+    batches: list[BatchPlan]
+
+    @property
+    def messages(self) -> list[Message]:
+        """Return the ticks as every partition holds them."""
+        return [Message(KIND_TICK, msgspec.json.encode(one)) for one in self.ticks]
 
 
-def make_world(random: Random, *, tick_count: int = 12, event_count: int = 40) -> World:
+class Draft:
+    """A world in the making: what control has decided so far, tick by tick."""
+
+    def __init__(self, random: Random, *, tick_count: int) -> None:
+        self.random, self.tick_count = random, tick_count
+        self.changes: dict[int, list[Change]] = {n: [] for n in range(1, tick_count + 1)}
+        self.times = self._clock()
+        self.catalogue: dict[str, tuple[int, CatalogueEntry]] = {}
+        self.definitions: dict[str, tuple[int, Definition]] = {}
+        self.batches: list[BatchPlan] = []
+        self.precisions = {name: random.choice([0, 2]) for name in EVENT_NAMES}
+
+    def _clock(self) -> dict[int, Times]:
+        """Return the ticks' times; lateness is raised and lowered, doors fall behind."""
+        random, times = self.random, {}
+        lateness = random.choice(LATENESSES)
+        self.latenesses = {}
+        log = settled = horizon = 0
+        for number in range(1, self.tick_count + 1):
+            log = max(log, START + number * DAYS * DAY // self.tick_count)
+            if number > 1 and random.random() < 3 / self.tick_count:
+                lateness = random.choice(LATENESSES)
+            if number == 1 or lateness != self.latenesses[number - 1]:
+                settings = Settings(lateness, random.choice([None, 1, 1, 2]))
+                self.changes[number].append(SettingsChange(settings))
+            self.latenesses[number] = lateness
+            behind = random.choice([0, 0, 0, 1, HOUR, 20 * HOUR])
+            settled = max(settled, log - behind)
+            horizon = max(horizon, settled - lateness - HORIZON_SLACK_MS)
+            times[number] = Times(log, settled, horizon)
+        return times
+
+    def ticks(self) -> list[Tick]:
+        """Return the ticks; settings last until they change."""
+        settings, ticks = Settings(), []
+        for number in range(1, self.tick_count + 1):
+            for change in self.changes[number]:
+                if isinstance(change, SettingsChange):
+                    settings = change.settings
+            ticks.append(Tick(LOG_ID, number, self.times[number], settings, self.changes[number]))
+        return ticks
+
+    # --- catalogue and imports ---
+
+    def make_catalogue(self) -> None:
+        """Make entries, most of them at once, of names that are kept and of names that are not."""
+        for name in EVENT_NAMES:
+            if self.random.random() < 0.2:
+                continue
+            number = self.random.choice([1, 1, 1, self.random.randint(1, self.tick_count // 2)])
+            made = self.times[number].log_ms
+            entry = CatalogueEntry(
+                name, self.precisions[name], self.random.choice(KEEP_DAYS), made // DAY + 1
+            )
+            self.catalogue[name] = number, entry
+            self.changes[number].append(CatalogueChange(entry))
+
+    def make_imports(self) -> None:
+        """Declare imports of kept names; reserve their batches, one after the other."""
+        kept = [name for name, (_, entry) in self.catalogue.items() if entry.keep_days]
+        for ordinal in range(self.random.choice([0, 1, 1, 2]) if kept else 0):
+            names = self.random.sample(kept, self.random.randint(1, len(kept)))
+            live = min(self.catalogue[name][1].live_from_day for name in names)
+            since = max(self.catalogue[name][0] for name in names)
+            declared = Import(f"i{ordinal}", ordinal, names, live - 5, live - 1)
+            self._reserve_batches(declared, self.random.randint(since, since + 2))
+
+    def _reserve_batches(self, declared: Import, number: int) -> None:
+        random = self.random
+        self.changes[min(number, self.tick_count)].append(ImportChange(declared))
+        for batch in range(1, random.randint(1, 4)):
+            reserved = number + random.randint(0, 2)
+            done = reserved + random.randint(1, 4)
+            if done >= self.tick_count:
+                return
+            rows = [self._import_row(declared) for _ in range(random.randint(1, 12))]
+            plan = BatchPlan(declared.id, batch, f"{declared.id}-{batch}", rows, reserved, done)
+            self.batches.append(plan)
+            reservation = ImportBatch(batch, plan.sha256, len(rows))
+            declared = msgspec.structs.replace(declared, reserved=reservation)
+            self.changes[reserved].append(ImportChange(declared))
+            declared = msgspec.structs.replace(
+                declared, reserved=None, done=batch, row_count=declared.row_count + len(rows)
+            )
+            self.changes[done].append(ImportChange(declared))
+            number = done
+
+    def _import_row(self, declared: Import) -> ImportRow:
+        random = self.random
+        return ImportRow(
+            _unit(random),
+            random.choice(declared.metrics),
+            random.randint(declared.from_day, declared.to_day),
+            random.choice(VALUES),
+            random.choice(["user", "user", "session"]),
+        )
+
+    # --- experiments ---
+
+    def make_experiments(self) -> None:
+        """Make the lives of one to three experiments."""
+        for ordinal, name in enumerate("xyz"[: self.random.randint(1, 3)]):
+            created = 1 if ordinal == 0 else self.random.randint(1, max(1, self.tick_count // 4))
+            # Ordinals are given in the order of creation.
+            created = max([created, *(number for number, _ in self.definitions.values())])
+            self._live(name, ordinal, created)
+
+    def _live(self, name: str, ordinal: int, created: int) -> None:
+        random = self.random
+        one = Definition(
+            id=name,
+            ordinal=ordinal,
+            version=0,
+            seed=name,
+            unit_type=random.choice(["user", "user", "user", "session"]),
+            variants=[Variant("c", 0.4, is_control=True), Variant("t", 0.3), Variant("s", 0.3)][
+                : random.randint(2, 3)
+            ],
+            metrics=[self._metric(at, created) for at in range(random.randint(1, 4))],
+            crossover=random.choice(["exclude", "exclude", "first"]),
+        )
+        self.changes[created].append(DefinitionChange(one))
+        # Most start soon, so that there is something to count.
+        first = created + random.choice([1, 1, 2, self.tick_count // 2])
+        later = range(first + 1, self.tick_count + 1)
+        for number in [first, *sorted(random.sample(later, random.randint(0, 5)))]:
+            one = self._next(one, number)
+            self.changes[number].append(DefinitionChange(one))
+        self.definitions[name] = created, one
+
+    def _next(self, one: Definition, number: int) -> Definition:
+        """Return an experiment as a command makes it that takes effect with a tick."""
+        random, change = self.random, msgspec.structs.replace
+        log, horizon = self.times[number].log_ms, self.times[number].horizon_ms
+        at = max(horizon, log - random.choice([0, 1, HOUR]))
+        if one.intervals:
+            at = max(at, one.intervals[-1].start_ms, one.intervals[-1].end_ms or 0)
+        if one.status == "draft":
+            # A start may name an earlier time, within the lateness.
+            at = random.choice([at, max(horizon, log - self.latenesses[number]), (at // DAY) * DAY])
+            at = max(at, horizon)
+            return change(one, status="running", started_at_ms=at, intervals=[Interval(at)])
+        if one.status == "paused" and random.random() < 0.7:
+            return change(one, status="running", intervals=[*one.intervals, Interval(at)])
+        if one.status in ("running", "paused"):
+            closed = one.intervals
+            if one.status == "running":
+                closed = [*one.intervals[:-1], Interval(one.intervals[-1].start_ms, at)]
+            what = random.choice(["pause", "pause", "stop", "metric", "metric", "metric"])
+            if what == "stop":
+                return change(one, status="stopped", intervals=closed, stopped_at_ms=at)
+            if what == "pause":
+                return change(one, status="paused", intervals=closed)
+            added = change(self._metric(len(one.metrics), number), added_at_ms=at)
+            return change(one, metrics=[*one.metrics, added])
+        return change(one, name=f"{one.name}.")
+
+    def _metric(self, place: int, number: int) -> Metric:
+        random = self.random
+        event = random.choice(CHOSEN_NAMES)
+        made, entry = self.catalogue.get(event, (number + 1, None))
+        days = random.choice(COVARIATE_DAYS) if entry and made <= number else 0
+        return Metric(
+            f"m{place}",
+            random.choice(["conversion", "count", "sum", "sum"]),
+            event,
+            window_ms=random.choice(WINDOWS),
+            precision=self.precisions[event],
+            covariate_days=days if entry and days <= entry.keep_days else 0,
+        )
+
+    # --- events ---
+
+    def make_events(self, count: int) -> Iterator[tuple[range, Event]]:
+        """Yield events, each with the ticks after which it may arrive."""
+        edges = list(self._edges())
+        assignments: list[Event] = []
+        for at in range(count):
+            if self.random.random() < 0.3 or not assignments:
+                event = self._assignment(f"e{at}", edges)
+                assignments.append(event)
+            else:
+                event = self._measured(f"e{at}", edges, assignments)
+            arrivals = self._arrivals(event)
+            if arrivals:
+                yield arrivals, event
+
+    def _edges(self) -> Iterator[int]:
+        """Yield the times at which something changes."""
+        for times in self.times.values():
+            yield times.horizon_ms
+        for _, one in self.definitions.values():
+            for interval in one.intervals:
+                yield interval.start_ms
+                yield interval.end_ms or interval.start_ms
+            for metric in one.metrics:
+                yield metric.added_at_ms
+                yield (one.started_at_ms or 0) + (metric.window_ms or 0)
+        for day in range(DAY0, DAY0 + DAYS + 1):
+            yield day * DAY
+
+    def _assignment(self, event_id: str, edges: list[int]) -> Event:
+        random = self.random
+        _, one = random.choice(list(self.definitions.values()))
+        unit = _unit(random)
+        usual = one.variant_ids[int(unit[1:]) % len(one.variants)]
+        on_grid = START + random.randint(0, 24 * DAYS) * HOUR
+        return Event(
+            unit,
+            event_id,
+            random.choice([on_grid, on_grid, random.choice(edges)]) + random.choice([-1, 0, 0, 1]),
+            one.id,
+            random.choice([usual] * 5 + one.variant_ids),
+            unit_type=one.unit_type,
+            timestamp_given=random.random() < 0.9,
+        )
+
+    def _measured(self, event_id: str, edges: list[int], assignments: list[Event]) -> Event:
+        """Return a metric event, most often one near an assignment of its unit."""
+        random = self.random
+        near = random.choice(assignments)
+        since = random.choice([
+            random.choice([-1, 0, 1]),
+            random.choice([2, 12, 30]) * HOUR + random.choice([-1, 0]),
+            random.randint(-80, 35) * HOUR,
+            random.randint(0, 12) * HOUR,
+        ])  # fmt: skip
+        day_edge = (near.timestamp // DAY - random.randint(0, 4)) * DAY + random.choice([-1, 0, 1])
+        return Event(
+            near.unit,
+            event_id,
+            random.choice(
+                [near.timestamp + since] * 3 + [day_edge, day_edge, random.choice(edges)]
+            ),
+            random.choice([None, None, None, None, "x", "y"]),
+            metric=random.choice(CHOSEN_NAMES),
+            value=random.choice(VALUES),
+            unit_type=near.unit_type if random.random() < 0.95 else "session",
+            timestamp_given=random.random() < 0.9,
+        )
+
+    def _arrivals(self, event: Event) -> range:
+        """Return the ticks after which an event may arrive and is fresh and known."""
+        first = 1
+        if event.experiment is not None:
+            first, definition = self.definitions.get(event.experiment, (self.tick_count, None))
+            if definition is None or definition.unit_type != event.unit_type:
+                return range(0)
+            if event.variant and event.variant not in definition.variant_ids:
+                return range(0)
+        eligible = [
+            number
+            for number in range(first, self.tick_count)
+            if self.times[number].horizon_ms <= event.timestamp <= self.times[number].log_ms + AHEAD
+        ]
+        return range(eligible[0], eligible[-1] + 1) if eligible else range(0)
+
+
+def make_world(random: Random, *, tick_count: int = 20, event_count: int = 60) -> World:
     """Return a random world."""
-    settled = {number: T0 + number * SPAN // tick_count for number in range(1, tick_count + 1)}
-    changes: dict[int, list[Definition]] = {number: [] for number in range(1, tick_count + 1)}
-    definitions = []
-    for ordinal, name in enumerate(["x", "y"][: random.randint(1, 2)]):
-        history = _life(random, name, ordinal, settled)
-        for number, one in history:
-            changes[number].append(one)
-        definitions.append(history[-1][1])
-    events = sorted(
-        ((random.randint(0, tick_count), _event(random, at)) for at in range(event_count)),
-        key=lambda one: one[0],
-    )
-    events = [(number, one) for number, one in events if number >= 1]
-    return World(changes, tick_count, settled, events, definitions)
+    draft = Draft(random, tick_count=tick_count)
+    draft.make_catalogue()
+    draft.make_imports()
+    draft.make_experiments()
+    events = list(draft.make_events(event_count))
+    return World(draft.ticks(), events, draft.batches)
 
 
-def _life(
-    random: Random, name: str, ordinal: int, settled: dict[int, int]
-) -> list[tuple[int, Definition]]:
-    """Return one experiment's definitions by the tick that brings them; both begin at tick 1."""
-    one = definition(
-        name,
-        ordinal,
-        status="draft",
-        started_at_ms=None,
-        intervals=[],
-        crossover=random.choice(["exclude", "first"]),
-        metrics=[_metric(random, number) for number in range(random.randint(1, 3))],
-    )
-    history = [(1, one)]
-    for number in sorted(random.sample(range(2, len(settled) + 1), random.randint(1, 5))):
-        # A command is appended some time before the tick that brings it.
-        at = settled[number] - random.randint(0, 6)
-        one = _next(random, one, at)
-        history.append((number, one))
-    return history
-
-
-def _next(random: Random, one: Definition, at: int) -> Definition:
-    change = msgspec.structs.replace
-    if one.intervals:
-        at = max(at, one.intervals[-1].start_ms, one.intervals[-1].end_ms or 0)
-    if one.status == "draft":
-        return change(one, status="running", started_at_ms=at, intervals=[Interval(at)])
-    if one.status == "running":
-        closed = [*one.intervals[:-1], Interval(one.intervals[-1].start_ms, at)]
-        what = random.choice(["pause", "stop", "metric"])
-        if what == "pause":
-            return change(one, status="paused", intervals=closed)
-        if what == "stop":
-            return change(one, status="stopped", intervals=closed, stopped_at_ms=at)
-        added = change(_metric(random, len(one.metrics)), added_at_ms=at)
-        return change(one, metrics=[*one.metrics, added])
-    if one.status == "paused":
-        return change(one, status="running", intervals=[*one.intervals, Interval(at)])
-    return one
-
-
-def _metric(random: Random, number: int) -> Metric:
-    return Metric(
-        f"m{number}",
-        random.choice(["conversion", "count", "sum"]),
-        random.choice(EVENT_NAMES),
-        window_ms=random.choice(WINDOWS),
-        precision=random.choice([0, 2]),
-    )
-
-
-def _event(random: Random, at: int) -> Event:
-    unit, when = f"u{random.randint(0, 4)}", T0 + random.randint(-5, SPAN + 5)
-    if random.random() < 0.45:
-        return Event(unit, f"e{at}", when, random.choice("xy"), random.choice(["c", "c", "t"]))
-    experiment = random.choice([None, None, "x", "y"])
-    value = random.choice([-1.0, 0.0, 1.0, 2.5, 0.005, 4e18])
-    return Event(unit, f"e{at}", when, experiment, None, random.choice(EVENT_NAMES), value)
-
-
-def known(world: World, event: Event) -> bool:
-    """Return whether the engine can know what the event names."""
-    return event.experiment is None or event.experiment in {one.id for one in world.definitions}
-
-
-def logs(
-    world: World,
-    random: Random,
-    *,
-    partition_count: int,
-    repeats: int,
-    shuffle: bool,
-    horizon_lag: int | None = None,
-) -> list[list[Message]]:
-    """Return the partitions' messages: events in batches of random size between aligned ticks.
-
-    Args:
-        world: Where they come from.
-        random: Decides on order, repeats and batches.
-        partition_count: How many partitions.
-        repeats: How many events are sent again, later or in the same batch.
-        shuffle: Whether events arrive in another order, at other ticks, than in the world.
-        horizon_lag: How far the horizon is behind the settled time; None: it stays at 0.
-    """
-    arriving = list(world.events)
-    if shuffle:
-        arriving = [(random.randint(1, world.ticks - 1), one) for _, one in arriving]
-    if arriving:
-        again = random.choices(arriving, k=repeats)
-        arriving += [(random.randint(number, world.ticks), one) for number, one in again]
-    arriving.sort(key=lambda one: one[0])
-    partitions: list[list[Message]] = [[] for _ in range(partition_count)]
-    for number in range(1, world.ticks + 1):
-        changes = [DefinitionChange(one) for one in world.changes[number]]
-        for messages in partitions:
-            settled = world.settled[number]
-            horizon = 0 if horizon_lag is None else max(0, settled - horizon_lag)
-            messages.append(tick(number, settled, *changes, horizon=horizon))
-        here: list[list[Event]] = [[] for _ in range(partition_count)]
-        for at, event in arriving:
-            if at == number:
-                here[partition_of(event, partition_count)].append(event)
-        for messages, events in zip(partitions, here, strict=True):
-            while events:
-                size = random.randint(1, 5)
-                messages.append(batch(events[:size]))
-                del events[:size]
-    # The last tick sees everything; nothing changes any more.
-    for messages in partitions:
-        horizon = 0 if horizon_lag is None else world.settled[world.ticks] + 7 - horizon_lag
-        messages.append(tick(world.ticks + 1, world.settled[world.ticks] + 7, horizon=horizon))
-    return partitions
+def _unit(random: Random) -> str:
+    return f"u{random.randint(0, 3)}"
