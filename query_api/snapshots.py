@@ -142,17 +142,21 @@ def with_age(results: Json, *, now_ms: int, ledger: Json | None = None) -> Json:
     """Return results with the age of their look, in the contract's order of fields.
 
     A look is made when something changes, so the latest one stays current while nothing does:
-    its age counts from the last tick at which it was known to be, which is ``current_at``.
+    its age counts from the last tick at which it was known to be, which is ``current_at``. How
+    far settled time was behind then says how long matured units wait beyond their window.
     """
     look = results["look"]
-    current_at = look["as_of"]
+    current_at, settled_lag_ms = look["as_of"], look.get("settled_lag_ms")
     if ledger and ledger.get("log_id") == look.get("log_id") and ledger["tick"] > look["tick"]:
         current_at = ledger["as_of"]
+        if "settled" in ledger:
+            settled_lag_ms = parse_time_ms(current_at) - parse_time_ms(ledger["settled"])
     age_ms = max(0, now_ms - parse_time_ms(current_at))
     aged = {"tick": look["tick"], "as_of": look["as_of"], "age_ms": age_ms}
     rest = {name: value for name, value in look.items() if name != "age_ms"}
     shown = {name: value for name, value in results.items() if name not in _OF_THE_RECORD}
-    return {**shown, "look": {**aged, **rest, "current_at": current_at}}
+    current = {"current_at": current_at, "settled_lag_ms": settled_lag_ms}
+    return {**shown, "look": {**aged, **rest, **current}}
 
 
 def empty_results(definition: Json) -> Json:

@@ -6,7 +6,7 @@ For processes that are no web service. Standard library only; the metrics come a
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -26,6 +26,7 @@ def serve_probe(
     readiness: Callable[[], dict[str, Any]],
     metrics: Callable[[], bytes],
     host: str = "127.0.0.1",
+    questions: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
 ) -> ThreadingHTTPServer:
     """Serve the probe from a thread of its own and return the server.
 
@@ -34,10 +35,12 @@ def serve_probe(
         readiness: Returns what ``/ready`` shows; its ``"ready"`` decides 200 or 503.
         metrics: Returns the Prometheus text.
         host: Address to bind.
+        questions: Path to what answers it, for more than the usual.
 
     Raises:
         OSError: If the port is taken.
     """
+    asked = questions or {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -49,6 +52,8 @@ def serve_probe(
                 self._answer(status, "application/json", json.dumps(answer).encode())
             elif self.path == "/metrics":
                 self._answer(200, "text/plain; version=0.0.4", metrics())
+            elif self.path in asked:
+                self._answer(200, "application/json", json.dumps(asked[self.path]()).encode())
             else:
                 self._answer(404, "text/plain", b"/health, /ready or /metrics\n")
 

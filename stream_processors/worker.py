@@ -8,8 +8,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import faust
 import mode
@@ -18,6 +18,7 @@ from faust.types import TopicT
 from prometheus_client import generate_latest
 
 from schemas.probe import serve_probe
+from stream_processors import telemetry
 from stream_processors.group_watch import GroupWatch
 from stream_processors.seeking import SeekingTableManager, seek_to_state
 from stream_processors.settings import MissingSettingsError, WorkerSettings
@@ -68,8 +69,23 @@ class Readable(Protocol):
         """Return what ``/ready`` shows."""
 
 
-def run_process(create_app: Callable[[WorkerSettings], tuple[faust.App, Readable]]) -> NoReturn:
-    """Run one worker process: settings from the environment, probe, Faust; see ``run_worker``."""
+Driven = TypeVar("Driven", bound=Readable)
+
+
+Questions = Mapping[str, Callable[[], dict[str, Any]]]
+"""Path of a probe to what answers it."""
+
+
+def run_process(
+    create_app: Callable[[WorkerSettings], tuple[faust.App, Driven]],
+    questions: Callable[[faust.App, Driven], Questions] | None = None,
+) -> NoReturn:
+    """Run one worker process: settings from the environment, probe, Faust; see ``run_worker``.
+
+    Args:
+        create_app: Makes the app, and what its agent drives.
+        questions: Makes what the probe answers beside the usual.
+    """
     try:
         settings = WorkerSettings.from_environment()
         app, driven = create_app(settings)
@@ -80,7 +96,9 @@ def run_process(create_app: Callable[[WorkerSettings], tuple[faust.App, Readable
         readiness=driven.readiness,
         metrics=generate_latest,
         host=settings.bind,
+        questions=questions(app, driven) if questions is not None else None,
     )
+    telemetry.show(app)
     run_worker(app)
 
 

@@ -14,6 +14,8 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from tools import setting_up
+from tools.auditing.command import Worker
+from tools.auditing.command import audit as audit_log
 from tools.bench.command import app as bench
 from tools.demo.command import demo
 from tools.doctor import examine
@@ -133,6 +135,20 @@ def logs(
         show_logs(home, name, narrator, line_count=lines)
         if follow:
             follow_logs(home, name, narrator)
+
+
+@app.command()
+def audit(*, as_json: AsJson = False) -> None:
+    """Rebuild every sum and compare it with what was kept and published; exit 1 on a difference."""
+    console = Console(highlight=False)
+    with _explained(console, as_json=as_json):
+        settings = _settings()
+        workers = [
+            Worker(one["name"], f"http://127.0.0.1:{one['port']}")
+            for one in (Home(settings.home).description() or {}).get("processes", [])
+            if one["name"].startswith("accumulate")
+        ]
+        sys.exit(0 if audit_log(_bootstrap(settings), workers, as_machine=as_json) else 1)
 
 
 @app.command()
@@ -309,6 +325,9 @@ def _show_addresses(console: Console, description: dict[str, Any]) -> None:
         ("data and logs", "home"),
     ):
         console.print(f"{label:<17} {description[key]}", markup=False, soft_wrap=True)
+    lag_ms = description.get("settled_lag_ms")
+    if lag_ms is not None:
+        console.print(f"{'settled time':<17} {lag_ms / 1_000:.1f} s behind log time", markup=False)
 
 
 def _show_table(console: Console, rows: list[dict[str, Any]]) -> None:

@@ -43,6 +43,7 @@ class Home:
         self.clickhouse = root / "clickhouse"
         self.logs = root / "logs"
         self.stack = root / "stack.json"
+        self.failure = root / "failure.json"
         self.requests = root / "requests"
         self._format = root / "format.json"
         self._ports = root / "ports.json"
@@ -97,11 +98,7 @@ class Home:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise AlreadyRunningError(
-                    f"Litmus already runs from {self.root} (supervisor: pid {self.holder()}). "
-                    "`litmus status` shows it, `litmus down` stops it; a second stack needs a "
-                    "LITMUS_HOME and ports of its own."
-                ) from None
+                raise self._already_running() from None
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -109,6 +106,27 @@ class Home:
                 yield
             finally:
                 lock.truncate(0)
+
+    def require_free(self) -> None:
+        """Check that no stack runs from here.
+
+        Raises:
+            AlreadyRunningError: If one does.
+        """
+        if self.holder() is not None:
+            raise self._already_running()
+
+    def _already_running(self) -> AlreadyRunningError:
+        return AlreadyRunningError(
+            f"Litmus already runs from {self.root} (supervisor: pid {self.holder()}). "
+            "`litmus status` shows it, `litmus down` stops it; a second stack needs a "
+            "LITMUS_HOME and ports of its own."
+        )
+
+    def why_it_gave_up(self) -> str | None:
+        """Return why the last stack stopped by itself; None if it did not."""
+        reason = (read_json(self.failure) or {}).get("reason")
+        return None if reason is None else str(reason)
 
     def holder(self) -> int | None:
         """Return the pid of the supervisor that runs from here; None: there is none."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import httpx
 from rich.console import Console
 
 from tools.broker import is_broker_ready
@@ -20,7 +21,7 @@ from tools.errors import BindError, NotRunningError, StartError
 from tools.home import STOP_GRACE_SECONDS, Home, is_noted_process
 from tools.logs import last_lines
 from tools.narration import Narrator
-from tools.processes import Plan, plan_stack, probe_http, reachable
+from tools.processes import PROBE_SECONDS_MAX, Plan, plan_stack, probe_http, reachable
 from tools.settings import CHECKOUT, Settings
 from tools.supervisor import DEATHS_MAX, Supervisor
 
@@ -76,9 +77,11 @@ def start_detached(settings: Settings, arguments: list[str], console: Console) -
     """Start a supervisor that outlives this process; return ``stack.json`` when all is ready.
 
     Raises:
+        AlreadyRunningError: If a stack runs from this home.
         StartError: If it did not get ready; the message holds its last log lines.
     """
     home = Home(settings.home)
+    home.require_free()
     home.logs.mkdir(parents=True, exist_ok=True)
     log_path = home.logs / "supervisor.log"
     environment = settings.environment() | _asked_for(settings)
@@ -141,14 +144,19 @@ def look_at_stack(settings: Settings) -> dict[str, Any]:
     description = home.description()
     if home.holder() is None or description is None:
         left = " A supervisor was killed; `litmus up` or `down` cleans up." if description else ""
-        raise NotRunningError(f"No stack runs from {home.root}.{left} `litmus up` starts one.")
+        reason = home.why_it_gave_up()
+        gave_up = f"\nThe last one stopped by itself: {reason}" if reason and not left else ""
+        raise NotRunningError(
+            f"No stack runs from {home.root}.{left} `litmus up` starts one.{gave_up}"
+        )
     processes = description["processes"]
     with ThreadPoolExecutor(max_workers=max(1, len(processes))) as pool:
         looks = pool.map(lambda entry: _is_ready(entry, description["kafka"], settings), processes)
+        lag = pool.submit(_settled_lag_ms, processes)
         for entry, is_ready in zip(processes, looks, strict=True):
             entry["ready"] = is_ready
     all_ready = description["state"] == "ready" and all(entry["ready"] for entry in processes)
-    return description | {"ready": all_ready}
+    return description | {"ready": all_ready, "settled_lag_ms": lag.result()}
 
 
 def require_loopback(bind: str, *, allow_remote: bool) -> None:
@@ -175,6 +183,17 @@ def _is_ready(entry: dict[str, Any], kafka: str, settings: Settings) -> bool:
         return is_broker_ready(kafka)
     host = reachable(settings.bind) if entry["name"] in ("gateway", "query-api") else "127.0.0.1"
     return probe_http(host, entry["port"]) is None
+
+
+def _settled_lag_ms(processes: list[dict[str, Any]]) -> int | None:
+    """Return how far settled time is behind log time; None while no control process says."""
+    for entry in processes:
+        if entry["name"] == "control":
+            url = f"http://127.0.0.1:{entry['port']}/ready"
+            with suppress(httpx.HTTPError, ValueError):
+                lag: int | None = httpx.get(url, timeout=PROBE_SECONDS_MAX).json()["settled_lag_ms"]
+                return lag
+    return None
 
 
 def _asked_for(settings: Settings) -> dict[str, str]:

@@ -116,6 +116,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
+        self._home.failure.unlink(missing_ok=True)
         self._describe()
         follower = asyncio.create_task(self._follow())
         try:
@@ -132,6 +133,7 @@ class Supervisor:
             self._show_new_lines()
             self._home.stack.unlink(missing_ok=True)
         if self._failure is not None:
+            write_json(self._home.failure, {"reason": self._failure})
             self._narrator.say(self._failure, "bold red")
             return 1
         self._narrator.say("stopped")

@@ -79,4 +79,7 @@ export function age(milliseconds) {
   return `${Math.floor(seconds / 86_400)} days ago`;
 }
 
+/** "12 s", "3 min", "2 h". */
+export const duration = (milliseconds) => age(milliseconds).replace(" ago", "");
+
 export { NONE };

@@ -2,12 +2,13 @@
 // gave with it, so that two clocks that differ do no harm.
 
 import { h, setAttribute, setText } from "./dom.js";
-import { age } from "./format.js";
+import { age, duration } from "./format.js";
 import { isFinal } from "./results.js";
 
 const AMBER_MS = 3_000;
 const RED_MS = 15_000;
 const PERIOD_MS = 200;
+const SETTLED_LAG_MS = 10_000; // From here on it is said that windows close late.
 
 export class Freshness {
   #look = null;
@@ -67,7 +68,9 @@ export class Freshness {
     const behind = this.#look.behind?.length ?? 0;
     const state = this.#stateAt(old, behind);
     const quiet = state === "fresh" ? "" : "no tick has been merged since";
-    const waiting = behind ? `${behind} partition${behind > 1 ? "s" : ""} behind` : quiet;
+    const lag = this.#look.settled_lag_ms ?? 0;
+    const late = lag > SETTLED_LAG_MS ? `windows close ${duration(lag)} late: a Kafka door is behind` : "";
+    const waiting = behind ? `${behind} partition${behind > 1 ? "s" : ""} behind` : late || quiet;
     return { state, text: age(old), note: lost || (this.#running ? waiting : "") };
   }
 
@@ -75,6 +78,7 @@ export class Freshness {
     if (!this.#connected) return old > RED_MS ? "red" : "amber";
     if (!this.#running) return "still";
     if (old > RED_MS) return "red";
-    return old > AMBER_MS || behind ? "amber" : "fresh";
+    const late = (this.#look.settled_lag_ms ?? 0) > SETTLED_LAG_MS;
+    return old > AMBER_MS || behind || late ? "amber" : "fresh";
   }
 }

@@ -4,17 +4,17 @@ import faust
 
 from stream_processors.accumulate import telemetry
 from stream_processors.accumulate.agent import LivePartitions
+from stream_processors.accumulate.auditing import LiveAudit
 from stream_processors.accumulate.worker import create_app
-from stream_processors.settings import WorkerSettings
-from stream_processors.worker import run_process
+from stream_processors.worker import Questions, run_process
 
 
-def create_shown_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
-    """Return the app, with metrics of its state for the probe to show."""
-    app, live = create_app(settings)
-    telemetry.show(live)
-    return app, live
+def questions(app: faust.App, live: LivePartitions) -> Questions:
+    """Return what the probe answers; the metrics of the state are shown from here on, too."""
+    audit = LiveAudit(live.partitions, lambda: app.loop)
+    telemetry.show(live, audit)
+    return {"/audit": audit.answer}
 
 
 if __name__ == "__main__":
-    run_process(create_shown_app)
+    run_process(create_app, questions)

@@ -15,7 +15,7 @@ from faust.types import TP, AgentT, ChannelT, StreamT
 
 from schemas.topics import EVENTS, KIND_HEADER
 from stream_processors.accumulate.control_history import control_history
-from stream_processors.accumulate.outbox import Changelog, Outbox, Publish
+from stream_processors.accumulate.outbox import Changelog, Outbox, Publish, Written
 from stream_processors.accumulate.partition import Partition
 from stream_processors.accumulate.recovery import Found
 from stream_processors.accumulate.writing import Write
@@ -93,6 +93,11 @@ class LivePartitions:
         """Own nothing any more; what ticks yielded is delivered first, if that is soon."""
         outboxes, self._outboxes, self.partitions = self._outboxes, {}, {}
         await asyncio.gather(*(one.finish(FINISH_S_MAX) for one in outboxes.values()))
+
+    def written(self, number: int) -> Written | None:
+        """Return what the broker has of a partition's checkpoints; None: it is not ours."""
+        outbox = self._outboxes.get(number)
+        return None if outbox is None else outbox.written
 
     def readiness(self) -> dict[str, Any]:
         """Return whether every partition owned here is live and moves on."""

@@ -5,8 +5,9 @@ more than was reported and no look can be lost. A few ticks may wait; then readi
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stream_processors.accumulate.partition import Ticked
 from stream_processors.accumulate.writing import Write
@@ -27,6 +28,18 @@ class Changelog(Protocol):
         """
 
 
+class Written(NamedTuple):
+    """What the broker has acknowledged of a partition's checkpoints.
+
+    Attributes:
+        age_s: Seconds since the last one, or since the partition came to this process.
+        byte_count: Bytes of all of them.
+    """
+
+    age_s: float
+    byte_count: int
+
+
 class Outbox:
     """One partition's way out, in order."""
 
@@ -35,7 +48,14 @@ class Outbox:
         self._publish = publish
         self._changelog = changelog
         self._waiting: asyncio.Queue[Ticked] = asyncio.Queue(WAITING_TICKS_MAX)
+        self._written_at_s = time.monotonic()
+        self._written_bytes = 0
         self._task = asyncio.create_task(self._deliver(), name=f"outbox-{partition}")
+
+    @property
+    def written(self) -> Written:
+        """Return what the broker has of this partition's checkpoints."""
+        return Written(time.monotonic() - self._written_at_s, self._written_bytes)
 
     async def put(self, ticked: Ticked) -> None:
         """Hand over what a tick yielded; waits while too much waits. Raises if delivery failed.
@@ -76,4 +96,7 @@ class Outbox:
                 sent = [self._changelog.write(self._partition, write) for write in writes]
                 for delivery in sent:
                     await delivery
+            if kept:
+                self._written_at_s = time.monotonic()
+                self._written_bytes += sum(len(one.value or b"") for one in kept)
             self._waiting.task_done()

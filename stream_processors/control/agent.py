@@ -107,6 +107,7 @@ class LiveWriter:
             "role": "writer" if writing else "standby",
             "tick": self._last_number(),
             "tick_age_ms": round(age_s * 1_000) if writing else None,
+            "settled_lag_ms": self._settled_lag_ms(),
         }
 
     async def _tick(self) -> bool:
@@ -151,6 +152,11 @@ class LiveWriter:
         for send, delivery in deliveries:
             await delivery
             writer.acknowledge(send)
+
+    def _settled_lag_ms(self) -> int | None:
+        """Return how far settled time is behind log time: so long windows close late."""
+        last = self._writer.control.last if self._writer is not None else None
+        return None if last is None else last.times.log_ms - last.times.settled_ms
 
     def _last_number(self) -> int:
         last = self._writer.control.last if self._writer is not None else None

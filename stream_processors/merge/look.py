@@ -155,6 +155,7 @@ def _look_head(cut: Cut, sha256: str) -> dict[str, Any]:
         "tick": cut.tick,
         "log_id": cut.log_id,
         "as_of": format_time_ms(cut.times.log_ms),
+        "settled_lag_ms": cut.times.log_ms - cut.times.settled_ms,
         "age_ms": None,
         "offsets": {str(partition): offset for partition, offset in sorted(cut.offsets.items())},
         "behind": list(cut.behind),

@@ -291,6 +291,7 @@ class Merger:
             "tick": self.tick,
             "log_id": self.log_id,
             "as_of": format_time_ms(self.times.log_ms),
+            "settled": format_time_ms(self.times.settled_ms),
             "rows": _added(self._ledgers),
             "partitions": partitions,
             "experiments": dict(self._attributions),

@@ -168,6 +168,7 @@ def results(tick: int, experiment_id: str = "checkout-color", *, units: int = 10
             "tick": tick,
             "log_id": LOG_ID,
             "as_of": format_time_ms(as_of_ms(tick)),
+            "settled_lag_ms": 400,
             "age_ms": None,
             "offsets": {"0": 10 * tick},
             "behind": [],

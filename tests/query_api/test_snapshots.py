@@ -5,6 +5,7 @@ import random
 import msgspec
 
 from query_api.snapshots import Snapshots, current_results
+from schemas.times import format_time_ms
 from tests.query_api.builders import NOW_MS, as_of_ms, ledger, snapshot_value
 
 ID = "checkout-color"
@@ -105,3 +106,17 @@ def test_a_tombstone_removes_the_experiment() -> None:
     assert snapshots.take(ID, None)
     assert snapshots.get(ID) is None
     assert not snapshots.take(ID, None)
+
+
+def test_how_far_settled_is_behind_is_taken_from_a_later_ledger() -> None:
+    snapshots = Snapshots()
+    snapshots.take(ID, snapshot_value(7))
+    snapshot = snapshots.get(ID)
+    assert snapshot is not None
+    since = ledger(9, {}) | {"settled": format_time_ms(as_of_ms(9) - 9_000)}
+
+    before = current_results(snapshot, now_ms=NOW_MS, ledger=ledger(6, {}))
+    later = current_results(snapshot, now_ms=NOW_MS, ledger=since)
+
+    assert before["look"]["settled_lag_ms"] == 400
+    assert later["look"]["settled_lag_ms"] == 9_000

@@ -174,7 +174,7 @@ class LogScanner:
                     take(message)
                     advance(message.offset() - begin)
 
-                _read_to(consumer, place, end, take_and_show)
+                read_to(consumer, place, end, take_and_show)
 
     @contextmanager
     def _progress(self, label: str, total: int) -> Iterator[Advance]:
@@ -212,9 +212,10 @@ def opened(bootstrap: str) -> Iterator[Consumer]:
         consumer.close()
 
 
-def _read_to(
+def read_to(
     consumer: Consumer, place: TopicPartition, end: int, take: Callable[[Message], Any]
 ) -> None:
+    """Give every message of an assigned partition below ``end`` to ``take``."""
     while True:
         messages = consumer.consume(RECORDS_AT_ONCE, SILENCE_S)
         if not messages:

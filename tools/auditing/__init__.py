@@ -1,0 +1,1 @@
+"""``litmus audit``: sums against a fold of the cells, and against the looks published."""
