@@ -6,8 +6,7 @@ leaves.
 """
 
 import math
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -60,6 +59,18 @@ class Proven(NamedTuple):
     doubtful: list[int]
 
 
+class Receipts(NamedTuple):
+    """What differs from row to row where each row came by itself, as records of a topic do.
+
+    Attributes:
+        received_at_ms: Shape (rows,); when each was received.
+        id_of: Given a row, the id of its event if it brought none.
+    """
+
+    received_at_ms: NDArray[np.int64]
+    id_of: Callable[[int], str]
+
+
 class Candidates(NamedTuple):
     """Decoded events and their rows.
 
@@ -105,12 +116,18 @@ def decode_one(raw: memoryview) -> _Event | None:
         return None
 
 
-def prove(candidates: Candidates, terms: Terms) -> Proven:
-    """Return the events that keep every rule, and the rows that might not."""
+def prove(candidates: Candidates, terms: Terms, receipts: Receipts | None = None) -> Proven:
+    """Return the events that keep every rule, and the rows that might not.
+
+    Args:
+        candidates: What could be decoded.
+        terms: What an event is held against.
+        receipts: Stand for the terms' time of receipt and id.
+    """
     proven: list[Admitted | None] = [None] * candidates.row_count
     late = np.zeros(candidates.row_count, np.bool_)
     if candidates.events:
-        events, is_good, is_late = _prove_decoded(candidates, terms)
+        events, is_good, is_late = _prove_decoded(candidates, terms, receipts)
         if is_good.all() and len(events) == candidates.row_count:
             return Proven(events, is_late, [])
         for row, event, good in zip(candidates.rows, events, is_good.tolist(), strict=True):
@@ -121,7 +138,7 @@ def prove(candidates: Candidates, terms: Terms) -> Proven:
 
 
 def _prove_decoded(
-    candidates: Candidates, terms: Terms
+    candidates: Candidates, terms: Terms, receipts: Receipts | None
 ) -> tuple[list[Admitted], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return an event for every decoded row, which of them are proven good, and which are late."""
     given = _Columns(*zip(*map(msgspec.structs.astuple, candidates.events), strict=True))
@@ -129,14 +146,17 @@ def _prove_decoded(
     codes = np.array([shapes[shape] for shape in zip(*given[:5], strict=True)], np.intp)
     is_metric = np.array(shapes.is_metric)[codes]
     is_good = np.array(shapes.is_good)[codes]
-    timestamp_ms = _timestamps_ms(given.timestamp, terms.received_at_ms)
-    is_late = _check_times(is_good, timestamp_ms, (shapes, codes), terms)
+    received_at_ms = _received_at_ms(candidates, terms, receipts)
+    timestamp_ms = _timestamps_ms(given.timestamp, received_at_ms)
+    since_ms = received_at_ms - timestamp_ms
+    is_late = _check_times(is_good, timestamp_ms, since_ms, (shapes, codes), terms)
     value = np.array(given.value, np.float64)
     has_no_value = np.isnan(value)
     is_good &= has_no_value | (is_metric & (np.abs(value) <= rules.VALUE_MAX))
     versions = _versions(given.allocation_version, is_metric, is_good)
     _check_ids(is_good, given.unit_id, candidates, may_lack=False)
-    _check_ids(is_good, given.event_id, candidates, may_lack=terms.substitute_id is not None)
+    may_lack = receipts is not None or terms.substitute_id is not None
+    _check_ids(is_good, given.event_id, candidates, may_lack=may_lack)
     kind, unit_type, experiment_id, variant, metric = (
         np.array(column, object)[codes].tolist() for column in zip(*shapes.named, strict=True)
     )
@@ -145,7 +165,7 @@ def _prove_decoded(
         kind,
         unit_type,
         given.unit_id,
-        _or_else(given.event_id, terms.substitute_id),
+        _event_ids(given.event_id, candidates, terms, receipts),
         experiment_id,
         variant,
         metric,
@@ -153,7 +173,7 @@ def _prove_decoded(
         np.where(has_no_value, is_metric, value).tolist(),
         timestamp_ms.tolist(),
         [one is not UNSET for one in given.timestamp],
-        repeat(terms.received_at_ms),
+        received_at_ms.tolist(),
         versions,
     )
     return list(events), is_good, is_late
@@ -197,7 +217,10 @@ class _Shapes(dict[tuple[Any, ...], int]):
 
     def __missing__(self, shape: tuple[Any, ...]) -> int:
         given_type, unit_type, experiment_id, variant, metric = shape
-        kind = None if given_type is UNSET else rules.TYPES.get(given_type)
+        topic_type = self._terms.topic_type
+        if given_type is UNSET:
+            given_type = topic_type
+        kind = rules.TYPES.get(given_type) if topic_type in (None, given_type) else None
         self.named.append(
             (
                 KIND_ASSIGNMENT if kind is None else kind,
@@ -244,16 +267,17 @@ class _Shapes(dict[tuple[Any, ...], int]):
 def _check_times(
     is_good: NDArray[np.bool_],
     timestamp_ms: NDArray[np.int64],
+    since_ms: NDArray[np.int64],
     shaped: tuple[_Shapes, NDArray[np.intp]],
     terms: Terms,
 ) -> NDArray[np.bool_]:
     """Doubt rows whose time may be wrong; return which come too late to count."""
     shapes, codes = shaped
-    is_late = terms.received_at_ms - timestamp_ms > terms.control.settings.lateness_ms
+    is_late = since_ms > terms.control.settings.lateness_ms
     counts = np.array(shapes.start_ms)[codes] <= timestamp_ms
     counts &= timestamp_ms < np.array(shapes.end_ms)[codes]
     is_good &= timestamp_ms != NOT_A_TIME
-    is_good &= timestamp_ms <= terms.received_at_ms + rules.TIMESTAMP_AHEAD_MS_MAX
+    is_good &= since_ms >= -rules.TIMESTAMP_AHEAD_MS_MAX
     is_good &= is_late | counts
     return is_late
 
@@ -272,7 +296,15 @@ def _versions(
     return [None if version is UNSET else version for version in given]
 
 
-def _timestamps_ms(given: tuple[Any, ...], received_at_ms: int) -> NDArray[np.int64]:
+def _received_at_ms(
+    candidates: Candidates, terms: Terms, receipts: Receipts | None
+) -> NDArray[np.int64]:
+    if receipts is None:
+        return np.full(len(candidates.events), terms.received_at_ms, np.int64)
+    return receipts.received_at_ms[np.asarray(candidates.rows)]
+
+
+def _timestamps_ms(given: tuple[Any, ...], received_at_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the time of every row, ``NOT_A_TIME`` where it is none."""
     if set(map(type, given)) == {str}:
         return parse_times_ms(list(given))
@@ -281,8 +313,8 @@ def _timestamps_ms(given: tuple[Any, ...], received_at_ms: int) -> NDArray[np.in
     times = [
         (one if 0 <= one < _FOR_EVER else NOT_A_TIME)
         if isinstance(one, int)
-        else (received_at_ms if one is UNSET else next(parsed))
-        for one in given
+        else (received_ms if one is UNSET else next(parsed))
+        for one, received_ms in zip(given, received_at_ms.tolist(), strict=True)
     ]
     return np.array(times, np.int64)
 
@@ -298,8 +330,18 @@ def _check_ids(
         is_good &= [may_lack if one is UNSET else is_external_id(one) for one in ids]
 
 
-def _or_else(given: tuple[Any, ...], substitute: str | None) -> Sequence[Any]:
-    return given if substitute is None else [substitute if e is UNSET else e for e in given]
+def _event_ids(
+    given: tuple[Any, ...], candidates: Candidates, terms: Terms, receipts: Receipts | None
+) -> Sequence[Any]:
+    if UNSET not in given:
+        return given
+    if receipts is None:
+        substitute = UNSET if terms.substitute_id is None else terms.substitute_id
+        return [substitute if one is UNSET else one for one in given]
+    return [
+        receipts.id_of(row) if one is UNSET else one
+        for row, one in zip(candidates.rows, given, strict=True)
+    ]
 
 
 def _attributes(raws: tuple[Raw, ...], is_good: NDArray[np.bool_]) -> Sequence[str | None]:

@@ -1,17 +1,19 @@
-"""Records of the Kafka door become messages: judged one by one, packed together."""
+"""Records of the Kafka door become messages: judged and packed together."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ingest_gateway.dead_letter_ceiling import bytes_of
 from ingest_gateway.dead_letters import Source, dead_letter
-from ingest_gateway.errors import Rejection
+from ingest_gateway.errors import CONTROL_CODES, Rejection
 from ingest_gateway.events import Admitted
 from ingest_gateway.group_commit import messages_of
 from ingest_gateway.packer import pack, pack_late
+from ingest_gateway.rules import Verdict
 from ingest_gateway.sink import Message
 from ingest_gateway.telemetry import Door, report_batch
-from ingest_gateway.validator import Admission, admit_record
+from ingest_gateway.validator import Records, RejectedItem, admit_records
 from schemas.control import ControlState
 from schemas.topics import ASSIGNMENTS, EVENTS, LATE, METRICS
 
@@ -84,16 +86,15 @@ class DoorIntake:
 
     def take(self, records: Sequence[Record]) -> Outgoing:
         """Return the messages that ``records`` become."""
-        control = self._usable()
-        admissions = [self._admit(record, control) for record in records]
-        if any(admission.depends_on_control for admission in admissions):
-            control = self._fresh()
-            for index, admission in enumerate(admissions):
-                if admission.depends_on_control:
-                    admissions[index] = self._admit(records[index], control)
-        accepted = [event for admission in admissions for event in admission.accepted]
-        late = [event for admission in admissions for event in admission.late]
-        letters, rejections = _set_aside(records, admissions)
+        verdicts: list[Verdict | RejectedItem] = self._judge(records, self._usable())
+        doubtful = [row for row, verdict in enumerate(verdicts) if _depends_on_control(verdict)]
+        if doubtful:
+            again = self._judge([records[row] for row in doubtful], self._fresh())
+            for row, verdict in zip(doubtful, again, strict=True):
+                verdicts[row] = verdict
+        accepted = [one.event for one in verdicts if isinstance(one, Verdict) and not one.is_late]
+        late = [one.event for one in verdicts if isinstance(one, Verdict) and one.is_late]
+        letters, rejections = _set_aside(records, verdicts)
         return Outgoing(
             [*self._packed(accepted, late), *letters],
             len(accepted),
@@ -102,14 +103,30 @@ class DoorIntake:
             bytes_of(letters),
         )
 
-    def _admit(self, record: Record, control: ControlState) -> Admission:
-        place = f"{self._topic_ids[record.topic]}/{record.partition}/{record.offset}"
-        return admit_record(
-            record.value,
-            topic_type=TOPIC_TYPES[record.topic],
-            received_at_ms=record.appended_ms,
-            control=control,
-            position_id=place,
+    def _judge(
+        self, records: Sequence[Record], control: ControlState
+    ) -> list[Verdict | RejectedItem]:
+        """Return a verdict for every record; those of a topic are judged together."""
+        rows_of: defaultdict[str, list[int]] = defaultdict(list)
+        for row, record in enumerate(records):
+            rows_of[record.topic].append(row)
+        verdicts: dict[int, Verdict | RejectedItem] = {}
+        for topic, rows in rows_of.items():
+            found = admit_records(self._records([records[row] for row in rows], topic), control)
+            verdicts |= zip(rows, found, strict=True)
+        return [verdicts[row] for row in range(len(records))]
+
+    def _records(self, records: Sequence[Record], topic: str) -> Records:
+        topic_id = self._topic_ids[topic]
+
+        def id_of(row: int) -> str:
+            return f"{topic_id}/{records[row].partition}/{records[row].offset}"
+
+        return Records(
+            [record.value for record in records],
+            TOPIC_TYPES[topic],
+            [record.appended_ms for record in records],
+            id_of,
         )
 
     def _packed(self, accepted: list[Admitted], late: list[Admitted]) -> list[Message]:
@@ -122,16 +139,19 @@ class DoorIntake:
         ]
 
 
+def _depends_on_control(verdict: Verdict | RejectedItem) -> bool:
+    return isinstance(verdict, RejectedItem) and verdict.rejection.code in CONTROL_CODES
+
+
 def _set_aside(
-    records: Sequence[Record], admissions: Sequence[Admission]
+    records: Sequence[Record], verdicts: Sequence[Verdict | RejectedItem]
 ) -> tuple[list[Message], list[Rejection]]:
     letters, rejections = [], []
-    for record, admission in zip(records, admissions, strict=True):
-        for rejection, _ in admission.rejected:
-            source = Source(record.topic, record.partition, record.offset, record.key)
-            letter = dead_letter(rejection, record.value, source)
-            letters.append(
-                Message(letter.topic, letter.value, key=letter.key, headers=letter.headers)
-            )
-            rejections.append(rejection)
+    for record, verdict in zip(records, verdicts, strict=True):
+        if isinstance(verdict, Verdict):
+            continue
+        source = Source(record.topic, record.partition, record.offset, record.key)
+        letter = dead_letter(verdict.rejection, record.value, source)
+        letters.append(Message(letter.topic, letter.value, key=letter.key, headers=letter.headers))
+        rejections.append(verdict.rejection)
     return letters, rejections

@@ -6,21 +6,31 @@ every other one by itself and says what is wrong with it. A bad event never cost
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from ingest_gateway import columns
-from ingest_gateway.columns import Candidates
+from ingest_gateway.columns import Candidates, Receipts
 from ingest_gateway.errors import CONTROL_CODES, MalformedBodyError, Rejection
 from ingest_gateway.events import Admitted
-from ingest_gateway.rules import EVENT_BYTES_MAX, Refusal, Terms, judge
-from ingest_gateway.splitting import BodyForm, Split, split
+from ingest_gateway.rules import EVENT_BYTES_MAX, Refusal, Terms, Verdict, judge
+from ingest_gateway.splitting import EVENTS_MAX, BodyForm, Split, split
 from schemas.control import ControlState, Settings
 from schemas.identifiers import EXTERNAL_ID_RULE, is_external_id
 from schemas.times import TIMESTAMP_MS_MAX
 
-__all__ = ["Admission", "BodyForm", "RejectedItem", "admit", "admit_history", "admit_record"]
+__all__ = [
+    "Admission",
+    "BodyForm",
+    "Records",
+    "RejectedItem",
+    "admit",
+    "admit_history",
+    "admit_records",
+]
 
 
 _TO_BE_MADE = ""
@@ -106,32 +116,70 @@ def admit_history(body: bytes, *, form: BodyForm) -> Admission:
     return _sort_out(body, split(body, form), _HISTORY, form)
 
 
-def admit_record(
-    value: bytes,
-    *,
-    topic_type: Literal["assignment", "metric"],
-    received_at_ms: int,
-    control: ControlState,
-    position_id: str,
-) -> Admission:
-    """Sort one Kafka record out.
+class Records(NamedTuple):
+    """Records of one topic, as they were read.
 
-    Args:
-        value: Value of the record, one event as JSON.
-        topic_type: What the topic holds; the event need not say it, nor contradict it.
-        received_at_ms: When the broker appended it.
-        control: What the door knows of experiments and settings.
-        position_id: Id of the event if it has none, made from where the record stands.
+    Attributes:
+        values: One event as JSON each.
+        topic_type: What the topic holds; an event need not say it, nor contradict it.
+        received_at_ms: When the broker appended each.
+        id_of: Given a record, the id of its event if it has none, made from where it stands.
     """
-    terms = Terms(received_at_ms, control, topic_type, position_id)
+
+    values: Sequence[bytes]
+    topic_type: Literal["assignment", "metric"]
+    received_at_ms: Sequence[int]
+    id_of: Callable[[int], str]
+
+
+def admit_records(records: Records, control: ControlState) -> list[Verdict | RejectedItem]:
+    """Sort Kafka records out: for each an event, or why it is refused.
+
+    Records that can stand in one line each are proven good together, every other is judged.
+    """
+    verdicts: list[Verdict | RejectedItem | None] = [None] * len(records.values)
+    together = [
+        row
+        for row, value in enumerate(records.values)
+        if len(value) <= EVENT_BYTES_MAX and b"\n" not in value and not value.isspace() and value
+    ]
+    for start in range(0, len(together), EVENTS_MAX):
+        _prove_together(records, together[start : start + EVENTS_MAX], control, verdicts)
+    return [
+        _judge_record(records, row, control) if verdict is None else verdict
+        for row, verdict in enumerate(verdicts)
+    ]
+
+
+def _prove_together(
+    records: Records,
+    rows: Sequence[int],
+    control: ControlState,
+    verdicts: list[Verdict | RejectedItem | None],
+) -> None:
+    """Fill in the verdicts of the records that are proven good."""
+    body = b"\n".join([records.values[row] for row in rows])
+    found = split(body, BodyForm.NDJSON)
+    if len(found.spans) != len(rows):
+        return
+    received_at_ms = np.array([records.received_at_ms[row] for row in rows], np.int64)
+    proven = columns.prove(
+        _candidates(body, found, BodyForm.NDJSON),
+        Terms(0, control, records.topic_type),
+        Receipts(received_at_ms, lambda index: records.id_of(rows[index])),
+    )
+    for row, event, is_late in zip(rows, proven.events, proven.is_late.tolist(), strict=True):
+        if event is not None:
+            verdicts[row] = Verdict(event, is_late)
+
+
+def _judge_record(records: Records, row: int, control: ControlState) -> Verdict | RejectedItem:
+    raw = records.values[row]
+    terms = Terms(records.received_at_ms[row], control, records.topic_type, records.id_of(row))
     try:
-        verdict = judge(value, terms)
+        return judge(raw, terms)
     except Refusal as refusal:
-        item = _rejected(0, refusal, value)
-        return Admission([], [], [item], refusal.code in CONTROL_CODES)
-    if verdict.is_late:
-        return Admission([], [verdict.event], [], depends_on_control=False)
-    return Admission([verdict.event], [], [], depends_on_control=False)
+        return _rejected(0, refusal, raw)
 
 
 def _sort_out(body: bytes, found: Split, terms: Terms, form: BodyForm) -> Admission:

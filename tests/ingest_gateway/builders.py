@@ -3,9 +3,16 @@
 import json
 from typing import Any
 
-from ingest_gateway.errors import RejectionCode
+from ingest_gateway.errors import CONTROL_CODES, RejectionCode
 from ingest_gateway.events import KIND_METRIC, Admitted
-from ingest_gateway.validator import Admission, BodyForm, admit
+from ingest_gateway.validator import (
+    Admission,
+    BodyForm,
+    Records,
+    RejectedItem,
+    admit,
+    admit_records,
+)
 from schemas.control import ControlState, Settings
 from schemas.definitions import Analysis, Definition, Interval, Metric, Variant
 
@@ -99,3 +106,20 @@ def refusal(admission: Admission) -> tuple[RejectionCode, str | None]:
     assert not admission.late
     (item,) = admission.rejected
     return item.rejection.code, item.rejection.field
+
+
+def admit_record(
+    value: bytes,
+    *,
+    topic_type: Any,
+    received_at_ms: int,
+    control: ControlState,
+    position_id: str,
+) -> Admission:
+    """Admit one record of a topic by itself."""
+    records = Records([value], topic_type, [received_at_ms], lambda _: position_id)
+    (verdict,) = admit_records(records, control)
+    if isinstance(verdict, RejectedItem):
+        return Admission([], [], [verdict], verdict.rejection.code in CONTROL_CODES)
+    accepted, late = ([], [verdict.event]) if verdict.is_late else ([verdict.event], [])
+    return Admission(accepted, late, [], depends_on_control=False)

@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 
 from ingest_gateway.errors import MalformedBodyError, RejectionCode
 from ingest_gateway.splitting import BodyForm
-from ingest_gateway.validator import admit, admit_record
-from tests.ingest_gateway.builders import NOW_MS, admit_json, admit_lines, control, metric
+from ingest_gateway.validator import admit
+from tests.ingest_gateway.builders import (
+    NOW_MS,
+    admit_json,
+    admit_lines,
+    admit_record,
+    control,
+    metric,
+)
 
 Code = RejectionCode
 GOOD = json.dumps(metric()).encode()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ingest_gateway.errors import MalformedBodyError, RejectionCode, TooManyEventsError
 from ingest_gateway.events import KIND_ASSIGNMENT, KIND_METRIC, Admitted
 from ingest_gateway.rules import Refusal, Terms, judge
-from ingest_gateway.validator import Admission, BodyForm, admit, admit_record
+from ingest_gateway.validator import Admission, BodyForm, admit
 from schemas.control import ControlState
 from schemas.definitions import Interval
 from tests.ingest_gateway.builders import (
@@ -23,6 +23,7 @@ from tests.ingest_gateway.builders import (
     NOW_MS,
     admit_json,
     admit_lines,
+    admit_record,
     admitted,
     assignment,
     control,
