@@ -12,11 +12,16 @@ from typing import Any
 import msgspec
 
 from schemas.control import (
+    CatalogueChange,
+    CatalogueEntry,
     Change,
     ControlFold,
     ControlRecord,
     ControlState,
     DefinitionChange,
+    Import,
+    ImportBatch,
+    ImportChange,
     Settings,
     SettingsChange,
     Times,
@@ -27,10 +32,11 @@ from schemas.topics import KIND_BATCH, KIND_TICK
 from stream_processors.accumulate.partition import Partition
 from stream_processors.merge.merging import Merger
 from tests.stream_processors.accumulate.builders import (
-    T0,
     Event,
+    ImportRow,
     batch,
     definition,
+    import_part,
     partition_of,
 )
 from tools.torture import journal as journals
@@ -43,6 +49,10 @@ LATENESS_MS = 60_000
 WINDOWS_MS = [None, 400, 3_000, 90_000]
 STEPS_MS = [200, 200, 200, 45_000]
 EVENT_NAMES = ["buy", "view"]
+DAY_MS = 86_400_000
+DAY = 19_675
+T0 = (DAY + 1) * DAY_MS - 300_000
+"""Five minutes before midnight: days end while events come."""
 
 Json = dict[str, Any]
 Log = dict[int, list[tuple[bytes, bytes]]]
@@ -56,12 +66,16 @@ class World:
     Attributes:
         control: Records of the control log, with those of writers that had lost.
         batches: Per tick, batches of events that came after it; events in their order.
+        imports: Per tick, rows, number and hash of batches of an import that came after it.
+        witness: An assignment that counts, and a metric event of the unit that counts.
         late: Events that were too late.
         hostile: Bytes that were refused.
     """
 
     control: list[ControlMessage]
     batches: list[list[list[Event]]]
+    imports: dict[int, list[tuple[list[ImportRow], int, str]]]
+    witness: list[Event]
     late: list[Event] = field(default_factory=list)
     hostile: list[bytes] = field(default_factory=list)
 
@@ -113,12 +127,14 @@ def make_world(seed: int, *, ticks: int = 60, units: int = 8, rate: int = 6) -> 
     """Return a small world: experiments start, pause, grow and stop while events come."""
     random = Random(seed)
     lives = [_Life(random, name, ordinal) for ordinal, name in enumerate("xy")]
+    imported = _Imported(random, units)
     now_ms, control, batches, sent = T0, _ControlWriter(random), [], []
     numbers = iter(range(10**9))
     for tick in range(1, ticks + 1):
         now_ms += random.choice(STEPS_MS)
         settings = Settings(lateness_ms=LATENESS_MS)
-        changes: list[Change] = [SettingsChange(settings)] if tick == 1 else []
+        changes: list[Change] = [SettingsChange(settings), *_catalogue()] if tick == 1 else []
+        changes += [ImportChange(imported.at(tick))] if tick in imported.ticks else []
         changes += [
             DefinitionChange(one)
             for life in lives
@@ -127,13 +143,17 @@ def make_world(seed: int, *, ticks: int = 60, units: int = 8, rate: int = 6) -> 
         control.write(changes, settings, now_ms)
         count = rate if tick < ticks - 8 else 0
         here = [_event(random, units, now_ms, next(numbers)) for _ in range(count)]
-        here += random.choices(sent, k=2) if sent and tick < ticks - 8 else []
-        if sent and random.random() < 0.2:
-            one = random.choice(sent)
+        again = [one for one in sent if one.unit != "witness"]
+        here += random.choices(again, k=2) if again and tick < ticks - 8 else []
+        if again and random.random() < 0.2:
+            one = random.choice(again)
             here.append(one._replace(value=one.value + 1) if one.metric else one)
         if tick >= ticks - 8:
             here = []
         sent += here
+        if tick == 2:
+            witness = _witness(lives[0].event_name, now_ms)
+            here += witness
         groups = []
         while here:
             size = random.randint(1, 4)
@@ -141,7 +161,55 @@ def make_world(seed: int, *, ticks: int = 60, units: int = 8, rate: int = 6) -> 
             here = here[size:]
         batches.append(groups)
     late = [Event("old", f"l{n}", T0 - 10**6, None, None, "buy", 1.0) for n in range(2)]
-    return World(control.records, batches, late, [b"{", b'{"type": "nothing"}'])
+    hostile = [b"{", b'{"type": "nothing"}']
+    return World(control.records, batches, imported.batches, witness, late, hostile)
+
+
+def _witness(metric: str, now_ms: int) -> list[Event]:
+    return [
+        Event("witness", "w-a", now_ms, "x", "c"),
+        Event("witness", "w-m", now_ms + 1, None, None, metric, 1.0),
+    ]
+
+
+def _catalogue() -> list[Change]:
+    return [CatalogueChange(CatalogueEntry(name, 2, 3, DAY)) for name in EVENT_NAMES]
+
+
+class _Imported:
+    """An import in two batches, sent twice each, once with other content.
+
+    Attributes:
+        ticks: At which control says something of it.
+        batches: By the tick after which they are sent.
+    """
+
+    ticks = (3, 6, 9)
+
+    def __init__(self, random: Random, units: int) -> None:
+        first, second = (
+            [
+                ImportRow(
+                    f"u{random.randrange(units + 3)}",
+                    random.choice(EVENT_NAMES),
+                    DAY - random.randint(1, 3),
+                    random.choice([-1.0, 0.25, 3.0]),
+                )
+                for _ in range(8)
+            ]
+            for _ in range(2)
+        )
+        self.batches = {
+            3: [(second, 1, "other"), (first, 1, "one"), (first, 1, "one")],
+            6: [(first, 1, "one"), (second, 2, "two")],
+            8: [(second, 2, "two")],
+        }
+
+    def at(self, tick: int) -> Import:
+        """Return what control says of it from a tick on."""
+        place = self.ticks.index(tick)
+        reserved = [ImportBatch(1, "one", 8), ImportBatch(2, "two", 8), None][place]
+        return Import("i", 0, EVENT_NAMES, DAY - 3, DAY - 1, place, reserved)
 
 
 class _Life:
@@ -158,6 +226,11 @@ class _Life:
             crossover=random.choice(["exclude", "first"]),
             metrics=[_metric(random, number, 0) for number in range(random.randint(1, 3))],
         )
+
+    @property
+    def event_name(self) -> str:
+        """Return the name of events of its first metric."""
+        return self._one.metrics[0].event
 
     def changes(self, tick: int, now_ms: int, *, is_last: bool) -> Iterator[Definition]:
         """Yield what becomes of it at a tick."""
@@ -198,7 +271,8 @@ def _metric(random: Random, number: int, added_at_ms: int) -> Metric:
         random.choice(EVENT_NAMES),
         role="secondary",
         window_ms=random.choice(WINDOWS_MS),
-        precision=random.choice([0, 2]),
+        precision=2,
+        covariate_days=random.choice([0, 0, 1, 3]),
         added_at_ms=added_at_ms,
     )
 
@@ -255,6 +329,10 @@ def log_of(world: World, partition_count: int) -> Log:
         copies = 2 if tick.number % 9 == 0 else 1
         for messages in log.values():
             messages.extend([(KIND_TICK, msgspec.json.encode(tick))] * copies)
+        for rows, number, sha256 in world.imports.get(tick.number, ()):
+            for partition, messages in log.items():
+                mine = [one for one in rows if partition_of(one, partition_count) == partition]
+                messages.append(import_part(mine, import_id="i", number=number, sha256=sha256))
         for events in world.batches[tick.number - 1]:
             for number, messages in log.items():
                 mine = [one for one in events if partition_of(one, partition_count) == number]

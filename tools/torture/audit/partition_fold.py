@@ -9,7 +9,14 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from schemas.control import CatalogueChange, CatalogueEntry, DefinitionChange, decode_tick
+from schemas.control import (
+    CatalogueChange,
+    CatalogueEntry,
+    DefinitionChange,
+    Import,
+    ImportChange,
+    decode_tick,
+)
 from schemas.imports import read_import
 from schemas.topics import KIND_BATCH, KIND_IMPORT, KIND_TICK
 from tools.torture.audit.batches import fingerprint, known_id, rows_of
@@ -102,6 +109,7 @@ class PartitionFold:
         self._by_id: dict[str, Rules] = {}
         self._tracking: dict[str, list[Rules]] = {}
         self._catalogue: dict[str, CatalogueEntry] = {}
+        self._imports: dict[str, Import] = {}
         self._imports_applied: dict[str, int] = {}
         self._imported: dict[tuple[int, int], list[tuple[str, int, float]]] = {}
         self._integers: dict[int, list[int]] = {}
@@ -116,11 +124,6 @@ class PartitionFold:
     def watch(self, offset: int, look: Callable[["PartitionFold"], None]) -> None:
         """Have ``look`` called when all below ``offset``, where a tick ended, is counted."""
         self._watches.setdefault(offset, []).append(look)
-
-    @property
-    def unseen_watches(self) -> list[int]:
-        """Return offsets that were to be watched and at which no tick ended."""
-        return sorted(self._watches)
 
     def feed(self, messages: Iterable[tuple[int, bytes | None, bytes]]) -> None:
         """Count messages: offset, kind, value."""
@@ -137,6 +140,20 @@ class PartitionFold:
                 self._take_import(offset, value)
             else:
                 self._differ(f"offset {offset}: kind {kind!r}, expected batch, tick or import")
+
+    def finish(self) -> None:
+        """Hold what was seen to what control says was done, when all messages were taken."""
+        for offset in sorted(self._watches):
+            self._differ(f"a checkpoint up to offset {offset}, no tick ends there", "cells")
+        for import_id, declared in self._imports.items():
+            applied = self._imports_applied.get(import_id, 0)
+            expected = [declared.done]
+            if declared.reserved is not None:
+                expected.append(declared.reserved.number)
+            self._findings.count("imports")
+            if applied not in expected:
+                line = f"import {import_id}: expected batches up to {expected}, found {applied}"
+                self._differ(line, "imports")
 
     def _differ(self, line: str, check: str = "log") -> None:
         self._findings.differ(check, f"litmus.events/{self.number}, {line}")
@@ -380,6 +397,8 @@ class PartitionFold:
         for change in facts.changes:
             if isinstance(change, CatalogueChange):
                 self._catalogue[change.entry.name] = change.entry
+            elif isinstance(change, ImportChange):
+                self._imports[change.declared.id] = change.declared
         for change in facts.changes:
             if isinstance(change, DefinitionChange):
                 rules = Rules(change.definition, self._catalogue)
@@ -475,15 +494,18 @@ class PartitionFold:
     def _take_import(self, offset: int, value: bytes) -> None:
         """Take the next batch of an import; repeats are void."""
         part, columns = read_import(value)
+        declared = self._imports.get(part.import_id)
+        agreed = declared.reserved if declared else None
         applied = self._imports_applied.get(part.import_id, 0)
-        if part.number <= applied:
+        is_agreed = agreed is not None and (agreed.number, agreed.sha256) == (
+            part.number,
+            part.sha256,
+        )
+        if not is_agreed or part.number <= applied:
             return
+        where = f"offset {offset}: batch {part.number} of import {part.import_id}"
         if part.number != applied + 1:
-            self._differ(
-                f"offset {offset}: batch {part.number} of import {part.import_id}, "
-                f"expected {applied + 1}",
-                "imports",
-            )
+            self._differ(f"{where}, expected {applied + 1}", "imports")
             return
         self._findings.count("imports")
         self._imports_applied[part.import_id] = part.number

@@ -148,7 +148,8 @@ def place(unit: Unit, rules: Rules, settled: int) -> Cell:
                 cell.matured |= 1 << metric.place
         if rules.has_covariates:
             for metric in rules.metrics:
-                x, magnitude = _covariate(unit, metric, cell.entry)
+                counts = cell.entry >= metric.added
+                x, magnitude = _covariate(unit, metric, cell.entry) if counts else (None, 0)
                 cell.covariates.append(x)
                 if magnitude >= MAGNITUDE_LIMIT:
                     cell.left |= 1 << metric.place
