@@ -5,15 +5,23 @@ from pathlib import Path
 
 import numba
 
-_ENGINE = Path(__file__).parent.parent
+import schemas
+
+_KERNELS = Path(__file__).parent
+_ENGINE = _KERNELS.parent
 
 # Numba keeps compiled code by the file of a function alone. Ours call each other across files and
 # have constants of others compiled in: after an upgrade of one file, code of two versions would
-# run together, and count wrongly. So the sources of the whole engine name the place.
-_SOURCES = hashlib.sha256(
-    b"".join(path.read_bytes() for path in sorted(_ENGINE.rglob("*.py")))
-).hexdigest()
-_KEPT = Path(numba.config.CACHE_DIR or _ENGINE / "__pycache__")
+# run together, and count wrongly. So all that they are made of names the place.
+SOURCES = [
+    *sorted(_KERNELS.glob("*.py")),
+    _ENGINE / "plan.py",
+    _ENGINE / "rows.py",
+    _ENGINE / "state.py",
+    *(Path(schemas.__file__).parent / name for name in ("imports.py", "partials.py")),
+]
+_SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
+_KEPT = Path(numba.config.CACHE_DIR or _KERNELS / "__pycache__")
 numba.config.CACHE_DIR = str(_KEPT / f"engine-{_SOURCES[:16]}")
 
 # Kernels allocate nothing, so they need no reference counts: those cost more than the counting.
