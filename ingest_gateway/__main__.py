@@ -127,7 +127,11 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
                 commands=commands,
                 clock_ms=wall_clock_ms,
                 new_id=new_id,
-                room=Room(bytes_max=settings.body_bytes_max, requests_max=settings.requests_max),
+                room=Room(
+                    bytes_max=settings.body_bytes_max,
+                    requests_max=settings.requests_max,
+                    clock_s=time.monotonic,
+                ),
                 imports=ImportDoor(
                     sink,
                     commands,

@@ -18,7 +18,8 @@ from ingest_gateway import (
     routes_metrics,
     routes_settings,
 )
-from ingest_gateway.routes_problems import add_problem_handlers
+from ingest_gateway.errors import QueueFullError
+from ingest_gateway.routes_problems import add_problem_handlers, refusal
 from ingest_gateway.routes_request import Parts, PartsOfApp
 from ingest_gateway.settled_watch import Settled
 from ingest_gateway.telemetry import REGISTRY, report_request
@@ -43,6 +44,7 @@ def create_app(open_parts: OpenParts) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
+    app.add_middleware(Shedding)
     app.add_middleware(Timed)
     add_problem_handlers(app)
     for routes in (
@@ -84,6 +86,23 @@ async def ready(parts: PartsOfApp) -> Response:
 async def metrics() -> Response:
     """Return the metrics as Prometheus reads them."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+class Shedding:
+    """Middleware that refuses events before their body is read, while requests wait too long."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request, or pass it on."""
+        if scope["type"] == "http" and scope["path"] == routes_events.PATH:
+            parts: Parts = scope["app"].state.parts
+            if parts.room.is_congested:
+                error = QueueFullError("requests wait too long already")
+                await refusal(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class Timed:

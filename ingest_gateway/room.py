@@ -4,11 +4,14 @@ Bodies are counted as they arrive, so that many slow or large ones cannot fill t
 request counts as under way once its body is there: one that trickles in holds up no other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ingest_gateway.errors import QueueFullError
 from ingest_gateway.telemetry import report_bodies, report_requests_under_way
+
+WAIT_S_MAX = 0.8
+"""Of the oldest request under way. Well below `answer_timeout_ms`: what is begun gets done."""
 
 
 class Held:
@@ -17,7 +20,6 @@ class Held:
     def __init__(self, room: "Room") -> None:
         self._room = room
         self.byte_count = 0
-        self.is_under_way = False
 
     def grow(self, byte_count: int) -> None:
         """Take up more.
@@ -34,8 +36,7 @@ class Held:
         Raises:
             QueueFullError: If too many requests are under way.
         """
-        self._room.take_place()
-        self.is_under_way = True
+        self._room.take_place(self)
 
 
 class Room:
@@ -44,14 +45,25 @@ class Room:
     Args:
         bytes_max: Bytes of bodies, as received and decompressed; a single one always fits.
         requests_max: Requests whose body is there and whose answer is not.
+        clock_s: Monotonic seconds.
     """
 
-    def __init__(self, *, bytes_max: int, requests_max: int) -> None:
+    def __init__(self, *, bytes_max: int, requests_max: int, clock_s: Callable[[], float]) -> None:
         self._bytes_max = bytes_max
         self._requests_max = requests_max
+        self._clock_s = clock_s
         self._bytes = 0
-        self._requests = 0
+        self._begun: dict[Held, float] = {}
         self._holders = 0
+
+    @property
+    def is_congested(self) -> bool:
+        """Return whether requests wait so long that another one would wait in vain.
+
+        To work on more than can be answered in time is to answer none in time.
+        """
+        oldest_s = next(iter(self._begun.values()), None)
+        return oldest_s is not None and self._clock_s() - oldest_s > WAIT_S_MAX
 
     @contextmanager
     def hold(self) -> Iterator[Held]:
@@ -63,7 +75,7 @@ class Room:
         finally:
             self._holders -= 1
             self._bytes -= held.byte_count
-            self._requests -= held.is_under_way
+            self._begun.pop(held, None)
             self._report()
 
     def take_bytes(self, byte_count: int) -> None:
@@ -73,13 +85,15 @@ class Room:
         self._bytes += byte_count
         self._report()
 
-    def take_place(self) -> None:
+    def take_place(self, held: Held) -> None:
         """Count a request under way."""
-        if self._requests >= self._requests_max:
-            raise QueueFullError(f"{self._requests} requests are under way, must be fewer")
-        self._requests += 1
+        if len(self._begun) >= self._requests_max:
+            raise QueueFullError(f"{len(self._begun)} requests are under way, must be fewer")
+        if self.is_congested:
+            raise QueueFullError(f"requests wait for longer than {WAIT_S_MAX} s already")
+        self._begun[held] = self._clock_s()
         self._report()
 
     def _report(self) -> None:
         report_bodies(self._bytes)
-        report_requests_under_way(self._requests)
+        report_requests_under_way(len(self._begun))

@@ -10,6 +10,8 @@ from ingest_gateway.routes_request import PartsOfApp, body_deadline
 
 router = APIRouter(prefix="/v1", tags=["events"])
 
+PATH = "/v1/events"
+
 _EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["type", "event_id", "unit_id"],

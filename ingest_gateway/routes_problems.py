@@ -80,22 +80,27 @@ def problem(
     return Response(content, status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def refusal(error: GatewayError) -> Response:
+    """Return the answer to a request that is refused as a whole."""
+    headers = {}
+    if isinstance(error, UnavailableError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    return problem(
+        error.status,
+        error.code,
+        str(error),
+        title=error.title,
+        headers=headers,
+        more={"rejected": error.rejected} if error.rejected else None,
+    )
+
+
 def add_problem_handlers(app: FastAPI) -> None:
     """Make every error of ``app`` an answer in problem+json."""
 
     async def on_refused(_request: Request, error: Exception) -> Response:
         assert isinstance(error, GatewayError)
-        headers = {}
-        if isinstance(error, UnavailableError):
-            headers["Retry-After"] = str(error.retry_after_s)
-        return problem(
-            error.status,
-            error.code,
-            str(error),
-            title=error.title,
-            headers=headers,
-            more={"rejected": error.rejected} if error.rejected else None,
-        )
+        return refusal(error)
 
     async def on_problem(_request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)

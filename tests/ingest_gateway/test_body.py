@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import time
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
@@ -152,7 +153,7 @@ def test_a_body_that_grows_beyond_all_measure_is_refused_before_the_largest_size
 
 
 def held() -> Held:
-    return Held(Room(bytes_max=100 << 20, requests_max=1))
+    return Held(Room(bytes_max=100 << 20, requests_max=1, clock_s=time.monotonic))
 
 
 class Client:

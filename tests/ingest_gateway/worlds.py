@@ -125,7 +125,7 @@ async def memory_world() -> AsyncIterator[World]:
         commands=commands,
         clock_ms=wall_clock_ms,
         new_id=new_id,
-        room=Room(bytes_max=128 << 20, requests_max=1_000),
+        room=Room(bytes_max=128 << 20, requests_max=1_000, clock_s=time.monotonic),
         imports=ImportDoor(
             sink,
             commands,
