@@ -172,39 +172,45 @@ class Supervisor:
 
     async def _keep_up(self, child: Child) -> None:
         """Start a process again and again until the stack stops."""
-        loop = asyncio.get_running_loop()
         failures = 0
         while not self._stop.is_set():
             try:
-                if child.spec.prepare is not None:
-                    await asyncio.to_thread(child.spec.prepare)
-                if self._stop.is_set():
-                    return
-                process = await self._spawn(child)
+                how, lived_seconds = await self._live(child)
             except (LitmusError, OSError) as error:
                 child.is_ended.set()
-                self._fail(error)
-                return
-            if self._stop.is_set():  # it was asked for while this one was being born
-                child.signal(signal.SIGTERM)
-            returncode = await process.wait()
-            lived_seconds = loop.time() - child.up_since
-            self._on_exit(child)
+                if child.restarts == 0:  # it never ran: that does not pass by itself
+                    self._fail(error)
+                    return
+                how, lived_seconds = f"cannot be started ({error})", 0.0
             if child.is_leaving:
                 self._forget(child)
             if self._stop.is_set() or child.is_leaving:
                 return
             failures = 0 if lived_seconds > STEADY_SECONDS else failures + 1
             pause = _pause_seconds(failures)
-            if self._count_death(child, how_it_ended(returncode)):
+            if self._count_death(child, how):
                 return
             self._narrator.warn(
-                f"{child.spec.name} {how_it_ended(returncode)}{self._last_line_of(child)}; "
+                f"{child.spec.name} {how}{self._last_line_of(child)}; "
                 f"starting it again {f'in {pause:g} s' if pause else 'at once'}"
             )
             child.restarts += 1
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
+
+    async def _live(self, child: Child) -> tuple[str, float]:
+        """Start a process and wait for its end; return that in words, and how long it lived."""
+        if child.spec.prepare is not None:
+            await asyncio.to_thread(child.spec.prepare)
+        if self._stop.is_set():
+            return "was not started", 0.0
+        process = await self._spawn(child)
+        if self._stop.is_set():  # it was asked for while this one was being born
+            child.signal(signal.SIGTERM)
+        returncode = await process.wait()
+        lived_seconds = asyncio.get_running_loop().time() - child.up_since
+        self._on_exit(child)
+        return how_it_ended(returncode), lived_seconds
 
     async def _spawn(self, child: Child) -> asyncio.subprocess.Process:
         spec = child.spec

@@ -3,6 +3,7 @@
 PLAN is JSON: stages, each a list of ``[name, port, behaviour …]`` (see ``tests.tools.child``).
 """
 
+import errno
 import json
 import sys
 from functools import partial
@@ -41,8 +42,14 @@ def _spec(home: Home, name: str, port: int, *behaviour: str) -> ProcessSpec:
         folder=home.root,
         port=port,
         probe=partial(probe_http, "127.0.0.1", port),
+        prepare=partial(_require_room, home) if "prepared" in behaviour else None,
         ready_seconds_max=3.0 if "never-ready" in behaviour else 30.0,
     )
+
+
+def _require_room(home: Home) -> None:
+    if (home.root / "full").exists():
+        raise OSError(errno.ENOSPC, "no room")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,21 @@ def test_a_killed_process_is_started_again_and_it_says_which_and_why(run: Run) -
     ) in stack.output
 
 
+def test_what_cannot_be_started_again_just_now_is_tried_until_it_can(run: Run) -> None:
+    (port,) = free_ports(1)
+    stack = run([[["broker", port, "prepared"]]])
+    stack.wait_ready("broker")
+
+    (stack.home.root / "full").touch()
+    os.kill(stack.pids()["broker"], signal.SIGKILL)
+    told = "broker cannot be started ([Errno 28] no room)"
+    wait_until(lambda: told in stack.output, "it is tried in vain", 20, lambda: stack.output)
+    (stack.home.root / "full").unlink()
+
+    wait_until(lambda: "broker" in stack.pids(), "it runs again", 20, lambda: stack.output)
+    stack.wait_ready("broker")
+
+
 def test_five_deaths_in_a_minute_stop_the_whole_stack(run: Run) -> None:
     first, second = free_ports(2)
 
