@@ -34,6 +34,7 @@ from tools.torture.stack import TortureStack
 HOME = SHARED / "torture"
 REPORTS = SHARED / "reports"
 PROBLEMS_SHOWN_MAX = 20
+PLAIN_WIDTH = 120
 _INTERRUPTED = 130
 
 
@@ -64,6 +65,8 @@ def torture(
 ) -> None:
     """Break the whole stack on a seeded schedule under load, then audit every number."""
     console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
     try:
         settings = _settings(home.absolute(), lateness)
         _wipe(settings)
