@@ -57,7 +57,7 @@ def show(app: faust.App) -> None:
     """Register the metrics of ``app``'s group."""
 
     @app.on_partitions_assigned.connect(weak=False)  # type: ignore[untyped-decorator]
-    async def count(_app: faust.App, **_: Any) -> None:
+    async def count(_app: faust.App, _assigned: object, **_: object) -> None:
         REBALANCES.inc()
 
     REGISTRY.register(GroupCollector(app))
