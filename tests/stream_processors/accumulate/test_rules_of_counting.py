@@ -4,12 +4,15 @@ Both ledgers after every message, every report at its tick, every integer at the
 that the horizon allows, with whatever arrives beside it, split and partitioned at random.
 """
 
+from collections import Counter
 from random import Random
 
 import pytest
 
+from schemas.topics import KIND_TICK
 from tests.stream_processors.accumulate.arrivals import Log, logs
 from tests.stream_processors.accumulate.holding import Held, added, equals_its_fold
+from tests.stream_processors.accumulate.log_oracle import LogOracle
 from tests.stream_processors.accumulate.worlds import make_world
 
 LOGS = (
@@ -63,3 +66,34 @@ def test_an_id_that_was_forgotten_counts_again_and_only_then(seed: int) -> None:
     log = Log(shuffle=True, repeats=10, hostile=5, recycled=30)
 
     read_all(logs(world, random, log), random)
+
+
+def test_the_worlds_hold_what_they_are_for() -> None:
+    """Every rule is exercised many times, or equality with the oracle would say nothing."""
+    seen: Counter = Counter()
+    for seed in range(60):
+        random = Random(seed)
+        [messages] = logs(make_world(random), random, Log(shuffle=True, repeats=10, hostile=10))
+        oracle = LogOracle()
+        for message in messages:
+            oracle.apply(*message)
+            for one in oracle.running if message.kind == KIND_TICK else ():
+                counted = oracle.counted(one)
+                seen["crossovers"] += counted["crossovers"]
+                seen["overflowed"] += sum(counted["overflowed"])
+                for name in ("open", "matured"):
+                    seen[name] += sum(sums.sum_q != 0 for row in counted[name] for sums in row)
+                    rows = counted[f"{name}_covariates"]
+                    products = [sums.sum_products for row in rows for sums in row]
+                    seen[f"{name} with covariate"] += sum(product != 0 for product in products)
+            seen["final"] += len(oracle.newly_final) if message.kind == KIND_TICK else 0
+        seen += oracle.rows + oracle.parts
+        for one in oracle.control.definitions.values():
+            seen["pauses"] += sum(interval.end_ms is not None for interval in one.intervals)
+            seen["metrics added"] += sum(metric.added_at_ms > 0 for metric in one.metrics)
+            outcomes = ("counted", "outside_window", "excluded", "no_assignment")
+            seen += Counter(dict(zip(outcomes, oracle.attribution(one), strict=True)))
+
+    rare = {name: count for name, count in seen.items() if count < 20}
+    assert rare == {}
+    assert len(seen) == 21

@@ -210,7 +210,7 @@ class Draft:
         )
         self.changes[created].append(DefinitionChange(one))
         # Most start soon, so that there is something to count.
-        first = created + random.choice([1, 1, 2, self.tick_count // 2])
+        first = created + random.choice([1, 1, 2, self.tick_count // 3])
         later = range(first + 1, self.tick_count + 1)
         for number in [first, *sorted(random.sample(later, random.randint(0, 5)))]:
             one = self._next(one, number)
@@ -345,7 +345,7 @@ class Draft:
         return range(eligible[0], eligible[-1] + 1) if eligible else range(0)
 
 
-def make_world(random: Random, *, tick_count: int = 20, event_count: int = 60) -> World:
+def make_world(random: Random, *, tick_count: int = 16, event_count: int = 60) -> World:
     """Return a random world."""
     draft = Draft(random, tick_count=tick_count)
     draft.make_catalogue()
