@@ -19,10 +19,10 @@ from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLi
 from tests.ingest_gateway.worlds import memory_world
 
 LIMITS = ConnectionLimits(
-    connections_max=60, header_s=1.0, header_bytes_max=4_000, body_s=1.5, answer_s=2.0
+    connections_max=60, header_s=0.6, header_bytes_max=4_000, body_s=0.9, answer_s=1.0
 )
 EVENT = b'{"type":"metric","event_id":"e-%d","unit_id":"u","metric":"buy"}'
-SLACK_S = 1.5
+SLACK_S = 1.2
 """The sweep, and a machine that is busy."""
 
 
