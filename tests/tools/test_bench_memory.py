@@ -13,7 +13,7 @@ from stream_processors.accumulate.writing import Write
 from tools.bench import memory
 from tools.bench.checkpoints import Traffic, measure_checkpoints
 from tools.bench.growth import PARTITIONS, PURCHASE, START_MS, Load, Truth, pack, rows_of
-from tools.bench.memory import WrongAnswerError, measure_memory
+from tools.bench.memory import Worker, WrongAnswerError, measure_memory, require_truth
 from tools.cli import app
 
 SMALL = Load(units_per_block=200, rows_per_message=50)
@@ -72,12 +72,20 @@ def test_memory_is_measured_once_the_sums_are_right() -> None:
     assert last["record_bytes"] > 1_000 * 16
 
 
-def test_no_figure_is_given_for_wrong_sums(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The truth is told of one block twice, so it is another load's."""
-    monkeypatch.setattr(memory, "rows_of", lambda load, _block: rows_of(load, 0))
+@pytest.mark.parametrize(
+    ("blocks", "load", "problem"),
+    [(2, SMALL, "fresh rows == "), (1, SMALL._replace(seed=2), "sums == ")],
+)
+def test_no_figure_is_given_for_wrong_answers(blocks: int, load: Load, problem: str) -> None:
+    """One block too few, or the values of another seed."""
+    worker = Worker(SMALL, span_ms=60_000, keeps_records=False)
+    for packed in pack(SMALL, 0, START_MS):
+        worker.take(packed)
+    worker.tick()
+    require_truth(worker, SMALL, 1)
 
-    with pytest.raises(WrongAnswerError, match="sums == "):
-        measure_memory([400], load=SMALL, horizon_events=1_000)
+    with pytest.raises(WrongAnswerError, match=problem):
+        require_truth(worker, load, blocks)
 
 
 def test_traffic_is_told_by_kind_and_ids_are_written_once() -> None:

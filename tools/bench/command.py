@@ -73,7 +73,7 @@ def bench_memory(
     ] = "1,2,4",
     horizon_events: Annotated[
         int, typer.Option(min=200_000, help="Events within the horizon while it grows.")
-    ] = 1_000_000,
+    ] = 2_000_000,
     keeps_records: Annotated[
         bool,
         typer.Option("--keeps-records", help="Hold a copy of the records, as Faust tables do."),

@@ -65,6 +65,11 @@ class Load(NamedTuple):
     rows_per_message: int = 1_000
 
     @property
+    def rows_per_tick(self) -> int:
+        """Return the rows between two ticks: of usual messages, what 10,000 a second amount to."""
+        return 2 * self.rows_per_message
+
+    @property
     def rows_per_block(self) -> int:
         """Return the rows of a block over all partitions."""
         return self.units_per_block * (1 + self.events_per_unit)

@@ -151,7 +151,7 @@ class Worker:
         apply(partial(partition.apply, partition.cursor, KIND_BATCH, packed.value))
         self._rows_since_tick += packed.rows
         self._recent.append((packed.timestamp_ms, packed.rows))
-        if self._rows_since_tick >= PARTITIONS * self._load.rows_per_message:
+        if self._rows_since_tick >= self._load.rows_per_tick:
             self.now_ms += self._rows_since_tick * 1_000 // EVENTS_PER_SECOND
             self._rows_since_tick = 0
             self.tick()
@@ -213,35 +213,36 @@ def measure_memory(
     _compile(load)
     worker = Worker(load, span_ms=span_ms, keeps_records=keeps_records)
     points, known = [], 0
-    for target in units:
-        _grow(worker, load, range(known, target // load.units_per_block))
-        known = target // load.units_per_block
-        points.append(_measure(worker, known * load.units_per_block))
-    _require_truth(worker, load, known)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as packer:
+        for target in units:
+            _grow(worker, load, range(known, target // load.units_per_block), packer)
+            known = target // load.units_per_block
+            points.append(_measure(worker, known * load.units_per_block))
+    require_truth(worker, load, known)
     return _figures(points, worker, keeps_records=keeps_records)
 
 
 def _compile(load: Load) -> None:
-    """Load every kernel before anything is timed."""
-    small = load._replace(units_per_block=100)
-    worker = Worker(small, span_ms=1_000, keeps_records=False)
-    for packed in pack(small, 0, worker.now_ms):
-        worker.take(packed)
+    """Load every kernel before anything is timed, those that grow tables too."""
+    small = load._replace(units_per_block=8_000)
+    worker = Worker(small, span_ms=60_000, keeps_records=False)
+    for block in range(2):
+        for packed in pack(small, block, worker.now_ms):
+            worker.take(packed)
     worker.expire()
 
 
-def _grow(worker: Worker, load: Load, blocks: range) -> None:
+def _grow(worker: Worker, load: Load, blocks: range, packer: ProcessPoolExecutor) -> None:
     start_ms, block_ms = worker.now_ms, load.rows_per_block * 1_000 // EVENTS_PER_SECOND
     times = {block: start_ms + (block - blocks.start) * block_ms for block in blocks}
     shown = f"{blocks.stop * load.units_per_block:>10,} units"
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as packer:
-        ahead: deque[Future[list[Packed]]] = deque()
-        coming = iter(blocks)
-        for _ in track(blocks, shown, console=Console(stderr=True)):
-            for block in islice(coming, 1 + _BLOCKS_AHEAD - len(ahead)):
-                ahead.append(packer.submit(pack, load, block, times[block]))
-            for packed in ahead.popleft().result():
-                worker.take(packed)
+    ahead: deque[Future[list[Packed]]] = deque()
+    coming = iter(blocks)
+    for _ in track(blocks, shown, console=Console(stderr=True)):
+        for block in islice(coming, 1 + _BLOCKS_AHEAD - len(ahead)):
+            ahead.append(packer.submit(pack, load, block, times[block]))
+        for packed in ahead.popleft().result():
+            worker.take(packed)
 
 
 def _measure(worker: Worker, units: int) -> Point:
@@ -260,7 +261,12 @@ def _measure(worker: Worker, units: int) -> Point:
     )
 
 
-def _require_truth(worker: Worker, load: Load, blocks: int) -> None:
+def require_truth(worker: Worker, load: Load, blocks: int) -> None:
+    """Check that the worker has counted the first blocks of a load, and counted them right.
+
+    Raises:
+        WrongAnswerError: If it has not.
+    """
     truth = Truth(blocks * load.units_per_block)
     for block in range(blocks):
         truth.add(rows_of(load, block))

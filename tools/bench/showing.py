@@ -33,13 +33,16 @@ def show_memory(console: Console, figures: dict[str, Any]) -> None:
         )
     console.print("Sums equal numpy's; every row is in the ledger.\n")
     console.print(table)
+    times = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("", "p50 ms", "p99 ms", "max ms", "CPU p99 ms", "CPU max ms", "of"):
+        times.add_column(column, justify="right")
     for name in ("batch", "tick"):
         spans = figures[name]
-        console.print(
-            f"{name:<6} p50 {spans['p50_ms']:>8.3f} ms   p99 {spans['p99_ms']:>8.3f} ms   "
-            f"max {spans['max_ms']:>8.1f} ms   of {spans['count']:,}",
-            highlight=False,
-        )
+        columns = ("p50_ms", "p99_ms", "max_ms", "cpu_p99_ms", "cpu_max_ms")
+        times.add_row(name, *(f"{spans[one]:,.3f}" for one in columns), f"{spans['count']:,}")
+    console.print()
+    console.print(times)
+    console.print()
     if figures["rss_bytes_per_unit"] is not None:
         console.print(f"RSS grows by {figures['rss_bytes_per_unit']} bytes a unit, all in")
     console.print(f"RSS at its peak {figures['rss_peak_bytes'] / MB:,.0f} MB")
