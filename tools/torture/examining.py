@@ -35,7 +35,7 @@ class _Stored:
 
 
 def examine_run(
-    settings: Settings, journal: Path, ledger: dict[str, Any], console: Console
+    settings: Settings, journal: Path, ledger: dict[str, Any] | None, console: Console
 ) -> Report:
     """Return what the audit of a stopped stack finds."""
     stored = _Stored(settings.clickhouse_dsn)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -31,18 +32,38 @@ COLUMNS = (
 _TOPIC_ID_LENGTH = 22
 
 
-def rows_of(value: bytes) -> Iterator[tuple[Any, ...]]:
+Rows = Iterator[tuple[Any, ...]]
+
+
+def rows_of(value: bytes) -> Rows:
     """Yield the rows of a batch, each the values of ``COLUMNS``."""
+    return _rows(pa.Table.from_batches([_batch_of(value)]))
+
+
+def rows_of_all(values: list[bytes]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of each batch; unpacked together, which takes a fraction of the time."""
+    batches = [_batch_of(value) for value in values]
+    if batches:
+        rows = _rows(pa.Table.from_batches(batches).unify_dictionaries().combine_chunks())
+        for batch in batches:
+            yield list(islice(rows, batch.num_rows))
+
+
+def _batch_of(value: bytes) -> pa.RecordBatch:
     with pa.ipc.open_stream(value) as reader:
-        batch = reader.read_next_batch()
-    return zip(*(_values(batch.column(name)) for name in COLUMNS), strict=True)
+        return reader.read_next_batch().replace_schema_metadata(None)
+
+
+def _rows(table: pa.Table) -> Rows:
+    columns = [table.column(name) for name in COLUMNS]
+    return zip(*(_values(one.chunk(0)) if one.num_chunks else [] for one in columns), strict=True)
 
 
 def _values(column: pa.Array) -> list[Any]:
     if isinstance(column, pa.DictionaryArray):
         # One string object per distinct name, not per row.
-        names = [*column.dictionary.to_pylist(), None]
-        return [names[code] for code in column.indices.fill_null(len(names) - 1).to_pylist()]
+        names = column.dictionary.to_pylist()
+        return [None if code is None else names[code] for code in column.indices.to_pylist()]
     values: list[Any] = column.to_pylist()
     return values
 

@@ -73,11 +73,11 @@ class StoredSegment(NamedTuple):
 def read_segments(records: Iterable[tuple[bytes, bytes | None]]) -> list[StoredSegment]:
     """Return the newest record of every segment in one partition's changelog."""
     kept: dict[bytes, bytes] = {}
-    for key, value in records:
-        if value is None:
-            kept.pop(key, None)
+    for encoded, record in records:
+        if record is None:
+            kept.pop(encoded, None)
         else:
-            kept[key] = value
+            kept[encoded] = record
     parts: dict[tuple[int, int], dict[int, bytes]] = defaultdict(dict)
     wanted: dict[tuple[int, int], int] = {}
     for encoded, value in kept.items():

@@ -130,7 +130,7 @@ fresh AS
 ),
 entries AS
 (
-    SELECT unit_id AS unit, argMin(variant, (ts, event_hash_high, event_hash_low)) AS arm,
+    SELECT unit_id AS exposed, argMin(variant, (ts, event_hash_high, event_hash_low)) AS arm,
         min(ts) AS entry
     FROM fresh
     WHERE kind = 'assignment' AND experiment_id = {experiment} AND ({intervals})
@@ -139,15 +139,15 @@ entries AS
 ),
 totals AS
 (
-    SELECT unit_id AS unit, {total} AS q
-    FROM fresh INNER JOIN entries ON unit_id = unit
+    SELECT unit_id AS owner, {total} AS q
+    FROM fresh INNER JOIN entries ON fresh.unit_id = entries.exposed
     WHERE kind = 'metric' AND metric = {event}
         AND (isNull(experiment_id) OR experiment_id = {experiment})
         AND ts >= entry AND {in_window} AND ts < {stopped}
     GROUP BY unit_id
 )
 SELECT arm, count(), sum(toInt256(q)), sum(toInt256(q) * toInt256(q))
-FROM (SELECT arm, ifNull(q, 0) AS q FROM entries LEFT JOIN totals ON entries.unit = totals.unit)
+FROM (SELECT arm, ifNull(q, 0) AS q FROM entries LEFT JOIN totals ON entries.exposed = totals.owner)
 GROUP BY arm"""
 
 

@@ -7,6 +7,7 @@ integers, so that looks of all ticks are compared without counting anything twic
 import heapq
 from array import array
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, NamedTuple
 
 from schemas.control import (
@@ -19,8 +20,9 @@ from schemas.control import (
 )
 from schemas.imports import read_import
 from schemas.topics import KIND_BATCH, KIND_IMPORT, KIND_TICK
-from tools.torture.audit.batches import fingerprint, known_id, rows_of
+from tools.torture.audit.batches import fingerprint, known_id, rows_of_all
 from tools.torture.audit.control_log import ControlLog, TickFacts
+from tools.torture.audit.evidence import LogMessage
 from tools.torture.audit.findings import Findings
 from tools.torture.audit.hashing import hash128, partition_of
 from tools.torture.audit.rules import (
@@ -47,6 +49,7 @@ from tools.torture.audit.units import (
     quantised,
 )
 
+MESSAGES_AT_ONCE = 500
 AHEAD_MS_MAX = 5 * 60_000
 EVENT_HASHES_CHECKED = 64
 """Of so many rows the hash of one event is computed again; those of units all are."""
@@ -125,21 +128,25 @@ class PartitionFold:
         """Have ``look`` called when all below ``offset``, where a tick ended, is counted."""
         self._watches.setdefault(offset, []).append(look)
 
-    def feed(self, messages: Iterable[tuple[int, bytes | None, bytes]]) -> None:
-        """Count messages: offset, kind, value."""
-        for offset, kind, value in messages:
-            if offset < self._next_offset:
-                self._differ(f"offset {offset} comes after {self._next_offset - 1}")
-                continue
-            self._next_offset = offset + 1
-            if kind == KIND_BATCH:
-                self._take_batch(offset, value)
-            elif kind == KIND_TICK:
-                self._take_tick(offset, value)
-            elif kind == KIND_IMPORT:
-                self._take_import(offset, value)
-            else:
-                self._differ(f"offset {offset}: kind {kind!r}, expected batch, tick or import")
+    def feed(self, messages: Iterable[LogMessage]) -> None:
+        """Count messages, which follow each other."""
+        left = iter(messages)
+        while chunk := list(islice(left, MESSAGES_AT_ONCE)):
+            rows = rows_of_all([one.value for one in chunk if one.kind == KIND_BATCH])
+            for offset, kind, value in chunk:
+                batch = next(rows) if kind == KIND_BATCH else []
+                if offset < self._next_offset:
+                    self._differ(f"offset {offset} comes after {self._next_offset - 1}")
+                    continue
+                self._next_offset = offset + 1
+                if kind == KIND_BATCH:
+                    self._take_batch(offset, batch)
+                elif kind == KIND_TICK:
+                    self._take_tick(offset, value)
+                elif kind == KIND_IMPORT:
+                    self._take_import(offset, value)
+                else:
+                    self._differ(f"offset {offset}: kind {kind!r}, expected batch, tick or import")
 
     def finish(self) -> None:
         """Hold what was seen to what control says was done, when all messages were taken."""
@@ -160,13 +167,11 @@ class PartitionFold:
 
     # --- rows ---
 
-    def _take_batch(self, offset: int, value: bytes) -> None:
-        at = offset << 20
-        for row in rows_of(value):
+    def _take_batch(self, offset: int, rows: list[tuple[Any, ...]]) -> None:
+        for at, row in enumerate(rows, offset << 20):
             self._take_row(at, row)
-            at += 1
         self.batches.append(offset)
-        self.batches.append(at - (offset << 20))
+        self.batches.append(len(rows))
 
     def _take_row(self, at: int, columns: tuple[Any, ...]) -> None:
         (

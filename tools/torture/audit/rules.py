@@ -134,7 +134,10 @@ class Rules:
 
     def counts_at(self, timestamp: int) -> bool:
         """Return whether an assignment of that time counts."""
-        return any(start <= timestamp < end for start, end in self.intervals)
+        for start, end in self.intervals:  # noqa: SIM110  # any() takes twice as long
+            if start <= timestamp < end:
+                return True
+        return False
 
     def changed_from(self, before: "Rules") -> int:
         """Return the time from which on events may count otherwise than under ``before``.
