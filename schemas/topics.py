@@ -62,6 +62,20 @@ _COMPACT_SOON = MappingProxyType(
     }
 )
 
+_CHECKPOINTS = MappingProxyType(
+    {
+        "max.message.bytes": "4194304",
+        # The segment that is written to is never compacted: it is all that a start reads twice.
+        "segment.bytes": "4194304",
+        "segment.ms": "600000",
+        # Compacted as soon as more than a third is old: a start reads at most half as much again.
+        "min.cleanable.dirty.ratio": "0.33",
+        "max.compaction.lag.ms": "900000",
+        # Every checkpoint deletes what it replaces; a reader that has begun needs minutes at most.
+        "delete.retention.ms": "120000",
+    }
+)
+
 EVENTS = Topic(
     "litmus.events",
     key="none; the partition is murmur2(unit type/unit id)",
@@ -168,7 +182,7 @@ def changelog(app_id: str, table: str, partition_count: int) -> Topic:
         value="a checkpoint (bytes)",
         partition_count=partition_count,
         cleanup_policy="compact",
-        config=MappingProxyType(dict(_COMPACT_SOON) | {"max.message.bytes": "4194304"}),
+        config=_CHECKPOINTS,
     )
 
 

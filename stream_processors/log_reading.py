@@ -4,7 +4,7 @@ Outside Faust, which takes one record at a time. librdkafka fetches in threads o
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -42,7 +42,7 @@ class LogUnreadableError(Exception):
 
 def read_to_end(
     servers: str, topic: str, starts: Mapping[int, int | None]
-) -> Iterator[list[Message]]:
+) -> Generator[list[Message], None, None]:
     """Yield records of some partitions, in order within each, to where each ended when reached.
 
     Blocks; for a thread.
@@ -54,9 +54,14 @@ def read_to_end(
 
     Raises:
         LogUnreadableError: If there is no such partition, or nothing comes for long.
+        KafkaException: If no broker answers.
     """
     consumer = Consumer(_SETTINGS | {"bootstrap.servers": servers, "group.id": f"r-{uuid4().hex}"})
     try:
+        # Without it the first fetch waits half a second for leaders to become known.
+        known = consumer.list_topics(topic, _SILENCE_S_MAX).topics[topic]
+        if known.error is not None or not set(starts) <= set(known.partitions):
+            raise LogUnreadableError(f"{topic}: {known.error or 'no such partition'}")
         consumer.assign(
             [
                 TopicPartition(topic, number, OFFSET_BEGINNING if start is None else start)
@@ -89,7 +94,9 @@ def _until_ends(consumer: Consumer, topic: str, reading: set[int]) -> Iterator[l
     heard_at = time.monotonic()
     while reading:
         messages = []
-        for message in consumer.consume(_RECORDS_MAX, _POLL_S):
+        # What is asked for by number is waited for: first one, then what is there.
+        first = consumer.poll(_POLL_S)
+        for message in [first, *consumer.consume(_RECORDS_MAX, 0)] if first else []:
             error = message.error()
             if error is None:
                 messages.append(message)

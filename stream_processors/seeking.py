@@ -64,7 +64,11 @@ class SeekingConsumer(Consumer):
 
         Pausing in Faust only keeps from delivering: aiokafka would fetch, and hold back others.
         """
-        await self._thread.call_thread(self._pause_fetching)
+        try:
+            await self._thread.call_thread(self._pause_fetching)
+        except Exception as error:
+            await self.app.crash(error)  # aiokafka would log it and go on without partitions
+            raise
         await super().on_partitions_assigned(assigned, generation_id)
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:

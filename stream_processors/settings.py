@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.times import parse_duration_ms
@@ -15,6 +15,13 @@ _MEANINGS = {
     "instance": "a name of this process that survives restarts, as accumulate-0",
     "probe_port": "the port on which it answers /ready and /metrics, as 8010",
 }
+
+
+_STORE_REFUSED = (
+    "must be memory://: state lives in arrays, and comes back from the changelog on the broker; "
+    "a store on this machine would hold a second copy of what nobody reads (`litmus bench "
+    "recovery` compares them)"
+)
 
 
 class MissingSettingsError(Exception):
@@ -33,7 +40,7 @@ class WorkerSettings(BaseSettings):
         kafka: Brokers, ``host:port`` separated by commas.
         partitions: Partitions of litmus.events.
         lateness_ms: An event received more than this after its timestamp is late.
-        store: Faust's store of tables.
+        store: Faust's store of tables; they hold nothing, so there is one that fits.
         instance: Group instance id: a restart under the same one keeps its partitions.
         probe_port: Where ``/ready`` and ``/metrics`` answer.
         bind: Address of the probe.
@@ -53,6 +60,13 @@ class WorkerSettings(BaseSettings):
     instance: str = Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")
     probe_port: int = Field(ge=0, le=65_535)
     bind: str = "127.0.0.1"
+
+    @field_validator("store")
+    @classmethod
+    def _is_memory(cls, store: str) -> str:
+        if store != "memory://":
+            raise ValueError(_STORE_REFUSED)
+        return store
 
     @property
     def broker_url(self) -> str:

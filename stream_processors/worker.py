@@ -148,6 +148,8 @@ def _membership(settings: WorkerSettings) -> dict[str, Any]:
         "broker_heartbeat_interval": 1.0,
         "broker_rebalance_timeout": 30.0,
         "broker_request_timeout": 60.0,
+        # Catching up after a long outage is done without polling; whether it goes on, /ready says.
+        "broker_max_poll_interval": 86_400.0,
         "stream_recovery_delay": 0.0,
         # Only a measure of lag: where to resume, the state knows.
         "broker_commit_interval": 1.0,

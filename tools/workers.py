@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from schemas.topics import EVENTS
 from tools.errors import LitmusError, NotRunningError
 from tools.home import Home
 from tools.processes import ACCUMULATE, accumulate_name, probe_state
 from tools.requests import Request, ask
+from tools.topics import partition_counts
 
 SECONDS_MAX = 120.0
 _POLL_SECONDS = 0.1
@@ -82,13 +84,13 @@ def owners(home: Home) -> dict[int, list[str]]:
 
 def _wait_owned(home: Home) -> None:
     """Wait until every worker is ready and every partition has one owner."""
+    bootstrap = str((home.description() or {})["kafka"])
+    every = list(range(partition_counts(bootstrap)[EVENTS.name]))
 
     def is_settled() -> bool:
         states = [probe_state("127.0.0.1", one["port"]) for one in accumulate_workers(home)]
-        owned = [number for state in states for number in state.get("live", [])]
-        count = max(owned, default=-1) + 1
-        is_ready = all(state.get("ready") for state in states)
-        return is_ready and count > 0 and sorted(owned) == list(range(count))
+        owned = sorted(number for state in states for number in state.get("live", []))
+        return owned == every and all(state.get("ready") for state in states)
 
     _wait(is_settled, "partitions did not come to rest")
 

@@ -6,7 +6,7 @@ The rules are in ``kernels``, the state in ``partition``; here messages come in 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import faust
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 Records = Callable[[Sequence[int]], Mapping[int, Mapping[bytes, bytes]]]
 """Given partitions: what the changelog holds of each. Blocks; called from a thread."""
 
-ReadLog = Callable[[Mapping[int, int | None]], Iterator[list[Message]]]
+ReadLog = Callable[[Mapping[int, int | None]], Generator[list[Message], None, None]]
 """Given partitions and cursors: what litmus.events holds from there on. Blocks, likewise."""
 
 

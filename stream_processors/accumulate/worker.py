@@ -12,21 +12,12 @@ from stream_processors.accumulate.agent import LivePartitions, register_accumula
 from stream_processors.accumulate.writing import Write
 from stream_processors.log_reading import read_newest, read_to_end
 from stream_processors.seeking import resume_from_state
-from stream_processors.settings import MissingSettingsError, WorkerSettings
+from stream_processors.settings import WorkerSettings
 from stream_processors.worker import bind_topic, create_faust_app
 
 
 def create_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
-    """Return the app with its agent registered, and the state that its agent drives.
-
-    Raises:
-        MissingSettingsError: If the store is one that cannot hold the changelog's records.
-    """
-    if settings.store != "memory://":
-        raise MissingSettingsError(
-            f"LITMUS_STORE == {settings.store!r}, must be memory://: the state lives in arrays, "
-            "the table only carries its checkpoints"
-        )
+    """Return the app with its agent registered, and the state that its agent drives."""
     app = create_faust_app(settings, ACCUMULATE_APP, producer_compression_type="lz4")
     table = TableChangelog(app, settings)
     live = LivePartitions(

@@ -51,6 +51,7 @@ def test_a_worker_without_wiring_says_all_that_is_to_be_set(
         ("LITMUS_PARTITIONS", "0"),
         ("LITMUS_KAFKA", "kafka"),
         ("LITMUS_INSTANCE", "a b"),
+        ("LITMUS_STORE", "rocksdb://"),
     ],
 )
 def test_wrong_wiring_is_refused_by_name(
