@@ -131,6 +131,12 @@ WRONG = {
         422,
         "variants[0].id",
     ),
+    "key twice": (b'{"id": "e", "variants": [], "metrics": [], "id": "f"}', 422, "id"),
+    "key twice inside": (
+        b'{"id": "e", "variants": [{"id": "a", "id": "b"}], "metrics": []}',
+        422,
+        "id",
+    ),
     "one variant": (
         b'{"id": "e", "variants": [{"id": "a"}], "metrics": [{"id": "m", "kind": "count"}]}',
         422,
@@ -164,6 +170,21 @@ async def test_a_wrong_shape_is_refused_by_field_before_anything_is_sent(
     if field is not None:
         assert field in [error["field"] for error in answer.json()["errors"]]
     assert not commands(memory)
+
+
+async def test_every_field_of_a_wrong_type_is_named_at_once(memory: World) -> None:
+    body = {"id": 1, "variants": [{"id": "a", "weight": "x"}, {}], "metrics": [{}], "colour": "red"}
+    answer = await memory.client.post("/v1/experiments", json=body)
+
+    assert answer.status_code == 422
+    assert {error["field"] for error in answer.json()["errors"]} == {
+        "id",
+        "variants[0].weight",
+        "variants[1].id",
+        "metrics[0].id",
+        "metrics[0].kind",
+        "colour",
+    }
 
 
 async def test_a_command_without_an_outcome_is_503_and_says_it_may_take_effect(
