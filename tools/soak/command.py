@@ -38,7 +38,7 @@ RATE_MAX = 40_000.0
 BYTES_PER_EVENT_ON_DISK = 600
 """The record that was produced, the packed row, the copy in ClickHouse, and some to spare."""
 
-SETTLE_TIMEOUT_S = 180.0
+SETTLE_TIMEOUT_S = 600.0
 USS_EVERY = 6
 _ASK_EVERY_S = 0.5
 
@@ -222,10 +222,15 @@ class _Run:
         """Wait until the ledger has counted all that was sent."""
         deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
         while time.monotonic() < deadline_s:
-            ledger = await self._ledger()
-            if ledger["rows"]["fresh"] - self._fresh_before >= self._sent.events:
-                return
+            with suppress(httpx.HTTPError):  # asked again
+                ledger = await self._ledger()
+                if ledger["rows"]["fresh"] - self._fresh_before >= self._sent.events:
+                    return
             await asyncio.sleep(_ASK_EVERY_S)
+        raise LitmusError(
+            f"{self._sent.events:,} events were sent and are not counted after "
+            f"{SETTLE_TIMEOUT_S:.0f} s; `litmus status` and `litmus logs` say what stands still"
+        )
 
     async def _outcome(self) -> Outcome:
         """Wait until everything is counted and copied, then read what came of it."""
@@ -237,17 +242,28 @@ class _Run:
             await asyncio.sleep(2 * _ASK_EVERY_S)
 
     async def _read_outcome(self) -> Outcome:
-        ledger = await self._ledger()
-        return Outcome(
+        """Return what the query API says; that it says nothing is an outcome too."""
+        unread = Outcome(
             sent=self._sent.events,
             repeated=self._sent.repeated,
             resent=self._sent.resent,
             refused=self._sent.refused,
+            fresh=0,
+            balanced=False,
+            status="not read",
+            views_sent=list(self._sent.views),
+            views_counted={},
+        )
+        try:
+            ledger = await self._ledger()
+            views = {one: await self._views(one) for one in EXPERIMENTS}
+        except httpx.HTTPError as error:
+            return unread._replace(status=f"not read: {error!r}")
+        return unread._replace(
             fresh=ledger["rows"]["fresh"] - self._fresh_before,
             balanced=ledger["balanced"],
             status=ledger["status"],
-            views_sent=list(self._sent.views),
-            views_counted={one: await self._views(one) for one in EXPERIMENTS},
+            views_counted=views,
         )
 
     async def _views(self, experiment: str) -> list[int]:
