@@ -161,9 +161,7 @@ class Breaker:
         await asyncio.to_thread(self._disks[fault.target].free)
 
     async def _step_clock(self, fault: Fault) -> None:
-        assert self._stack.clocks is not None
         self._stack.clocks.step(fault.target, fault.size)
 
     async def _set_clock_right(self, fault: Fault) -> None:
-        assert self._stack.clocks is not None
         self._stack.clocks.step(fault.target, 0)

@@ -21,7 +21,6 @@ from tools.home import write_json
 from tools.ports import free_ports
 from tools.settings import SHARED, Settings
 from tools.stack import stop_stack
-from tools.torture.clocks import find_library
 from tools.torture.disks import Disk, mount_disks
 from tools.torture.display import REFRESHES_PER_SECOND, Display
 from tools.torture.examining import examine_run
@@ -55,9 +54,6 @@ def torture(
         float, typer.Option(min=5, help="Seconds in which each must be recovered from.")
     ] = 60.0,
     lateness: Annotated[str, typer.Option(help="LITMUS_LATENESS of the stack.")] = "5m",
-    faketime: Annotated[
-        Path | None, typer.Option(help="libfaketime.so.1, where it is not found by itself.")
-    ] = None,
     home: Annotated[Path, typer.Option(help="Wiped at the start.")] = HOME,
     reports: Annotated[Path, typer.Option(help="Folder of torture.json and .html.")] = REPORTS,
     keep: Annotated[bool, typer.Option("--keep", help="Leave data and logs there.")] = False,
@@ -70,27 +66,24 @@ def torture(
     try:
         settings = _settings(home.absolute(), lateness)
         _wipe(settings)
-        library, no_clocks = find_library(settings.home / "clocks", faketime)
         disks, no_disks = mount_disks(settings.home, DISKS)
-        impossible = _impossible(no_clocks, None if disks else no_disks)
+        impossible = {str(Kind.FULL_DISK): no_disks} if no_disks else {}
         course = Course(
             seed=seed,
             faults=make_schedule(
                 seed,
                 faults,
                 seconds_between=seconds_between,
-                impossible=[kind for kind in Kind if kind in impossible],
-                disks=list(disks) or DISKS,
+                impossible=[] if disks else [Kind.FULL_DISK],
+                disks=list(disks),
             ),
             units=units,
             rate=rate,
             lateness_ms=parse_duration_ms(lateness),
             recovery_seconds_max=recovery_max,
         )
-        if disks and no_disks:
-            impossible[f"{Kind.FULL_DISK} (others)"] = no_disks
         _introduce(console, course, impossible)
-        stack = TortureStack(settings, links=BROKER_LINKS, library=library)
+        stack = TortureStack(settings, links=BROKER_LINKS)
         result = _carry_out(console, course, stack, disks, impossible)
     except LitmusError as error:
         console.print(f"[red]{escape(str(error))}[/]")
@@ -188,11 +181,6 @@ def _wipe(settings: Settings) -> None:
     shutil.rmtree(settings.home, ignore_errors=True)
     settings.home.mkdir(parents=True)
     write_json(settings.home / "format.json", {"format": 1})
-
-
-def _impossible(no_clocks: str | None, no_disks: str | None) -> dict[str, str]:
-    reasons = {Kind.CLOCK_STEP: no_clocks, Kind.FULL_DISK: no_disks}
-    return {str(kind): reason for kind, reason in reasons.items() if reason is not None}
 
 
 def _introduce(console: Console, course: Course, impossible: dict[str, str]) -> None:

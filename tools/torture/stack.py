@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,7 +25,7 @@ from tools.ports import free_ports
 from tools.settings import CHECKOUT, Settings
 from tools.stack import stop_stack
 from tools.torture.schedule import JOINERS_MAX
-from tools.torture.supervised import Wiring, write_wiring
+from tools.torture.supervised import Wiring, clocks_of, write_wiring
 
 START_SECONDS_MAX = 180.0
 _POLL_S = 0.05
@@ -100,21 +99,18 @@ class TortureStack:
     Args:
         settings: Of the stack: a home of its own, ports.
         links: Processes whose way to the broker leads through a proxy.
-        library: libfaketime, if clocks are to be stepped.
     """
 
-    def __init__(self, settings: Settings, *, links: tuple[str, ...], library: Path | None) -> None:
+    def __init__(self, settings: Settings, *, links: tuple[str, ...]) -> None:
         self.settings = settings
         self.home = Home(settings.home)
         ports = free_ports(2 * len(links) + 1)
         pairs = zip(ports[0::2], ports[1::2], strict=False)
-        self._wiring = Wiring(
-            dict(zip(links, pairs, strict=True)), str(library) if library else None
-        )
+        self._wiring = Wiring(dict(zip(links, pairs, strict=True)))
         self._clients_port = ports[-1]
         self._supervisor: subprocess.Popen[bytes] | None = None
         self.joiners: list[Beside] = []
-        self.clocks = self._wiring.clocks(settings.home)
+        self.clocks = clocks_of(settings.home)
 
     @property
     def links(self) -> dict[str, tuple[int, int]]:

@@ -32,15 +32,14 @@ class Wiring(msgspec.Struct, frozen=True):
 
     Attributes:
         links: Name of a process to (the broker's port for it, the port that leads there).
-        library: libfaketime, where clocks are to be stepped.
     """
 
     links: dict[str, tuple[int, int]]
-    library: str | None = None
 
-    def clocks(self, home: Path) -> Clocks | None:
-        """Return the clocks of the processes; None: they all have the machine's."""
-        return Clocks(home / "clocks", Path(self.library)) if self.library else None
+
+def clocks_of(home: Path) -> Clocks:
+    """Return the clocks of the processes of a home's stack."""
+    return Clocks(home / "clocks")
 
 
 def write_wiring(home: Path, wiring: Wiring) -> None:
@@ -66,9 +65,7 @@ def _rewired(spec: ProcessSpec, home: Home, wiring: Wiring) -> ProcessSpec:
     link = wiring.links.get(spec.name)
     if link is not None:
         environment["LITMUS_KAFKA"] = f"127.0.0.1:{link[1]}"
-    clocks = wiring.clocks(home.root)
-    if clocks is not None:
-        environment |= clocks.environment(spec.name)
+    environment |= clocks_of(home.root).environment(spec.name, environment["PYTHONPATH"])
     return replace(spec, environment=environment)
 
 

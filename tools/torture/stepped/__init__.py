@@ -1,0 +1,1 @@
+"""A folder for ``PYTHONPATH``: what stands here is imported by Python itself."""
