@@ -94,9 +94,10 @@ def _until_ends(consumer: Consumer, topic: str, reading: set[int]) -> Iterator[l
     heard_at = time.monotonic()
     while reading:
         messages = []
-        # What is asked for by number is waited for: first one, then what is there.
+        # What is asked for by number is waited for: first one, then what is there. A message
+        # without a value is false.
         first = consumer.poll(_POLL_S)
-        for message in [first, *consumer.consume(_RECORDS_MAX, 0)] if first else []:
+        for message in [] if first is None else [first, *consumer.consume(_RECORDS_MAX, 0)]:
             error = message.error()
             if error is None:
                 messages.append(message)
