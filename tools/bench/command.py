@@ -19,6 +19,7 @@ from tools.bench.checkpoints import measure_checkpoints
 from tools.bench.growth import PARTITIONS, Load
 from tools.bench.memory import EVENTS_PER_SECOND, WrongAnswerError, measure_memory
 from tools.bench.peer import PlainPython
+from tools.bench.recovery import measure_recovery, show_recovery, slope
 from tools.bench.showing import show_checkpoints, show_memory
 from tools.bench.workload import DEFINITION, START_MS, Workload, make_workload
 from tools.home import write_json
@@ -112,6 +113,27 @@ def bench_checkpoints(
         _refuse(console, error)
     figures = {"events_per_second": EVENTS_PER_SECOND, "sizes": [one._asdict() for one in sizes]}
     _conclude(console, "bench-checkpoints", figures, show_checkpoints, as_json=as_json)
+
+
+@app.command("recovery")
+def bench_recovery(
+    *,
+    units: Annotated[str, typer.Option(help="Millions of units.")] = "0.01,0.1,1",
+    cycles: Annotated[int, typer.Option(min=1, help="Cycles of checkpoints at each.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the load.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
+) -> None:
+    """Measure how long state takes to come back from its changelog on a real broker."""
+    console = Console(stderr=as_json)
+    try:
+        sizes = measure_recovery(_sizes(units, PARTITIONS), cycles=cycles, seed=seed)
+    except WrongAnswerError as error:
+        _refuse(console, error)
+    figures = {
+        "sizes": [one._asdict() for one in sizes],
+        "seconds_per_million_units": slope(sizes),
+    }
+    _conclude(console, "bench-recovery", figures, show_recovery, as_json=as_json)
 
 
 def _sizes(millions: str, multiple: int) -> list[int]:
