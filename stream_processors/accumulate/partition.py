@@ -138,6 +138,7 @@ class Partition:
         self._tick_hash = start.tick_hash if start else 0
         self._final = self._finals()
         self._days_forgotten = -1
+        self._redefined: frozenset[int] = frozenset()
         self.plan_anew()
         self.checkpoints = CheckpointWriter(number)
 
@@ -308,10 +309,11 @@ class Partition:
         ordinals = {
             one.definition.ordinal for one in tick.changes if isinstance(one, DefinitionChange)
         }
+        changed = sorted(ordinals - self._final)
+        self._redefined = frozenset(changed)
         if not entries and not ordinals:
             self.control = after
             return False
-        changed = sorted(ordinals - self._final)
         horizon, old_plan = self.times.horizon_ms, self.plan
         for ordinal in changed:
             if ordinal < len(old_plan.experiments):
@@ -448,6 +450,8 @@ class Partition:
             one
             for one in started
             if one.ordinal in newly_final
+            # Its look is due with the change, and must be of what is in it by then.
+            or one.ordinal in self._redefined
             or (
                 self.state.experiments["touched"][one.ordinal]
                 and (self.tick + stable_hash64(one.id)) % stride == 0

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from schemas.control import DefinitionChange, Settings, Times
+from schemas.control import DefinitionChange, Settings, Times, stride_of
 from schemas.definitions import public
+from schemas.hashing import stable_hash64
 from schemas.partials import Ledger, Partial
 from schemas.times import format_time_ms
 from stream_processors.merge.assembly import PartitionReports, Report
@@ -194,7 +195,11 @@ class Merger:
         self._ledgers = [report.ledger for report in reports]
         redefined = self._redefine(first)
         due = self._report(reports)
-        owed = {one for one in self._owed if self.experiments[one].tick < self.tick}
+        owed = {
+            one
+            for one in self._owed
+            if self.experiments[one].tick < self.tick and self._is_due(one)
+        }
         merged = MergedTick(self.tick, self.times, [], [], [], {}, [])
         for experiment_id in sorted(redefined | due | owed):
             self.experiments[experiment_id].tick = self.tick
@@ -266,6 +271,15 @@ class Merger:
             (experiment_id, {"definition": definition, "results": look.results})
         )
         merged.rows.extend(rows_of(look.results, self.times.log_ms))
+
+    def _is_due(self, experiment_id: str) -> bool:
+        """Return whether every partition has reported what changed in it up to this tick."""
+        running = sum(
+            one.has_started and one.definition.status in ("running", "paused")
+            for one in self.experiments.values()
+        )
+        stride = stride_of(self.settings, running)
+        return (self.tick + stable_hash64(experiment_id)) % stride == 0
 
     def _publish_draft(self, experiment_id: str, merged: MergedTick) -> None:
         definition = public(self.experiments[experiment_id].definition)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from schemas.control import ControlState, DefinitionChange
+from schemas.control import ControlState, DefinitionChange, Settings
 from schemas.definitions import Interval
 from schemas.partials import Ledger, decode_partial, sums_from_bytes
 from stream_processors.accumulate.partition import OffsetGapError, Partition, TickGapError
@@ -111,6 +111,30 @@ def test_ids_are_forgotten_by_the_horizon_and_rows_before_it_are_stale() -> None
     # Fresh: m, n, and n again once its first time is beyond the horizon.
     ledger = Ledger(*partition.state.ledger.sum(axis=0).tolist())
     assert ledger == Ledger(received=7, fresh=3, duplicate=2, conflict=1, stale=1)
+
+
+def test_an_experiment_that_changes_reports_with_the_change_though_it_is_not_due() -> None:
+    """Merge publishes a look with the change: it must be of what is in it by then."""
+    seldom = Settings(stride=1_000)
+    partition = Partition(0, writer="w")
+    read(
+        partition,
+        [
+            tick(1, T0, DefinitionChange(definition()), settings=seldom),
+            tick(2, T0 + 1, settings=seldom),
+            batch([assignment("u", "a", T0)]),
+        ],
+    )
+
+    quiet = partition.apply(partition.cursor, *tick(3, T0 + 2, settings=seldom))
+    paused = definition(intervals=[Interval(T0, T0 + 3)], status="paused")
+    change = tick(4, T0 + 3, DefinitionChange(paused), settings=seldom)
+    changed = partition.apply(partition.cursor, *change)
+
+    assert quiet is not None
+    assert changed is not None
+    assert decode_partial(quiet.partials[0]).experiments == []
+    assert [one.units for one in decode_partial(changed.partials[0]).experiments] == [[1, 0]]
 
 
 def test_an_experiment_is_final_once_the_horizon_is_past_its_stop() -> None:
