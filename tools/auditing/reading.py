@@ -26,7 +26,7 @@ from stream_processors.accumulate.recovery import Found
 from tools.auditing.replaying import ReplayedPartition
 from tools.errors import LitmusError
 from tools.topics import partition_counts
-from tools.tracing.reading import ANSWER_S, kind_of, opened, read_to
+from tools.tracing.reading import ANSWER_S, POLL_S, RECORDS_AT_ONCE, kind_of, opened, read_to
 
 Json = dict[str, Any]
 
@@ -91,7 +91,7 @@ class LogToAudit:
             consumer.assign([TopicPartition(EVENTS.name, number, partition.cursor)])
             deadline_s = time.monotonic() + TICK_WAIT_S
             while partition.tick < last_tick:
-                messages = consumer.consume(5_000, 1.0)
+                messages = consumer.consume(RECORDS_AT_ONCE, POLL_S)
                 if messages:
                     deadline_s = time.monotonic() + TICK_WAIT_S
                 elif time.monotonic() > deadline_s:

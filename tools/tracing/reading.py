@@ -1,5 +1,6 @@
 """Where an event may be in Kafka: its unit's partition, the late events, the dead letters."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ DOOR_GROUP = "litmus-kafka-door"
 
 ANSWER_S = 10.0
 SILENCE_S = 30.0
+POLL_S = 0.05
 RECORDS_AT_ONCE = 5_000
 
 Advance = Callable[[int], None]
@@ -216,9 +218,13 @@ def read_to(
     consumer: Consumer, place: TopicPartition, end: int, take: Callable[[Message], Any]
 ) -> None:
     """Give every message of an assigned partition below ``end`` to ``take``."""
+    deadline_s = time.monotonic() + SILENCE_S
     while True:
-        messages = consumer.consume(RECORDS_AT_ONCE, SILENCE_S)
-        if not messages:
+        # Returns when it has so many, or when that time is over: not at the end of the partition.
+        messages = consumer.consume(RECORDS_AT_ONCE, POLL_S)
+        if messages:
+            deadline_s = time.monotonic() + SILENCE_S
+        elif time.monotonic() > deadline_s:
             where = f"{place.topic}/{place.partition}"
             raise LitmusError(f"{where}: nothing came for {SILENCE_S:.0f} s; is the broker alive?")
         for message in messages:
