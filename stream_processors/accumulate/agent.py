@@ -6,7 +6,8 @@ The rules are in ``kernels``, the state in ``partition``; here messages come in 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import faust
@@ -118,15 +119,12 @@ class LivePartitions:
         if not cursors:
             return
         began, applied = time.monotonic(), 0
-        batches = read_log(cursors)
-        try:
-            while messages := await asyncio.to_thread(next, batches, None):
+        async with aclosing(_in_threads(read_log(cursors))) as batches:
+            async for messages in batches:
                 for one in messages:
                     kind = _kind(one.headers())
                     await self.apply(one.partition(), one.offset(), kind, one.value() or b"")
                 applied += len(messages)
-        finally:
-            await asyncio.to_thread(batches.close)
         _log.info("caught up with %d messages in %.2f s", applied, time.monotonic() - began)
 
     async def _recover(self, numbers: list[int]) -> None:
@@ -166,6 +164,24 @@ class LivePartitions:
             " definitions and log checked by %.2f",
             len(numbers), time.monotonic() - began, size / 1e6, read_s, found_s, controlled_s,
         )  # fmt: skip
+
+
+async def _in_threads(
+    batches: Generator[list[Message], None, None],
+) -> AsyncGenerator[list[Message], None]:
+    """Yield what a blocking generator yields; close it even when cancelled, once it pauses."""
+    reading: asyncio.Task[list[Message] | None] | None = None
+    try:
+        while True:
+            reading = asyncio.create_task(asyncio.to_thread(next, batches, None))
+            messages = await asyncio.shield(reading)
+            if messages is None:
+                return
+            yield messages
+    finally:
+        if reading is not None:
+            await asyncio.wait({reading})
+        await asyncio.to_thread(batches.close)
 
 
 def register_accumulate_agent(
