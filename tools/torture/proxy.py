@@ -49,38 +49,39 @@ class Link:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection to its end."""
+        ends = [writer]
+        ways: list[asyncio.Task[None]] = []
         self._writers.add(writer)
-        onward: asyncio.StreamWriter | None = None
         try:
-            if self.is_cut:
-                return
-            back, onward = await asyncio.open_connection("127.0.0.1", self._port)
-            self._writers.add(onward)
-            ways = [
-                asyncio.ensure_future(self._carry(reader, onward)),
-                asyncio.ensure_future(self._carry(back, writer)),
-            ]
-            try:
-                await asyncio.gather(*ways)
-            finally:
-                for way in ways:
-                    way.cancel()
-        except OSError:
-            pass  # an end that is gone; the other one sees a reset
+            if not self.is_cut:
+                back, onward = await asyncio.open_connection("127.0.0.1", self._port)
+                self._writers.add(onward)
+                ends.append(onward)
+                ways.append(asyncio.create_task(self._carry(reader, onward)))
+                ways.append(asyncio.create_task(self._carry(back, writer)))
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except (OSError, asyncio.CancelledError):
+            pass  # nothing listens there, or the proxy ends
         finally:
-            for end in filter(None, (writer, onward)):
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in ends:
                 self._writers.discard(end)
-                _reset(end)
+                if self.is_cut or len(ends) == 1:
+                    _reset(end)
+                else:
+                    end.close()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(_CHUNK_BYTES):
-            if self.delay_ms:
-                await asyncio.sleep(self.delay_ms / 1_000)
-            await self._may_pass.wait()
-            writer.write(data)
-            await writer.drain()
-        if writer.can_write_eof():
-            writer.write_eof()
+        # What is gone raises OSError, what was reset RuntimeError: the other end is closed then.
+        with suppress(OSError, RuntimeError):
+            while data := await reader.read(_CHUNK_BYTES):
+                if self.delay_ms:
+                    await asyncio.sleep(self.delay_ms / 1_000)
+                await self._may_pass.wait()
+                writer.write(data)
+                await writer.drain()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
