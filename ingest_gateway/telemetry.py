@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from ingest_gateway.errors import Rejection
+from ingest_gateway.errors import GatewayError, Rejection, RejectionCode
 from schemas.connections import Closing
 
 REGISTRY = CollectorRegistry()
@@ -262,3 +262,23 @@ def report_import_batch(outcome: str, row_count: int) -> None:
 def report_mark(source: str, low_water_ms: int) -> None:
     """Note a low-water mark."""
     _LOW_WATER.labels(source).set(low_water_ms / 1_000)
+
+
+def _codes_of(error: type[GatewayError]) -> Iterable[str]:
+    for kind in error.__subclasses__():
+        yield kind.code
+        yield from _codes_of(kind)
+
+
+def _open_series() -> None:
+    """Show every reason from the start, at 0: an alert sees the first drop as an increase."""
+    for door in Door:
+        for outcome in ("accepted", "late", "rejected"):
+            _EVENTS.labels(door.value, outcome)
+        for code in RejectionCode:
+            _REJECTED.labels(door.value, code.value)
+    for refusal in sorted(set(_codes_of(GatewayError))):
+        _REFUSED_REQUESTS.labels(refusal)
+
+
+_open_series()

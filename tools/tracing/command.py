@@ -14,6 +14,9 @@ from tools.tracing.telling import tell
 
 Json = dict[str, Any]
 
+UNSEEN = ("not_tracked", "not_running")
+"""Outcomes that no look shows anything of."""
+
 
 def trace(
     bootstrap: str, query_url: str | None, unit: Unit, event_id: str, *, as_machine: bool
@@ -75,4 +78,6 @@ def _add_looks(found: Json, story: Story, api: QueryApi) -> None:
     if fresh is None:
         return
     for one in found["experiments"]:
+        if one["outcome"] in UNSEEN:
+            continue
         one["first_look"] = api.first_look(one["experiment_id"], fresh.tick_after)

@@ -91,7 +91,7 @@ def _in_experiment(one: Json) -> Iterable[str]:
     look = one["first_look"]
     if look is not None:
         yield f"  first look that holds it: tick {look['tick']}, as of {look['as_of']}"
-    elif one["outcome"] != "not_tracked":
+    elif one["outcome"] not in ("not_tracked", "not_running"):
         yield "  no look holds it yet"
     yield ""
 

@@ -93,7 +93,7 @@ def state_at(log: list[Message], number: int) -> ControlState:
     return state
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_sound_log_has_no_difference_and_looks_are_compared(seed: int) -> None:
     run = Run(seed)
 

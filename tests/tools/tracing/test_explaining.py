@@ -24,6 +24,7 @@ from tools.tracing.explaining import as_json, explain
 from tools.tracing.fates import Fate, judge
 from tools.tracing.rows import Row, Unit, UnitLog
 
+SEEDS = 20
 FATES = ["received", "fresh", "duplicate", "conflict", "stale", "refused"]
 ATTRIBUTED = [
     Outcome.COUNTED,
@@ -55,7 +56,7 @@ def unit_logs(messages: list[Message]) -> list[UnitLog]:
     return logs
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_fate_of_every_row_is_the_engines(seed: int) -> None:
     log = make_log(Random(seed), horizon_lag=Random(seed).choice([None, 8, 20]))
     _, fates = engine_fates(log)
@@ -68,7 +69,7 @@ def test_the_fate_of_every_row_is_the_engines(seed: int) -> None:
 def test_the_worlds_hold_every_fate_and_every_outcome() -> None:
     fates: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
-    for seed in range(60):
+    for seed in range(SEEDS):
         log = make_log(Random(seed), horizon_lag=Random(seed).choice([None, 8, 20]))
         for unit in unit_logs(log.messages):
             judged = judge(unit.rows)
@@ -83,7 +84,7 @@ def test_the_worlds_hold_every_fate_and_every_outcome() -> None:
     assert set(outcomes) == set(Outcome)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_attribution_and_totals_add_up_to_the_engines(seed: int) -> None:
     log = make_log(Random(seed), horizon_lag=None)
     partition, _ = engine_fates(log)
