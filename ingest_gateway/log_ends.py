@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 RENEWAL_INTERVAL_S = 1.0
 """A client is not replaced more often than this, however long the brokers stay away."""
 
+RETIRED_S = 2.0
+"""A replaced client is kept for so long after its last question had to be answered: with the client
+the questions would go, and who waits for an answer would wait for ever."""
+
 Answers = dict[TopicPartition, "Future[ListOffsetsResultInfo]"]
 
 
@@ -36,6 +40,7 @@ class LogEnds:
         self._timeout_s = timeout_s
         self._admin = self._connect()
         self._renewed_at_s = time.monotonic()
+        self._retired: list[tuple[float, AdminClient]] = []
 
     def ask(self, partitions: Iterable[TopicPartition]) -> Answers:
         """Ask; the answers are of a time after this call. Does not block."""
@@ -53,6 +58,9 @@ class LogEnds:
         if now_s - self._renewed_at_s < RENEWAL_INTERVAL_S:
             return
         self._renewed_at_s = now_s
+        kept_s = self._timeout_s + RETIRED_S
+        self._retired = [one for one in self._retired if now_s - one[0] < kept_s]
+        self._retired.append((now_s, self._admin))
         logger.warning("ends_unknown reason=%r; asking with a new connection", str(error))
         self._admin = self._connect()
 
