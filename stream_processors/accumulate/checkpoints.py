@@ -142,6 +142,23 @@ def compact(state: State) -> State:
     return state
 
 
+def forget_names(state: State, metrics: Names, unit_types: Names) -> tuple[Names, Names]:
+    """Return the names that the state has codes of, with new codes; the state has those then.
+
+    Producers make names up; those of events long gone would add up.
+    """
+    used = np.zeros(len(metrics.values), np.bool_)
+    loading.mark_metrics(state, used)
+    kept, renumbered = metrics.kept(used)
+    loading.renumber_metrics(state, renumbered)
+    units = state.units["type"][: int(state.counts[UNITS])]
+    used = np.zeros(len(unit_types.values), np.bool_)
+    used[units] = True
+    kept_types, renumbered = unit_types.kept(used)
+    units[:] = renumbered[units]
+    return kept, kept_types
+
+
 def is_mostly_dead(state: State) -> bool:
     """Return whether half of many cells were taken back."""
     return int(state.counts[CELLS]) >= _MANY and 2 * state.counts[DEAD] > state.counts[CELLS]

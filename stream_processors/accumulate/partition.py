@@ -37,6 +37,7 @@ from stream_processors.accumulate import memory
 from stream_processors.accumulate.checkpoints import (
     compact,
     forget_days,
+    forget_names,
     is_mostly_dead,
     is_mostly_unused,
     make_room,
@@ -70,6 +71,9 @@ from stream_processors.accumulate.state import (
 from stream_processors.accumulate.writing import CHUNK_TICKS, CheckpointWriter, Write
 
 NEVER = Times(0, 0, 0)
+
+NAMES_MAX = 1_000
+"""So many names of metrics and unit types, and twice those in use, are held before old ones go."""
 
 UNUSED_CHECK_TICKS = 1_500
 """How often units that hold nothing are looked for: every five minutes."""
@@ -138,6 +142,7 @@ class Partition:
         self._tick_hash = start.tick_hash if start else 0
         self._final = self._finals()
         self._days_forgotten = -1
+        self._names_max = NAMES_MAX
         self._redefined: frozenset[int] = frozenset()
         self.plan_anew()
         self.checkpoints = CheckpointWriter(number)
@@ -380,6 +385,11 @@ class Partition:
         if day != self._days_forgotten:
             forget_days(self.state, self.plan, self.times.horizon_ms)
             self._days_forgotten = day
+        if len(self.metrics.values) + len(self.unit_types.values) > self._names_max:
+            self.metrics, self.unit_types = forget_names(self.state, self.metrics, self.unit_types)
+            self.plan_anew()
+            names = len(self.metrics.values) + len(self.unit_types.values)
+            self._names_max = NAMES_MAX + 2 * names
         unused = self.tick % UNUSED_CHECK_TICKS == 0 and is_mostly_unused(self.state)
         if self.is_live and (unused or is_mostly_dead(self.state)):
             self.state = compact(self.state)

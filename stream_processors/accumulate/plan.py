@@ -35,6 +35,13 @@ class Names:
             self.values.append(name)
         return code
 
+    def kept(self, used: NDArray[np.bool_]) -> tuple["Names", NDArray[np.int32]]:
+        """Return the names in use, numbered anew, and the new number of each old one."""
+        names = Names()
+        for code in np.flatnonzero(used):
+            names.code(self.values[code])
+        return names, (np.cumsum(used) - 1).astype(np.int32)
+
 
 EXPERIMENT = np.dtype(
     [

@@ -165,3 +165,27 @@ def renumber_recent(state, renumbered):
     for number in range(state.counts[RECENT_START], state.counts[RECENT_END]):
         slot = number & mask
         state.recent[slot].unit = renumbered[state.recent[slot].unit]
+
+
+@kernel
+def mark_metrics(state, used):
+    """Mark the codes of metric names that recent rows and day totals have."""
+    mask = len(state.recent) - 1
+    for number in range(state.counts[RECENT_START], state.counts[RECENT_END]):
+        slot = number & mask
+        if state.recent[slot].stamp & METRIC:
+            used[state.recent[slot].code] = True
+    for at in range(state.counts[DAYS]):
+        used[state.days[at].metric] = True
+
+
+@kernel
+def renumber_metrics(state, renumbered):
+    """Give recent rows and day totals the new codes of their metric names."""
+    mask = len(state.recent) - 1
+    for number in range(state.counts[RECENT_START], state.counts[RECENT_END]):
+        slot = number & mask
+        if state.recent[slot].stamp & METRIC:
+            state.recent[slot].code = renumbered[state.recent[slot].code]
+    for at in range(state.counts[DAYS]):
+        state.days[at].metric = renumbered[state.days[at].metric]
