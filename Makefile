@@ -26,7 +26,7 @@ demo: setup ## Stream real data through the whole stack (SECONDS=60, KEEP=1 leav
 test: setup ## Run all tests
 	$(BIN)/python -m pytest
 
-soak: setup ## Load the stack for long; fail if anything grows (MINUTES=60)
+soak: setup ## Load the stack for long; fail if anything grows (MINUTES=60, RATE=events a second)
 	MINUTES=$(MINUTES) $(BIN)/litmus soak
 
 torture: setup ## Break everything under load, then audit every number (FAULTS=50 SEED=1)

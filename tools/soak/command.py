@@ -78,7 +78,12 @@ def soak(
     ] = 60.0,
     rate: Annotated[
         float | None,
-        typer.Option(min=1, max=RATE_MAX, help="Events a second; half of what is possible if not."),
+        typer.Option(
+            envvar="RATE",
+            min=1,
+            max=RATE_MAX,
+            help="Events a second; half of what is possible if not.",
+        ),
     ] = None,
     units: Annotated[int, typer.Option(min=100, help="The population.")] = 20_000,
     lateness: Annotated[str, typer.Option(help="How soon ids expire: this and 10 min.")] = "5m",
