@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,7 +39,7 @@ def create_app(open_parts: OpenParts) -> FastAPI:
             app.state.parts = parts
             yield
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Litmus ingest gateway",
         description="Events in, experiments, decisions. 202 means durable; after a 5xx send again.",
         lifespan=lifespan,

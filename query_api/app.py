@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
 
 from query_api import routes, routes_health, routes_live
 from query_api.parts import Parts
@@ -14,10 +15,11 @@ from query_api.problems import add_problem_handlers
 
 def create_app(parts: Parts) -> FastAPI:
     """Return an application that answers from ``parts`` and runs their background."""
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Litmus query API",
         description="Results, live and past, and the ledger that proves them.",
         lifespan=_lifespan,
+        redoc_url=None,
     )
     app.state.parts = parts
     app.include_router(routes.router, tags=["results"])
