@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from schemas.partials import STATE_VERSION
+
 DAY_MS = 86_400_000
 FOR_EVER = -1
 PER_PARTITION_SETTING = 0
@@ -189,7 +191,9 @@ def changelog(app_id: str, table: str, partition_count: int) -> Topic:
 ACCUMULATE_APP = "litmus-accumulate"
 MERGE_APP = "litmus-merge"
 CONTROL_APP = "litmus-control"
-SEGMENTS_TABLE = "segments-v1"
+SEGMENTS_TABLE = f"segments-v{STATE_VERSION}"
+"""Named after its version: after an upgrade the state is counted anew from the log, by itself."""
+
 MERGED_TABLE = "merged-v1"
 
 CHANGELOGS = (
