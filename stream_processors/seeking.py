@@ -71,6 +71,12 @@ class SeekingConsumer(Consumer):
             raise
         await super().on_partitions_assigned(assigned, generation_id)
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Watch the sources; that nothing is fetched of the others is meant so."""
+        sources, _, _ = self.app.tables.seeks
+        if tp.topic in sources:
+            super().verify_event_path(now, tp)
+
     def resume_partitions(self, tps: Iterable[TP]) -> None:
         """Resume partitions, and wake the loop that fetches from them."""
         super().resume_partitions(tps)

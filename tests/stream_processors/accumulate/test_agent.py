@@ -231,9 +231,15 @@ async def test_another_process_goes_on_from_the_records_and_reports_the_same(
     await drive(first, logs, 0)
     await drive(first, logs, 1)
     await all_is_out(outside, logs, 0, 1)
+    held = {partition: dict(records) for partition, records in outside.changelog.items()}
+    logs.tick()  # a partition is live again at the first tick beyond its records
+    await drive(first, logs, 0)
+    await drive(first, logs, 1)
+    await all_is_out(outside, logs, 0, 1)
     before = [outside.last(one).experiments for one in (0, 1)]
     await first.load(frozenset())
     outside.partials.clear()
+    outside.changelog = held
 
     second = start("second")
     await second.load(assigned(0, 1))
