@@ -12,7 +12,15 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.batch import KIND_METRIC, read_batch
-from schemas.control import CatalogueEntry, ControlState, ImportBatch, Tick, Times, decode_tick
+from schemas.control import (
+    CatalogueEntry,
+    ControlState,
+    DefinitionChange,
+    ImportBatch,
+    Tick,
+    Times,
+    decode_tick,
+)
 from schemas.definitions import Definition
 from schemas.hashing import stable_hash64, unit_hashes, unit_key
 from schemas.imports import read_import
@@ -45,6 +53,7 @@ class LogOracle:
         self.final: set[str] = set()
         self.newly_final: set[str] = set()
         self.parts: Counter = Counter()
+        self._redefined: set[str] = set()
         self._last_of_id: dict[tuple[UnitName, str], Event] = {}
         self._events: dict[UnitName, list[Event]] = defaultdict(list)
         self._imported: dict[tuple[int, int], list[tuple[str, DayRow]]] = defaultdict(list)
@@ -105,6 +114,9 @@ class LogOracle:
         for experiment in after.definitions:
             if after.definitions[experiment] != before.definitions.get(experiment):
                 self._forget_units(lambda key, name=experiment: key[0] == name)
+        self._redefined = {
+            one.definition.id for one in tick.changes if isinstance(one, DefinitionChange)
+        }
         self.final |= self.newly_final
         self.newly_final = {
             one.id
@@ -113,12 +125,12 @@ class LogOracle:
         }
 
     def is_due(self, definition: Definition) -> bool:
-        """Return whether the last tick has a look at an experiment, if it changed."""
+        """Return whether the last tick has a look at an experiment, if its sums changed."""
         if definition.started_at_ms is None or definition.id in self.final:
             return False
         stride = self.control.settings.stride or 1
         return (
-            definition.id in self.newly_final
+            definition.id in self.newly_final | self._redefined
             or (self.tick + _hash_of_name(definition.id)) % stride == 0
         )
 

@@ -40,10 +40,9 @@ AHEAD = 6 * HOUR
 """How far an event may be ahead of log time: further than any door allows."""
 
 EVENT_NAMES = ("buy", "view", "pay")
-CHOSEN_NAMES = ("buy", "buy", "buy", "view", "view", "pay")
+CHOSEN_NAMES = ("buy", "buy", "buy", "buy", "view", "view", "pay")
 WINDOWS = (None, 2 * HOUR, 12 * HOUR, 30 * HOUR)
 LATENESSES = (2 * HOUR, 12 * HOUR, 36 * HOUR)
-COVARIATE_DAYS = (0, 1, 3, 3, 5)
 KEEP_DAYS = (0, 3, 5, 5, 5, 5)
 # The last two lie on either side of the limit of a magnitude, at precision 0.
 VALUES = (
@@ -248,14 +247,14 @@ class Draft:
         random = self.random
         event = random.choice(CHOSEN_NAMES)
         made, entry = self.catalogue.get(event, (number + 1, None))
-        days = random.choice(COVARIATE_DAYS) if entry and made <= number else 0
+        kept = entry.keep_days if entry and made <= number else 0
         return Metric(
             f"m{place}",
             random.choice(["conversion", "count", "sum", "sum"]),
             event,
             window_ms=random.choice(WINDOWS),
             precision=self.precisions[event],
-            covariate_days=days if entry and days <= entry.keep_days else 0,
+            covariate_days=random.choice([0, min(1, kept), kept, kept]),
         )
 
     # --- events ---
@@ -294,10 +293,14 @@ class Draft:
         unit = _unit(random)
         usual = one.variant_ids[int(unit[1:]) % len(one.variants)]
         on_grid = START + random.randint(0, 24 * DAYS) * HOUR
+        windows = [metric.window_ms or 0 for metric in one.metrics]
+        ends = [one.stopped_at_ms or on_grid, random.choice(list(self.times.values())).settled_ms]
+        its_edge = random.choice(ends) - random.choice(windows)
         return Event(
             unit,
             event_id,
-            random.choice([on_grid, on_grid, random.choice(edges)]) + random.choice([-1, 0, 0, 1]),
+            random.choice([on_grid, on_grid, random.choice(edges), its_edge])
+            + random.choice([-1, 0, 0, 1]),
             one.id,
             random.choice([usual] * 5 + one.variant_ids),
             unit_type=one.unit_type,
@@ -345,7 +348,7 @@ class Draft:
         return range(eligible[0], eligible[-1] + 1) if eligible else range(0)
 
 
-def make_world(random: Random, *, tick_count: int = 16, event_count: int = 60) -> World:
+def make_world(random: Random, *, tick_count: int = 15, event_count: int = 50) -> World:
     """Return a random world."""
     draft = Draft(random, tick_count=tick_count)
     draft.make_catalogue()
