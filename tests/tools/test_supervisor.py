@@ -12,9 +12,11 @@ import psutil
 import pytest
 
 from tests.stack import wait_until
+from tools.errors import NotRunningError
 from tools.home import Home, read_json
 from tools.ports import free_ports
-from tools.settings import CHECKOUT
+from tools.settings import CHECKOUT, Settings
+from tools.stack import look_at_stack
 
 Plan = list[list[list[object]]]
 Run = Callable[[Plan], "SmallStack"]
@@ -143,6 +145,9 @@ def test_five_deaths_in_a_minute_stop_the_whole_stack(run: Run) -> None:
     assert "fragile: cannot open the pod bay doors" in stack.output
     assert stack.output.count("starting it again") == 4
     assert are_gone([steady])
+    told = r"(?s)The last one stopped by itself: giving up: 5 deaths .* fragile"
+    with pytest.raises(NotRunningError, match=told):
+        look_at_stack(Settings(home=stack.home.root))
 
 
 def test_a_process_that_never_gets_ready_fails_the_start_and_says_why(run: Run) -> None:
