@@ -35,6 +35,7 @@ REPORTS = SHARED / "reports"
 PROBLEMS_SHOWN_MAX = 20
 PLAIN_WIDTH = 120
 _INTERRUPTED = 130
+_KEPT = "what is kept must not lie on a disk that ends with the run"
 
 
 def torture(
@@ -66,7 +67,7 @@ def torture(
     try:
         settings = _settings(home.absolute(), lateness)
         _wipe(settings)
-        disks, no_disks = mount_disks(settings.home, DISKS)
+        disks, no_disks = ({}, _KEPT) if keep else mount_disks(settings.home, DISKS)
         impossible = {str(Kind.FULL_DISK): no_disks} if no_disks else {}
         course = Course(
             seed=seed,

@@ -86,5 +86,9 @@ def _times_after(
         log_ms = max(before.log_ms, min(appended_ms, before.log_ms + MINUTE_MS))
     seen_ms = log_ms if low_water_ms is None else min(log_ms, low_water_ms)
     settled_ms = max(before.settled_ms, seen_ms)
-    oldest_ms = settled_ms - settings.lateness_ms - FORGOTTEN_AFTER_MS
+    # What was accepted while the lateness was longer is given as long to arrive as anything else.
+    lateness_ms = settings.lateness_ms
+    if log_ms < settings.lowered_until_ms:
+        lateness_ms = max(lateness_ms, settings.lowered_from_ms)
+    oldest_ms = settled_ms - lateness_ms - FORGOTTEN_AFTER_MS
     return Times(log_ms, settled_ms, max(before.horizon_ms, oldest_ms))

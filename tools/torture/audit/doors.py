@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from schemas.times import parse_time_ms
 from tools.torture.audit.batches import fingerprint, known_id, place_id, rows_of
 from tools.torture.audit.evidence import DeadLetter, LogMessage
 from tools.torture.audit.findings import Findings
@@ -308,10 +309,12 @@ def _fingerprint_of_raw(raw: bytes) -> int | None:
     """Return the fingerprint of an event as it was posted; None if it is none."""
     try:
         said = msgspec.json.decode(raw)
+        timestamp = said.get("timestamp")
         event = Event(
             unit=said["unit_id"],
             event_id=said.get("event_id"),
-            timestamp=said.get("timestamp"),
+            # One of the two forms in which producers write it.
+            timestamp=parse_time_ms(timestamp) if isinstance(timestamp, str) else timestamp,
             experiment=said.get("experiment_id"),
             variant=said.get("variant"),
             metric=said.get("metric"),
