@@ -166,7 +166,7 @@ def compare_ledger(ledger: Json, state: TickState, findings: Findings) -> None:
     for number, rows in state.rows.items():
         wanted = {"partition": number, "offset": state.offsets[number]}
         wanted |= dict(zip(FATES, rows, strict=True))
-        told = next((one for one in ledger["partitions"] if one["partition"] == number), {})
+        told: Json = next((one for one in ledger["partitions"] if one["partition"] == number), {})
         # It may say more than that.
         same = {name: told.get(name) for name in wanted}
         findings.compare(LEDGER, f"{where}, partition {number}", wanted, same)
