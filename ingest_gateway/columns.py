@@ -273,7 +273,8 @@ def _check_times(
 ) -> NDArray[np.bool_]:
     """Doubt rows whose time may be wrong; return which come too late to count."""
     shapes, codes = shaped
-    is_late = since_ms > terms.control.settings.lateness_ms
+    settings = terms.control.settings
+    is_late = (since_ms > settings.lateness_ms) | (timestamp_ms < settings.floor_ms)
     counts = np.array(shapes.start_ms)[codes] <= timestamp_ms
     counts &= timestamp_ms < np.array(shapes.end_ms)[codes]
     is_good &= timestamp_ms != NOT_A_TIME

@@ -82,9 +82,9 @@ def _effects(body: SettingsBody, outcome: Outcome) -> Iterator[str]:
         yield (
             f"From tick {outcome.tick} on an event may be received up to {body.lateness} after its "
             "timestamp; later ones are kept in litmus.late and not counted. After a longer one, "
-            "what is older than the horizon stays stale until so much time has passed; after a "
-            "shorter one, the horizon moves up at once, and what was accepted but not yet in the "
-            "log may be stale. Ids and recent events are held in memory for the lateness."
+            "what was too late by the former one stays late: ids that old were forgotten. After a "
+            "shorter one, what was accepted before still counts: ids are kept for ten minutes as "
+            "before. Ids and recent events are held in memory for the lateness."
         )
     if body.stride is not UNSET:
         every = "as many ticks as keep looks under 200 a second"

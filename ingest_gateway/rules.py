@@ -104,7 +104,7 @@ def judge(raw: bytes | memoryview, terms: Terms) -> Verdict:
         received_at_ms=terms.received_at_ms,
         allocation_version=_allocation_version(fields),
     )
-    is_late = terms.received_at_ms - timestamp_ms > terms.control.settings.lateness_ms
+    is_late = terms.control.settings.is_late(timestamp_ms, terms.received_at_ms)
     if experiment_id is not None:
         _check_experiment(event, terms.control, is_late=is_late)
     return Verdict(event, is_late)

@@ -39,18 +39,46 @@ class Times(msgspec.Struct, frozen=True):
     horizon_ms: int
 
 
-class Settings(msgspec.Struct, frozen=True):
+class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     """Settings that are part of the log, because results depend on them.
 
     Attributes:
         lateness_ms: An event received more than this after its timestamp is late.
         stride: An experiment is due for a look every so many ticks; None: by their number.
         sources: ``topic/partition`` that the Kafka doors read; settled waits for all of them.
+        lowered_from_ms: Largest lateness before it was lowered; ids are kept for it still, ...
+        lowered_until_ms: ... while log time is before this: what was accepted is on its way.
+        floor_ms: An event with an earlier timestamp is late, whatever the lateness: when it was
+            raised, ids of such events had been forgotten.
     """
 
     lateness_ms: int = 3_600_000
     stride: int | None = None
     sources: list[str] = msgspec.field(default_factory=list)
+    lowered_from_ms: int = 0
+    lowered_until_ms: int = 0
+    floor_ms: int = 0
+
+    def with_lateness(self, lateness_ms: int, now_ms: int) -> "Settings":
+        """Return the settings with another lateness from ``now_ms`` on."""
+        before_ms = self.kept_lateness_ms(now_ms)
+        changed = msgspec.structs.replace(self, lateness_ms=lateness_ms)
+        if lateness_ms == before_ms:
+            return changed
+        if lateness_ms > before_ms:
+            return msgspec.structs.replace(changed, floor_ms=max(self.floor_ms, now_ms - before_ms))
+        return msgspec.structs.replace(
+            changed, lowered_from_ms=before_ms, lowered_until_ms=now_ms + HORIZON_SLACK_MS
+        )
+
+    def is_late(self, timestamp_ms: int, received_at_ms: int) -> bool:
+        """Return whether an event comes too late to count."""
+        return received_at_ms - timestamp_ms > self.lateness_ms or timestamp_ms < self.floor_ms
+
+    def kept_lateness_ms(self, log_ms: int) -> int:
+        """Return the lateness that the horizon keeps to at a log time."""
+        lowered_ms = self.lowered_from_ms if log_ms < self.lowered_until_ms else 0
+        return max(self.lateness_ms, lowered_ms)
 
 
 class DefinitionChange(msgspec.Struct, frozen=True, tag="definition", tag_field="type"):
@@ -263,7 +291,7 @@ class Winner(NamedTuple):
     times: Times
 
 
-def times_of(record: ControlRecord, appended_ms: int, lateness_ms: int) -> Times:
+def times_of(record: ControlRecord, appended_ms: int, settings: Settings) -> Times:
     """Return the times of a record's tick, given when the broker appended it.
 
     Log time is clamp(append time, last, last + 60 s); the first record starts the clock.
@@ -275,7 +303,8 @@ def times_of(record: ControlRecord, appended_ms: int, lateness_ms: int) -> Times
         log_ms = min(max(appended_ms, before.log_ms), before.log_ms + LOG_TIME_STEP_MS_MAX)
     low_water_ms = log_ms if record.low_water_ms is None else record.low_water_ms
     settled_ms = max(before.settled_ms, min(log_ms, low_water_ms))
-    horizon_ms = max(before.horizon_ms, settled_ms - lateness_ms - HORIZON_SLACK_MS)
+    kept_ms = settings.kept_lateness_ms(log_ms) + HORIZON_SLACK_MS
+    horizon_ms = max(before.horizon_ms, settled_ms - kept_ms)
     return Times(log_ms, settled_ms, horizon_ms)
 
 
@@ -309,7 +338,7 @@ class ControlFold:
             self._snapshot_offset = offset
         resumed = self.last is None and record.number > 1
         self.state = record.snapshot if resumed else self.state.after(record.changes)  # type: ignore[assignment]
-        times = times_of(record, appended_ms, self.state.settings.lateness_ms)
+        times = times_of(record, appended_ms, self.state.settings)
         self.last = Winner(record, offset, times)
         return self.last
 

@@ -22,7 +22,7 @@ from schemas.control import (
 )
 from schemas.definitions import Definition
 from schemas.hashing import stable_hash64
-from schemas.imports import read_import
+from schemas.imports import UnreadableImportError, read_import
 from schemas.partials import (
     COVARIATE_WORDS,
     STATE_VERSION,
@@ -253,6 +253,11 @@ class Partition:
         ):
             self.ignored_imports += 1
             return
+        if not set(part.metrics) <= set(declared.metrics):
+            raise UnreadableImportError(
+                f"batch {part.number} of import {part.import_id!r} has metrics {part.metrics}, "
+                f"must be among {declared.metrics}"
+            )
         rows = make_import_rows(part, columns, metrics=self.metrics, unit_types=self.unit_types)
         self.state = make_room(self.state, units=len(rows.day), days=len(rows.day))
         self.state = self.state._replace(imported=wider(self.state.imported, declared.ordinal + 1))

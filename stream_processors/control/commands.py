@@ -187,7 +187,7 @@ def _judged(state: ControlState, command: Command, received: Received) -> list[C
     subject, body, now_ms = command.experiment_id, command.body, received.appended_ms
     match command.action:
         case "settings":
-            settings = changed_settings(state.settings, body)
+            settings = changed_settings(state.settings, body, now_ms)
             return [SettingsChange(settings)] if settings else []
         case "catalogue":
             entry = catalogue.put(subject, body, state.catalogue, now_ms)
@@ -262,7 +262,7 @@ def _moved(state: ControlState, command: Command, received: Received) -> Definit
                 command.body,
                 version=version,
                 now_ms=now_ms,
-                lateness_ms=state.settings.lateness_ms,
+                settings=state.settings,
             )
         case "pause":
             return lifecycle.paused(current, version=version, now_ms=now_ms)

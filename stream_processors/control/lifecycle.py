@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.control import CatalogueEntry
+from schemas.control import CatalogueEntry, Settings
 from schemas.definitions import (
     Definition,
     DefinitionBody,
@@ -107,17 +107,19 @@ def patched(
 
 
 def started(
-    current: Definition, body: dict[str, Any], *, version: int, now_ms: int, lateness_ms: int
+    current: Definition, body: dict[str, Any], *, version: int, now_ms: int, settings: Settings
 ) -> Definition:
-    """Return a draft as it runs, from now or from an earlier ``at_ms`` within the lateness."""
+    """Return a draft as it runs, from now or from an earlier ``at_ms`` that is not too late."""
     _require(current, "start", "draft")
     at_ms = _only_field(body, "at_ms", now_ms)
     if not isinstance(at_ms, int) or isinstance(at_ms, bool):
         raise _invalid_start(f"{at_ms!r}, must be a time")
-    if not now_ms - lateness_ms <= at_ms <= now_ms:
+    if at_ms > now_ms or settings.is_late(at_ms, now_ms):
+        lateness = format_duration_ms(settings.lateness_ms)
+        floor = f" and not before {format_time_ms(settings.floor_ms)}" if settings.floor_ms else ""
         raise _invalid_start(
             f"{_shown(at_ms)}, must be no later than now, {format_time_ms(now_ms)}, and at most "
-            f"the lateness, {format_duration_ms(lateness_ms)}, before it"
+            f"the lateness, {lateness}, before it{floor}"
         )
     return msgspec.structs.replace(
         current,

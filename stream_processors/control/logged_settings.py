@@ -29,7 +29,7 @@ class SettingsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     add_sources: list[str] = []
 
 
-def changed_settings(current: Settings, body: dict[str, Any]) -> Settings | None:
+def changed_settings(current: Settings, body: dict[str, Any], now_ms: int) -> Settings | None:
     """Return the settings as ``body`` changes them; None if nothing changes.
 
     Raises:
@@ -39,8 +39,9 @@ def changed_settings(current: Settings, body: dict[str, Any]) -> Settings | None
     sources = current.sources if posted.sources is UNSET else posted.sources
     errors = list(_source_errors(sources, posted))
     sources = [one for one in sources if one not in posted.retire_sources] + posted.add_sources
-    settings = Settings(
-        lateness_ms=current.lateness_ms if posted.lateness_ms is UNSET else posted.lateness_ms,
+    lateness_ms = current.lateness_ms if posted.lateness_ms is UNSET else posted.lateness_ms
+    settings = msgspec.structs.replace(
+        current.with_lateness(lateness_ms, now_ms),
         stride=current.stride if posted.stride is UNSET else posted.stride,
         sources=sources,
     )

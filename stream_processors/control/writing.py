@@ -278,7 +278,8 @@ class Writer:
         if self._wanted_lateness_ms is None:
             return []
         wanted_ms, settings = self._wanted_lateness_ms, self.control.state.settings
-        changed = msgspec.structs.replace(settings, lateness_ms=wanted_ms)
+        now_ms = self.control.last.times.log_ms if self.control.last else 0
+        changed = settings.with_lateness(wanted_ms, now_ms)
         return [SettingsChange(changed, wanted_ms)]
 
     def _configured_lateness_ms(self) -> int:

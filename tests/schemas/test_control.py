@@ -280,7 +280,9 @@ def test_log_time_follows_the_broker_within_a_minute_and_never_goes_back(
 ) -> None:
     before = Times(log_ms, log_ms - settled_behind, log_ms - settled_behind - 1)
 
-    times = times_of(record(2, before, low_water_ms=low_water_ms), appended_ms, lateness_ms)
+    times = times_of(
+        record(2, before, low_water_ms=low_water_ms), appended_ms, Settings(lateness_ms=lateness_ms)
+    )
 
     assert times.log_ms == sorted([log_ms, appended_ms, log_ms + 60_000])[1]
     assert before.settled_ms <= times.settled_ms <= times.log_ms
@@ -288,13 +290,13 @@ def test_log_time_follows_the_broker_within_a_minute_and_never_goes_back(
 
 
 def test_the_first_record_starts_the_clock_wherever_the_broker_stands() -> None:
-    times = times_of(record(1), T0, LATENESS_MS)
+    times = times_of(record(1), T0, Settings(LATENESS_MS))
 
     assert times == Times(T0, T0, T0 - LATENESS_MS - 600_000)
 
 
 def test_a_leap_of_the_brokers_clock_becomes_steps_of_a_minute() -> None:
-    times = times_of(record(2, Times(T0, T0, 0)), T0 + DAY_MS, LATENESS_MS)
+    times = times_of(record(2, Times(T0, T0, 0)), T0 + DAY_MS, Settings(LATENESS_MS))
 
     assert times.log_ms == T0 + 60_000
 
@@ -311,13 +313,15 @@ def test_a_leap_of_the_brokers_clock_becomes_steps_of_a_minute() -> None:
 def test_settled_is_what_all_doors_have_taken_in(low_water_ms: int | None, settled_ms: int) -> None:
     before = Times(T0, T0 - 10, 0)
 
-    times = times_of(record(2, before, low_water_ms=low_water_ms), T0 + 200, LATENESS_MS)
+    times = times_of(record(2, before, low_water_ms=low_water_ms), T0 + 200, Settings(LATENESS_MS))
 
     assert times.settled_ms == settled_ms
 
 
 def test_the_horizon_is_the_lateness_and_ten_minutes_behind_what_settled() -> None:
-    times = times_of(record(2, Times(T0, T0, 0), low_water_ms=T0 + 5), T0 + 9, LATENESS_MS)
+    times = times_of(
+        record(2, Times(T0, T0, 0), low_water_ms=T0 + 5), T0 + 9, Settings(LATENESS_MS)
+    )
 
     assert times.horizon_ms == T0 + 5 - LATENESS_MS - 600_000
 
@@ -325,7 +329,7 @@ def test_the_horizon_is_the_lateness_and_ten_minutes_behind_what_settled() -> No
 def test_a_greater_lateness_brings_no_forgotten_id_back() -> None:
     before = Times(T0, T0, T0 - 600_000)
 
-    assert times_of(record(2, before), T0 + 1, DAY_MS).horizon_ms == before.horizon_ms
+    assert times_of(record(2, before), T0 + 1, Settings(DAY_MS)).horizon_ms == before.horizon_ms
 
 
 def test_a_tick_goes_by_the_lateness_that_it_brings() -> None:
@@ -335,6 +339,41 @@ def test_a_tick_goes_by_the_lateness_that_it_brings() -> None:
 
     assert winner is not None
     assert winner.times.horizon_ms == T0 + 7 - 600_000
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3_600_000), st.integers(1_000, DAY_MS)), max_size=6),
+    st.integers(0, 3_600_000),
+    st.integers(0, 600_000),
+    st.integers(0, 600_000),
+)
+def test_what_was_accepted_counts_ten_minutes_later_however_the_lateness_changes(
+    changes: list[tuple[int, int]], accepted_after_ms: int, spare_ms: int, on_its_way_ms: int
+) -> None:
+    """A door judges an event by the settings of then; settled time is log time here."""
+    now_ms, settings, horizon_ms = T0, Settings(), 0
+    history = [(T0, settings)]
+    for after_ms, lateness_ms in changes:
+        now_ms += after_ms
+        settings = settings.with_lateness(lateness_ms, now_ms)
+        history.append((now_ms, settings))
+    received_ms = T0 + accepted_after_ms
+    arrived_ms = received_ms + on_its_way_ms
+    for since_ms in [at_ms for at_ms, _ in history] + [arrived_ms]:
+        # The horizon of the last tick before a change, and of the last before it arrives.
+        if since_ms > arrived_ms:
+            break
+        for at_ms in (since_ms - 1, since_ms):
+            in_force = [one for from_ms, one in history if from_ms <= max(at_ms, T0)][-1]
+            kept_ms = in_force.kept_lateness_ms(at_ms) + 600_000
+            horizon_ms = max(horizon_ms, at_ms - kept_ms)
+    judged_by = [one for from_ms, one in history if from_ms <= received_ms][-1]
+
+    # The hardest case is an event that is nearly late.
+    timestamp_ms = received_ms - judged_by.lateness_ms + spare_ms
+
+    if not judged_by.is_late(timestamp_ms, received_ms):
+        assert timestamp_ms >= horizon_ms
 
 
 # --- stride ---

@@ -246,7 +246,8 @@ def _compare_doors(
 ) -> int:
     told: Told = read_told(run.entries(), findings)
     lateness_ms_min = min((one.settings.lateness_ms for one in control.ticks), default=0)
-    logged = read_late(evidence.late(), lateness_ms_min, findings)
+    floor_ms = max((one.settings.floor_ms for one in control.ticks), default=0)
+    logged = read_late(evidence.late(), lateness_ms_min, floor_ms, findings)
     events: dict[int, tuple[int, int]] = {}
     for part in folded:
         for number, (keys, places) in part.fingerprints.items():

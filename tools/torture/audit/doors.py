@@ -196,7 +196,9 @@ class Logged(NamedTuple):
     late: Mapping[int, tuple[int, int]]
 
 
-def read_late(messages: Iterable[LogMessage], lateness_ms_min: int, findings: Findings) -> Logged:
+def read_late(
+    messages: Iterable[LogMessage], lateness_ms_min: int, floor_ms: int, findings: Findings
+) -> Logged:
     """Return what stands in ``litmus.late``; each row must be late."""
     late: dict[int, tuple[int, int]] = {}
     for message in messages:
@@ -205,7 +207,7 @@ def read_late(messages: Iterable[LogMessage], lateness_ms_min: int, findings: Fi
             (_, unit_type, unit, _, _, event_id, _, _, experiment, variant, metric) = row[:11]
             attributes, value, timestamp, is_given, received_at = row[11:]
             findings.count("late rows")
-            if received_at - timestamp <= lateness_ms_min:
+            if received_at - timestamp <= lateness_ms_min and timestamp >= floor_ms:
                 line = f"litmus.late, offset {message.offset} row {number}: received at "
                 findings.differ("late rows", f"{line}{received_at}, timestamp {timestamp}")
             key = fingerprint(
