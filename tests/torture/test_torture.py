@@ -17,7 +17,7 @@ import pytest
 from tools.home import read_json
 from tools.settings import CHECKOUT, Settings
 
-FAULTS = 14
+FAULTS = 12
 SEED = 20_261_122
 START_SECONDS_MAX = 120.0
 
@@ -39,7 +39,8 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 @pytest.mark.timeout(420)
 def test_a_short_torture_changes_no_number(tmp_path: Path) -> None:
-    options = ["--faults", str(FAULTS), "--seed", str(SEED), "--units", "2000", "--rate", "300"]
+    options = ["--faults", str(FAULTS), "--seed", str(SEED), "--units", "2000", "--rate", "200"]
+    options += ["--seconds-between", "0.5"]
     run = subprocess.run(
         command(tmp_path, *options),
         cwd=CHECKOUT,

@@ -205,7 +205,8 @@ class Crowd:
             (json.dumps(good | {"surprise": 1}), "malformed"),
             (json.dumps(good | {"value": "1.5"}), "malformed"),
             (text[:-1] + ', "metric": "view"}', "malformed"),
-            (text[: len(text) // 2], "malformed"),
+            # White space around a line is no part of what is refused.
+            (text[: len(text) // 2].rstrip(), "malformed"),
             (json.dumps(good | {"type": "wish"}), "unknown_type"),
         ]
         raw, code = self._random.choice(forms)
