@@ -4,7 +4,8 @@ Nothing unvalidated is ever packed, so readers trust what rows say. They do not 
 Arrow follows offsets of a damaged message out of its memory, and takes the process with it.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,8 @@ SCHEMA = pa.schema(
 metadata says which ``door`` packed it.
 """
 
-_REQUIRED = [column.name for column in SCHEMA if not column.nullable]
+_PLACES = {name: place for place, name in enumerate(SCHEMA.names)}
+_REQUIRED = [(name, place) for name, place in _PLACES.items() if not SCHEMA.field(name).nullable]
 
 ROWS_MAX = 1 << 16
 """Rows of one batch: a position in a partition is offset * 2**20 + row."""
@@ -98,6 +100,11 @@ def read_batch(value: bytes) -> pa.RecordBatch:
     Raises:
         UnreadableBatchError: If it is none, damaged, or of another schema.
     """
+    return _read(value)[0]
+
+
+def _read(value: bytes) -> tuple[pa.RecordBatch, list[pa.Array]]:
+    """Return the record batch of a message, and its columns: making them takes as long again."""
     try:
         with pa.ipc.open_stream(value) as reader:
             batch = reader.read_next_batch()
@@ -107,10 +114,11 @@ def read_batch(value: bytes) -> pa.RecordBatch:
         raise UnreadableBatchError(f"{len(value)} bytes are no packed batch: {error}") from error
     if not batch.schema.equals(SCHEMA, check_metadata=False):
         raise UnreadableBatchError(f"schema == {batch.schema}, must be that of litmus.events")
-    for name in _REQUIRED:
-        if batch.column(name).null_count:
+    columns = batch.columns
+    for name, place in _REQUIRED:
+        if columns[place].null_count:
             raise UnreadableBatchError(f"{name} is null in a row, must have a value")
-    return batch
+    return batch, columns
 
 
 def unpack(value: bytes) -> Batch:
@@ -119,26 +127,35 @@ def unpack(value: bytes) -> Batch:
     Raises:
         UnreadableBatchError: If it is no packed batch.
     """
-    batch = read_batch(value)
-    columns = {name: batch.column(name) for name in batch.schema.names}
-    return Batch(
-        kind=columns["kind"].to_numpy(),
-        unit_type=_names(columns["unit_type"]),
-        unit_hash_high=columns["unit_hash_high"].to_numpy(),
-        unit_hash_low=columns["unit_hash_low"].to_numpy(),
-        event_hash_high=columns["event_hash_high"].to_numpy(),
-        event_hash_low=columns["event_hash_low"].to_numpy(),
-        experiment_id=_names(columns["experiment_id"]),
-        variant=_names(columns["variant"]),
-        metric=_names(columns["metric"]),
-        value=columns["value"].to_numpy(),
-        timestamp=columns["timestamp"].to_numpy(),
-        timestamp_given=columns["timestamp_given"].to_numpy(zero_copy_only=False),
-    )
+    columns = _read(value)[1]
+    return Batch(*(_READ[name](columns[_PLACES[name]]) for name in Batch._fields))
 
 
 def _names(column: pa.DictionaryArray) -> Names:
     indices = column.indices
-    if indices.null_count:
-        indices = indices.fill_null(-1)
-    return Names(column.dictionary.to_pylist(), indices.to_numpy(zero_copy_only=False))
+    if not indices.null_count:
+        return Names(column.dictionary.to_pylist(), indices.to_numpy())
+    validity, codes = indices.buffers()
+    start, end = indices.offset, indices.offset + len(indices)
+    bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")[start:end]
+    known = np.frombuffer(codes, np.int32, len(indices), start * indices.type.byte_width)
+    return Names(column.dictionary.to_pylist(), np.where(bits, known, np.int32(-1)))
+
+
+def _numbers(column: pa.Array) -> NDArray[np.generic]:
+    return column.to_numpy()
+
+
+def _bits(column: pa.BooleanArray) -> NDArray[np.bool_]:
+    return column.to_numpy(zero_copy_only=False)
+
+
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    name: _names
+    if pa.types.is_dictionary(SCHEMA.field(name).type)
+    else _bits
+    if pa.types.is_boolean(SCHEMA.field(name).type)
+    else _numbers
+    for name in Batch._fields
+}
+"""How each column of a ``Batch`` is read: looked up once, small batches are many."""
