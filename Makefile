@@ -23,8 +23,9 @@ setup: .venv/.ready ## Install the locked packages, fetch Kafka, compile the ker
 demo: setup ## Stream real data through the whole stack (SECONDS=60, KEEP=1 leaves it running)
 	SECONDS=$(SECONDS) KEEP=$(KEEP) $(BIN)/litmus demo
 
-test: setup ## Run all tests
-	$(BIN)/python -m pytest
+test: setup ## Run all tests: first side by side, then those that need the machine for themselves
+	$(BIN)/python -m pytest -m 'not machine' -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m machine
 
 soak: setup ## Load the stack for long; fail if anything grows (MINUTES=60, RATE=events a second)
 	MINUTES=$(MINUTES) $(BIN)/litmus soak

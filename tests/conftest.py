@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 from tests.stack import broker, stack, topics
@@ -15,3 +16,10 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(SHARED / "numba"))
 # The same examples on every run: a failure is a failure for everyone.
 settings.register_profile("litmus", deadline=None, derandomize=True, database=None)
 settings.load_profile("litmus")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what waits on a running stack: it gets the machine for itself."""
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker("machine")

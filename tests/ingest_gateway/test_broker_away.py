@@ -19,6 +19,8 @@ from tests.ingest_gateway.worlds import PARTITIONS, control_on
 from tests.stack import create_fresh_topics, wait_until
 from tools.broker import EmbeddedBroker
 
+pytestmark = pytest.mark.machine
+
 AWAY_S = float(os.environ.get("LITMUS_TEST_BROKER_AWAY_S", "4"))
 ANSWER_S_MAX = 2.0
 RECOVERY_S_MAX = 30.0

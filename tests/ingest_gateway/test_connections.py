@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -17,6 +18,8 @@ from ingest_gateway.app import create_app
 from ingest_gateway.routes_request import Parts
 from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLimits
 from tests.ingest_gateway.worlds import memory_world
+
+pytestmark = pytest.mark.machine
 
 LIMITS = ConnectionLimits(
     connections_max=60, header_s=0.6, header_bytes_max=4_000, body_s=0.9, answer_s=1.0

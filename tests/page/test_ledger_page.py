@@ -9,9 +9,12 @@ from tests.page import browser as chromium
 from tests.page.stub import a_ledger
 from tests.page.test_page import REPORTS, Page, eventually
 
-pytestmark = pytest.mark.skipif(
-    chromium.CHROMIUM is None or chromium.DRIVER is None, reason=chromium.MISSING
-)
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.skipif(
+        chromium.CHROMIUM is None or chromium.DRIVER is None, reason=chromium.MISSING
+    ),
+]
 
 FIELDS = """
 return Object.fromEntries(

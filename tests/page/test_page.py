@@ -13,9 +13,12 @@ import pytest
 from tests.page import browser as chromium
 from tests.page.stub import Experiment, StubServer, World, every_state
 
-pytestmark = pytest.mark.skipif(
-    chromium.CHROMIUM is None or chromium.DRIVER is None, reason=chromium.MISSING
-)
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.skipif(
+        chromium.CHROMIUM is None or chromium.DRIVER is None, reason=chromium.MISSING
+    ),
+]
 
 REPORTS = Path(__file__).parents[2] / ".litmus" / "reports"
 PATIENCE_S = 20.0

@@ -29,6 +29,8 @@ from tests.query_api.process import QueryApi, wait_until
 from tools.broker import EmbeddedBroker
 from tools.topics import create_topics
 
+pytestmark = pytest.mark.machine
+
 PARTITIONS = 2
 KILLS = 3
 ID = "checkout-color"

@@ -41,6 +41,8 @@ from tools.processes import probe_state
 from tools.settings import CHECKOUT, Settings
 from tools.workers import owners
 
+pytestmark = pytest.mark.machine
+
 PARTITIONS = 4
 TICKS = 40
 UNITS_PER_TICK = 25

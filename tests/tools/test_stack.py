@@ -4,7 +4,11 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.stack import Stack, wait_until
+
+pytestmark = pytest.mark.machine
 
 PROCESSES = {
     "kafka",

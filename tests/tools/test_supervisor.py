@@ -18,6 +18,8 @@ from tools.ports import free_ports
 from tools.settings import CHECKOUT, Settings
 from tools.stack import look_at_stack
 
+pytestmark = pytest.mark.machine
+
 Plan = list[list[list[object]]]
 Run = Callable[[Plan], "SmallStack"]
 

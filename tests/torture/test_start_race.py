@@ -20,6 +20,8 @@ from tools.ports import free_ports
 from tools.settings import CHECKOUT
 from tools.torture.audit.evidence import KafkaEvidence
 
+pytestmark = pytest.mark.machine
+
 RACES = 40
 AT_ONCE = 4
 IDS = [f"race-{number}" for number in range(RACES)]

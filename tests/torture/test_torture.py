@@ -17,6 +17,8 @@ import pytest
 from tools.home import read_json
 from tools.settings import CHECKOUT, Settings
 
+pytestmark = pytest.mark.machine
+
 FAULTS = 12
 SEED = 20_261_122
 START_SECONDS_MAX = 120.0

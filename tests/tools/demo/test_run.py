@@ -14,6 +14,8 @@ from tools.demo.results import arms_on
 from tools.demo.schedule import make_schedule
 from tools.demo.stack import Addresses
 
+pytestmark = pytest.mark.machine
+
 ROWS = 2_000
 """40 clicks per arm: past the burn-in."""
 
