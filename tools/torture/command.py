@@ -54,6 +54,9 @@ def torture(
     recovery_max: Annotated[
         float, typer.Option(min=5, help="Seconds in which each must be recovered from.")
     ] = 60.0,
+    minutes_max: Annotated[
+        float, typer.Option(min=0.1, help="No fault begins after so many; the rest is left out.")
+    ] = 24 * 60.0,
     lateness: Annotated[str, typer.Option(help="LITMUS_LATENESS of the stack.")] = "5m",
     home: Annotated[Path, typer.Option(help="Wiped at the start.")] = HOME,
     reports: Annotated[Path, typer.Option(help="Folder of torture.json and .html.")] = REPORTS,
@@ -82,6 +85,7 @@ def torture(
             rate=rate,
             lateness_ms=parse_duration_ms(lateness),
             recovery_seconds_max=recovery_max,
+            seconds_max=60 * minutes_max,
         )
         _introduce(console, course, impossible)
         stack = TortureStack(settings, links=BROKER_LINKS)

@@ -51,11 +51,21 @@ class Result(NamedTuple):
             found += self.progress.load.problems
         endured = self.progress.endured
         found += [f"{one.fault.label}: {one.problem}" for one in endured if not one.survived]
-        if (left := len(self.course.faults) - len(endured)) > 0:
-            found.append(f"{left} faults of the schedule were not carried out")
+        if self.left_out and not self.time_is_up:
+            found.append(f"{self.left_out} faults of the schedule were not carried out")
         if self.audit is None:
             found.append("the run was not audited")
         return found
+
+    @property
+    def left_out(self) -> int:
+        """Return how many faults of the schedule were not carried out."""
+        return len(self.course.faults) - len(self.progress.endured)
+
+    @property
+    def time_is_up(self) -> bool:
+        """Return whether the run took all the time that it was given."""
+        return self.progress.seconds.get("breaking things", 0.0) >= self.course.seconds_max
 
     @property
     def differences(self) -> int | None:
@@ -112,6 +122,7 @@ def report_of(result: Result) -> dict[str, Any]:
         "differences": result.differences,
         "passed": result.passed,
         "fault_count": len(course.faults),
+        "left_out": result.left_out,
         "survived": sum(one.survived for one in progress.endured),
         "impossible": result.impossible,
         "problems": result.problems,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -46,6 +47,7 @@ class Course:
         rate: Events a second.
         lateness_ms: Of the stack.
         recovery_seconds_max: A fault must be recovered from in this time.
+        seconds_max: No fault begins after so long.
     """
 
     seed: int
@@ -54,6 +56,7 @@ class Course:
     rate: float
     lateness_ms: int
     recovery_seconds_max: float = RECOVERY_SECONDS_MAX
+    seconds_max: float = math.inf
 
 
 @dataclass
@@ -189,7 +192,9 @@ async def _run(
             async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as tasks:
                 tasks.create_task(load.run(is_over, rate=course.rate))
                 tasks.create_task(operator.go_on(is_over, every_s=COMMAND_EVERY_S))
-                await siege.carry_out(course.faults, progress.started_s)
+                await siege.carry_out(
+                    course.faults, progress.started_s, seconds_max=course.seconds_max
+                )
                 is_over.set()
                 limit.reschedule(asyncio.get_running_loop().time() + LOAD_ENDS_SECONDS_MAX)
         except TimeoutError:

@@ -89,12 +89,15 @@ class Siege:
         self.endured: list[Endured] = []
         self.current: list[Fault] = []
 
-    async def carry_out(self, faults: Sequence[Fault], started_s: float) -> None:
-        """Do all of it; end early when something is not recovered from.
+    async def carry_out(
+        self, faults: Sequence[Fault], started_s: float, *, seconds_max: float
+    ) -> None:
+        """Do all of it; end early when something is not recovered from, or the time is up.
 
         Args:
             faults: In order.
             started_s: When the run began, on the monotonic clock.
+            seconds_max: No fault begins after so long.
         """
         self._started_s = started_s
         under_way: list[asyncio.Task[None]] = []
@@ -104,6 +107,8 @@ class Siege:
                     await asyncio.gather(*under_way)
                     under_way.clear()
                 if any(not one.survived for one in self.endured):
+                    break
+                if self._elapsed() > seconds_max:
                     break
                 await asyncio.sleep(fault.gap_s)
                 under_way.append(asyncio.create_task(self._endure(fault)))
