@@ -4,7 +4,7 @@ import uuid
 
 from tests.ingest_gateway.worlds import World
 
-HOUR_MS = 3_600_000
+MINUTE_MS = 60_000
 
 
 async def take(world: World, age_ms: int) -> str:
@@ -23,15 +23,23 @@ async def take(world: World, age_ms: int) -> str:
 
 async def test_doors_use_a_lateness_as_soon_as_it_is_answered(world: World) -> None:
     became = []
-    for lateness in ("3h", "1h", "2h", "1h"):
+    for lateness in ("30m", "1h", "20m", "50m"):
         answer = await world.client.patch("/v1/settings", json={"lateness": lateness})
         assert answer.status_code == 200, answer.text
         assert answer.json()["lateness"] == lateness
         assert f"up to {lateness}" in answer.json()["effects"][0]
-        became.append(await take(world, HOUR_MS + HOUR_MS // 2))
+        became.append(await take(world, 45 * MINUTE_MS))
 
-    assert became == ["accepted", "late", "accepted", "late"]
-    assert (await world.client.get("/v1/settings")).json()["lateness"] == "1h"
+    assert became == ["late", "accepted", "late", "accepted"]
+    assert (await world.client.get("/v1/settings")).json()["lateness"] == "50m"
+
+
+async def test_what_was_too_late_stays_late_when_the_lateness_is_raised(memory: World) -> None:
+    """Ids that old were forgotten: a resend could not be told from a new event."""
+    await memory.client.patch("/v1/settings", json={"lateness": "3h"})
+
+    assert await take(memory, 90 * MINUTE_MS) == "late"
+    assert await take(memory, 59 * MINUTE_MS) == "accepted"
 
 
 async def test_sources_are_added_and_retired_and_the_answer_says_what_that_does(
