@@ -18,7 +18,7 @@ from stream_processors.worker import bind_topic, create_faust_app
 
 def create_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
     """Return the app with its agent registered, and the state that its agent drives."""
-    app = create_faust_app(settings, ACCUMULATE_APP, producer_compression_type="lz4")
+    app = create_faust_app(settings, ACCUMULATE_APP)
     table = TableChangelog(app, settings)
     live = LivePartitions(
         servers=settings.kafka,

@@ -23,8 +23,6 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveWriter]:
         # Without a table and with 0 here Faust would spread the topics over processes: one has
         # to read them all. Others stand by.
         table_standby_replicas=1,
-        # A snapshot of many definitions is larger than the broker takes uncompressed.
-        producer_compression_type="gzip",
         topic_partitions=1,
     )
     live_writer = LiveWriter(app, partial(resume, settings.kafka, partial(_new_writer, settings)))

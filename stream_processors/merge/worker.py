@@ -20,8 +20,6 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveMerger]:
         settings,
         MERGE_APP,
         topic_partitions=1,
-        # Records of many experiments are text that repeats itself.
-        producer_compression_type="gzip",
     )
     records = TableRecords(app, settings.kafka)
     live = LiveMerger(
