@@ -152,6 +152,7 @@ class LivePartitions:
             one = found.pop(number)  # what it read is not kept longer than needed
             control = states[one.start.tick] if one.start else None
             partition, superseded = await asyncio.to_thread(one.build, control, writer=self._writer)
+            partition.checkpoints.clock = time.monotonic
             self.partitions[number] = partition
             self._outboxes[number] = Outbox(
                 number, publish=self._publish, changelog=self._changelog

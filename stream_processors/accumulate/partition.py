@@ -375,7 +375,11 @@ class Partition:
     def _drop(self, newly_final: set[int], offset: int) -> None:
         for ordinal in newly_final:
             changing.drop_cells(self.state, ordinal, offset)
-            self.state.no_assignment[self.state.segments["offset"] <= offset, ordinal] = 0
+            reached = self.state.segments["offset"] <= offset
+            self.state.segments["dirty"][reached & (self.state.no_assignment[:, ordinal] != 0)] = (
+                True
+            )
+            self.state.no_assignment[reached, ordinal] = 0
             self.state.experiments["touched"][ordinal] = False
         self._final |= newly_final
         self.plan_anew()
@@ -387,7 +391,9 @@ class Partition:
         if self.tick % CHUNK_TICKS:
             return
         day = days.day_of(self.times.horizon_ms)
-        if day != self._days_forgotten:
+        # Not while a replay catches up: days of segments that are ahead may be of metric names
+        # whose catalogue entry it has not come to.
+        if self.is_live and day != self._days_forgotten:
             forget_days(self.state, self.plan, self.times.horizon_ms)
             self._days_forgotten = day
         if len(self.metrics.values) + len(self.unit_types.values) > self._names_max:

@@ -42,7 +42,8 @@ class Key(NamedTuple):
         partition: Source partition; the memory store keeps all partitions in one dict.
         kind: MANIFEST, SEGMENT or CHUNK.
         number: Of the segment or chunk; 0 for the manifest.
-        offset: First source offset that is not in the record; 0 for the manifest.
+        offset: First source offset that is not in the record; of a manifest, its base's. So what
+            a frozen owner writes late stands beside what its successor wrote, and is the older.
         part: From 0.
         parts: How many parts make the record.
     """
@@ -132,7 +133,7 @@ Record = TypeVar("Record", Manifest, SegmentRecord, ChunkRecord)
 SEGMENT_COLUMNS = {
     "unit_high": "<u8",
     "unit_low": "<u8",
-    "unit_type": "<u2",
+    "unit_type": "<u4",
     "experiment": "<i4",
     "variant": "<i2",
     "entry": "<i8",
@@ -148,8 +149,8 @@ SEGMENT_COLUMNS = {
 DAY_COLUMNS = {
     "unit_high": "<u8",
     "unit_low": "<u8",
-    "unit_type": "<u2",
-    "metric": "<u2",
+    "unit_type": "<u4",
+    "metric": "<u4",
     "day": "<i4",
     "total": "<i8",
     "magnitude": "<i8",
@@ -159,7 +160,7 @@ DAY_COLUMNS = {
 CHUNK_COLUMNS = {
     "unit_high": "<u8",
     "unit_low": "<u8",
-    "unit_type": "<u2",
+    "unit_type": "<u4",
     "hash": "<u8",
     "stamp": "<i8",
     "experiment": "<i4",
@@ -186,10 +187,19 @@ def partition_of(key: bytes) -> int:
 def encode_columns(
     columns: Mapping[str, NDArray[np.generic]], types: Mapping[str, str]
 ) -> dict[str, bytes]:
-    """Return the bytes of every column, in the types of the format."""
-    return {
-        name: np.ascontiguousarray(columns[name], kind).tobytes() for name, kind in types.items()
-    }
+    """Return the bytes of every column, in the types of the format.
+
+    Raises:
+        OverflowError: If a value does not fit: a smaller one must never be stored in its place.
+    """
+    return {name: _encoded(name, columns[name], kind) for name, kind in types.items()}
+
+
+def _encoded(name: str, column: NDArray[np.generic], kind: str) -> bytes:
+    stored = np.ascontiguousarray(column, kind)
+    if stored.dtype.itemsize < column.dtype.itemsize and not np.array_equal(stored, column):
+        raise OverflowError(f"a value of column {name!r} does not fit {kind}")
+    return stored.tobytes()
 
 
 def decode_columns(

@@ -101,7 +101,7 @@ class Found:
         self._segments = {
             segment: _newest(stored[SEGMENT, segment], SegmentRecord) for segment in range(SEGMENTS)
         }
-        manifest = _newest(stored[MANIFEST, 0], Manifest)
+        manifest = self._manifest = _newest(stored[MANIFEST, 0], Manifest)
         self.proofs = [one.header for one in self._segments.values() if one is not None]
         if manifest is not None:
             self.proofs.append(manifest.base)
@@ -127,6 +127,7 @@ class Found:
                 self._stored[SEGMENT, segment][one.header.offset].keys if one else []
                 for segment, one in self._segments.items()
             ],
+            manifest_keys=self._manifest_keys(),
             chunks=[
                 StoredChunk(
                     number,
@@ -142,12 +143,23 @@ class Found:
         )
         superseded = [
             key
+            for offset, parts in self._stored[MANIFEST, 0].items()
+            if self._manifest is not None and offset < self._manifest.base.offset
+            for key in parts.keys
+        ]
+        superseded += [
+            key
             for segment, record in records.items()
             for offset, parts in self._stored[SEGMENT, segment].items()
             if offset < record.header.offset
             for key in parts.keys
         ]
         return Recovered(partition, superseded)
+
+    def _manifest_keys(self) -> list[bytes]:
+        if self._manifest is None:
+            return []
+        return self._stored[MANIFEST, 0][self._manifest.base.offset].keys
 
 
 def recover(

@@ -63,7 +63,8 @@ CELL = np.dtype(
         ("counted", "i4"),
         ("outside", "i4"),
         ("totals", "i4"),
-        ("variant", "i4"),
+        ("variant", "i2"),
+        ("segment", "i2"),
     ],
     align=True,
 )
@@ -73,6 +74,7 @@ CELL = np.dtype(
 timestamp of an assignment to another variant, OPEN_END if none. ``total``, ``totals``: where its
 totals begin, and how many words they are. ``next``: the unit's next cell. ``counted``,
 ``outside``: metric events since entry, by whether a window held them. ``variant`` -1: taken back.
+``segment``: the unit's, so that a segment's cells are found without a look at their units.
 """
 
 TOTAL = np.dtype("i8")

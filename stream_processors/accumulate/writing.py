@@ -5,8 +5,11 @@ newest and where the cycle began. Chunks are written when they end. What a recor
 chunks that no recovery needs any more, are deleted after it.
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
+from schemas.control import TICKS_PER_SECOND
 from stream_processors.accumulate.checkpoints import (
     chunk_record,
     forget_recent,
@@ -38,6 +41,9 @@ CELLS_PER_SHORT_CYCLE = 50_000
 
 NO_RECORD = -1
 
+PACE_MIN = 0.8
+"""A cycle takes at least this share of the time that its ticks were made in."""
+
 
 class Write(NamedTuple):
     """A record for the changelog; ``value`` None deletes it."""
@@ -65,14 +71,22 @@ class StoredChunk(NamedTuple):
 
 
 class CheckpointWriter:
-    """Decides what is written, and remembers what was."""
+    """Decides what is written, and remembers what was.
+
+    Attributes:
+        clock: Seconds, to keep the pace of cycles while ticks are read faster than they came:
+            whoever catches up would write the same segments many times over. None: by ticks alone.
+    """
 
     def __init__(self, partition: int) -> None:
         self._partition = partition
+        self.clock: Callable[[], float] | None = None
+        self._began_s = -math.inf
         self._cycle = CYCLE_TICKS
         self._base: Header | None = None
         self._safe: Header | None = None
         self._keys: list[list[bytes]] = [[] for _ in range(SEGMENTS)]
+        self._manifest_keys: list[bytes] = []
         self.recorded = [NO_RECORD] * SEGMENTS
         self.chunks: list[StoredChunk] = []
         self._chunk_start = 0
@@ -83,6 +97,7 @@ class CheckpointWriter:
         *,
         recorded: list[int],
         keys: list[list[bytes]],
+        manifest_keys: list[bytes],
         chunks: list[StoredChunk],
         start: int,
         first: int,
@@ -92,11 +107,13 @@ class CheckpointWriter:
         Args:
             recorded: Per segment, the offset of its record.
             keys: Per segment, the keys of its record.
+            manifest_keys: Of the newest manifest.
             chunks: Those that were loaded, oldest first.
             start: Source offset at which the chunk in progress begins.
             first: Number of its first recent row.
         """
         self.recorded, self._keys, self.chunks = recorded, keys, chunks
+        self._manifest_keys = manifest_keys
         self._chunk_start, self._chunk_first = start, first
 
     def at_tick(
@@ -183,7 +200,7 @@ class CheckpointWriter:
         self, state: State, plan: Plan, header: Header, metrics: Names, unit_types: Names
     ) -> list[Write]:
         """Write the dirty segments whose turn it is, and at the end of a cycle the manifest."""
-        if header.tick % self._cycle == 0:
+        if header.tick % self._cycle == 0 and self._is_time():
             self._base = header
             self._cycle = self._cycle_for(int(state.counts[CELLS]))
         if self._base is None:
@@ -204,6 +221,16 @@ class CheckpointWriter:
         if step == self._cycle - 1:
             writes += self._write_manifest()
         return writes
+
+    def _is_time(self) -> bool:
+        """Return whether a cycle may begin, and take note that it does."""
+        if self.clock is None:
+            return True
+        now_s = self.clock()
+        if now_s - self._began_s < PACE_MIN * self._cycle / TICKS_PER_SECOND:
+            return False
+        self._began_s = now_s
+        return True
 
     def _cycle_for(self, cells: int) -> int:
         cycle = CYCLE_TICKS
@@ -226,10 +253,11 @@ class CheckpointWriter:
     def _write_manifest(self) -> list[Write]:
         assert self._base is not None
         manifest = Manifest(self._base, list(self.recorded))
-        writes = [
-            Write(key, value)
-            for key, value in write_record(Key(self._partition, MANIFEST, 0, 0, 0, 0), manifest)
-        ]
+        key = Key(self._partition, MANIFEST, 0, self._base.offset, 0, 0)
+        written = write_record(key, manifest)
+        writes = [Write(key, value) for key, value in written]
+        writes += [Write(key, None) for key in self._manifest_keys]
+        self._manifest_keys = [key for key, _ in written]
         writes += self._delete_chunks()
         self._safe, self._base = self._base, None
         return writes

@@ -149,13 +149,14 @@ class Writer:
             self._commands.append(Received(offset, appended_ms, value))
 
     def read_mark(self, value: bytes) -> None:
-        """Take in a low-water mark; the newest of a source counts."""
+        """Take in a low-water mark; the highest of a source counts: a zombie's is lower."""
         try:
             mark = msgspec.json.decode(value, type=Mark)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self.unreadable_mark_count += 1
             return
-        self._marks[mark.source] = mark.low_water_ms
+        known_ms = self._marks.get(mark.source, mark.low_water_ms)
+        self._marks[mark.source] = max(known_ms, mark.low_water_ms)
 
     def acknowledge(self, send: Send) -> None:
         """Take note that the broker has ``send``."""

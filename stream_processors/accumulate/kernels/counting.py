@@ -70,6 +70,7 @@ def _new_cell(state, plan, unit, experiment, variant, timestamp, hash_):
     state.cells[cell].unit = unit
     state.cells[cell].experiment = experiment
     state.cells[cell].variant = variant
+    state.cells[cell].segment = segment_of(state.units[unit].high)
     state.cells[cell].entry = timestamp
     state.cells[cell].entry_hash = hash_
     state.cells[cell].other = OPEN_END

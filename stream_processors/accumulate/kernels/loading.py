@@ -32,6 +32,7 @@ def load_cells(state, columns, unit_types):
         state.cells[cell].unit = unit
         state.cells[cell].experiment = columns.experiment[row]
         state.cells[cell].variant = columns.variant[row]
+        state.cells[cell].segment = segment_of(columns.unit_high[row])
         state.cells[cell].entry = columns.entry[row]
         state.cells[cell].entry_hash = columns.entry_hash[row]
         state.cells[cell].other = columns.other[row]
@@ -100,10 +101,7 @@ def cells_of_segment(state, segment, found):
     """Write the numbers of a segment's cells to ``found``; return how many, and their totals."""
     count, totals = 0, 0
     for cell in range(state.counts[CELLS]):
-        if (
-            state.cells[cell].variant >= 0
-            and segment_of(state.units[state.cells[cell].unit].high) == segment
-        ):
+        if state.cells[cell].variant >= 0 and state.cells[cell].segment == segment:
             found[count] = cell
             count += 1
             totals += state.cells[cell].totals
