@@ -44,12 +44,14 @@ class LivePartitions:
         records: Records,
         changelog: Changelog,
         publish: Publish,
+        clock: Callable[[], float] | None = time.monotonic,
     ) -> None:
         self._servers = servers
         self._writer = writer
         self._records = records
         self._changelog = changelog
         self._publish = publish
+        self._clock = clock
         self._outboxes: dict[int, Outbox] = {}
         self._ticked_at = time.monotonic()
         self._loaded = False
@@ -152,7 +154,7 @@ class LivePartitions:
             one = found.pop(number)  # what it read is not kept longer than needed
             control = states[one.start.tick] if one.start else None
             partition, superseded = await asyncio.to_thread(one.build, control, writer=self._writer)
-            partition.checkpoints.clock = time.monotonic
+            partition.checkpoints.clock = self._clock
             self.partitions[number] = partition
             self._outboxes[number] = Outbox(
                 number, publish=self._publish, changelog=self._changelog
