@@ -72,7 +72,7 @@ class LiveWriter:
             return None
         if tp.topic == CONTROL.name:
             return writer.control.next_offset
-        return writer.next_command_offset if tp.topic == COMMANDS.name else 0
+        return writer.next_command_offset if tp.topic == COMMANDS.name else writer.next_mark_offset
 
     async def read(self, topic: str, offset: int, appended_ms: int, value: bytes) -> None:
         """Take in a record and deliver what it asks for."""

@@ -1,7 +1,9 @@
 """How a writer starts: it reads litmus.control to its end before Faust hands it new records.
 
-It starts at the snapshot before the last one, so that it remembers the outcomes of at least the
-last ``SNAPSHOT_EVERY`` records, as a writer that has been running does.
+So it does with litmus.marks: they are many until the broker compacts them, and no window closes
+before the newest are known. In litmus.control it starts at the snapshot before the last one, so
+that it remembers the outcomes of at least the last ``SNAPSHOT_EVERY`` records, as a writer that has
+been running does.
 """
 
 import asyncio
@@ -11,8 +13,9 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from schemas.control import decode_record
-from schemas.topics import CONTROL
+from schemas.topics import CONTROL, MARKS
 from stream_processors.control.writing import Writer
+from stream_processors.log_reading import read_to_end
 
 _LOG = TopicPartition(CONTROL.name, 0)
 _FETCH_BYTES_MAX = 8 * 1024 * 1024
@@ -20,7 +23,7 @@ _SECONDS_MAX = 60.0
 
 
 async def resume(servers: str, new_writer: Callable[[int | None], Writer]) -> Writer:
-    """Return a writer that has read the control log to its present end.
+    """Return a writer that has read the control log and the marks to their present ends.
 
     Args:
         servers: Brokers, ``host:port`` separated by commas.
@@ -29,6 +32,19 @@ async def resume(servers: str, new_writer: Callable[[int | None], Writer]) -> Wr
     Raises:
         TimeoutError: If the log cannot be read to its end.
     """
+    writer = await _follow_control(servers, new_writer)
+    await asyncio.to_thread(_read_marks, servers, writer)
+    return writer
+
+
+def _read_marks(servers: str, writer: Writer) -> None:
+    for messages in read_to_end(servers, MARKS.name, {0: None}):
+        for message in messages:
+            writer.read_mark(message.value() or b"")
+            writer.next_mark_offset = message.offset() + 1
+
+
+async def _follow_control(servers: str, new_writer: Callable[[int | None], Writer]) -> Writer:
     async with asyncio.timeout(_SECONDS_MAX), _reader(servers) as reader:
         end = (await reader.end_offsets([_LOG]))[_LOG]
         begin = (await reader.beginning_offsets([_LOG]))[_LOG]

@@ -86,6 +86,7 @@ class Writer:
         """
         self.control = ControlFold()
         self.next_command_offset = 0
+        self.next_mark_offset = 0
         self.unreadable_mark_count = 0
         self.lag_ms = 0
         self._name = name

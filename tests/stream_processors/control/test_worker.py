@@ -17,8 +17,18 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from schemas.control import Command, ControlFold, ControlRecord, Outcome, decode_tick
-from schemas.topics import COMMANDS, CONTROL, CONTROL_APP, EVENTS, KIND_HEADER, KIND_TICK, OUTCOMES
+from schemas.control import Command, ControlFold, ControlRecord, Mark, Outcome, decode_tick
+from schemas.topics import (
+    COMMANDS,
+    CONTROL,
+    CONTROL_APP,
+    EVENTS,
+    KIND_HEADER,
+    KIND_TICK,
+    MARKS,
+    OUTCOMES,
+    SOURCES,
+)
 from tests.stack import Broker, wait_until
 from tools.ports import free_ports
 
@@ -217,6 +227,31 @@ def test_ticks_stay_one_sequence_through_kills_freezes_and_two_of_the_same_name(
     rival.send_signal(signal.SIGTERM)
     rival.wait()
     assert_one_sequence(broker.bootstrap, operator)
+
+
+def test_windows_close_at_once_though_there_are_many_old_marks(
+    broker: Broker, start: Start
+) -> None:
+    """The topic is compacted now and then; until then a door leaves many a minute."""
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 5})
+    now_ms = int(time.time() * 1_000)
+    sources = [f"{topic.name}/{number}" for topic in SOURCES for number in range(4)]
+    for step in range(5_000):
+        for source in sources:
+            mark = Mark(source, now_ms - 5_000_000 + 1_000 * step)
+            producer.produce(MARKS.name, msgspec.json.encode(mark), source.encode())
+        producer.poll(0)
+    for source in sources:
+        mark = Mark(source, now_ms + 3_600_000)
+        producer.produce(MARKS.name, msgspec.json.encode(mark), source.encode())
+    producer.flush(30)
+
+    process = start()
+    process.wait_ready()
+
+    wait_until(
+        lambda: process.readiness()["settled_lag_ms"] == 0, "nothing holds windows open", 3.0
+    )
 
 
 def test_another_process_stands_by_and_takes_over(broker: Broker, start: Start) -> None:
