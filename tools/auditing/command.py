@@ -59,7 +59,8 @@ def examine(log: LogToAudit) -> Json:
     except (LogMismatchError, ForeignRecordError) as error:
         raise LitmusError(f"The checkpoints do not belong to this log: {error}") from error
     newest = max((h.tick for one in found.values() for h in one.proofs), default=0)
-    last_tick = max(log.last_tick(), newest)
+    # A partition is complete at the first tick beyond its newest record.
+    last_tick = max(log.last_tick(), newest + 1)
     replayed: dict[int, ReplayedPartition] = {}
     partitions: list[Json] = []
     since_ms = None
