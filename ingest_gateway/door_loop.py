@@ -45,11 +45,10 @@ from ingest_gateway.telemetry import (
     report_queued_rows,
 )
 from schemas.control import ControlState
-from schemas.topics import DEAD_LETTERS, SOURCES
+from schemas.topics import DEAD_LETTERS, DOOR_GROUP, SOURCES
 
 logger = logging.getLogger(__name__)
 
-GROUP = "litmus-kafka-door"
 RECORDS_PER_BATCH = 5_000
 GATHER_S = 0.025
 """How long records are gathered for a batch, unless there are many."""
@@ -423,7 +422,7 @@ def _raise_if_lasting(error: KafkaError) -> None:
 def _consumer_config(settings: KafkaDoorSettings) -> dict[str, Any]:
     return connection_config(settings.kafka) | {
         "client.id": "litmus-kafka-door",
-        "group.id": GROUP,
+        "group.id": DOOR_GROUP,
         "group.instance.id": settings.instance,
         "session.timeout.ms": 10_000,
         "heartbeat.interval.ms": 1_000,

@@ -168,6 +168,9 @@ TOPICS = (
 SOURCES = (ASSIGNMENTS, METRICS)
 """Topics that the Kafka door reads; each of their partitions has a low-water mark."""
 
+DOOR_GROUP = "litmus-kafka-door"
+"""Consumer group of the Kafka doors; its offsets say what they have taken in."""
+
 KIND_HEADER = "litmus.kind"
 """Header of messages on ``litmus.events`` and ``litmus.late``: what a message is."""
 

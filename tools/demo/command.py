@@ -3,8 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import httpx
@@ -34,6 +33,7 @@ from tools.demo.summary import campaign_summary, latency_summary, ledger_summary
 from tools.demo.watching import Path, Watch, read_ledger, read_results, watch_all
 from tools.errors import LitmusError
 from tools.home import write_json
+from tools.meanwhile import meanwhile
 from tools.settings import CHECKOUT, SHARED
 
 REPORT = SHARED / "reports" / "demo.json"
@@ -114,9 +114,9 @@ async def stream(console: Console, addresses: Addresses, schedule: Schedule, tru
         end = End(query_api, truth=truth, schedule=schedule, sent=sent)
         display = Display(console, sent=sent, watch=watch, event_count=schedule.event_count)
         await _start_experiments(gateway)
-        async with _meanwhile(watch_all(watch, addresses.query_api, query_api)):
+        async with meanwhile(watch_all(watch, addresses.query_api, query_api)):
             with display:
-                async with _meanwhile(_refresh(display)):
+                async with meanwhile(_refresh(display)):
                     await _send(schedule, gateway, addresses.kafka, sent, watch)
                     found = await _settle(display, gateway, end)
     return Run(
@@ -127,18 +127,6 @@ async def stream(console: Console, addresses: Addresses, schedule: Schedule, tru
         watch.first_result_s,
         sent.problems + found,
     )
-
-
-@asynccontextmanager
-async def _meanwhile(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a coroutine as long as the block; what it failed with is raised."""
-    task = asyncio.create_task(coroutine)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _start_experiments(gateway: httpx.AsyncClient) -> None:

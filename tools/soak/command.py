@@ -4,8 +4,8 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from schemas.times import parse_duration_ms
 from tools.errors import LitmusError, NotRunningError
 from tools.home import Home, write_json
+from tools.meanwhile import meanwhile
 from tools.ports import free_ports
 from tools.settings import CHECKOUT, SHARED, Settings
 from tools.soak.doors import REQUEST_TIMEOUT_S, HttpDoor, KafkaDoor, Sent
@@ -158,7 +159,7 @@ class _Run:
         driver = Driver(self._traffic, self._http, self._kafka, rate=rate, now_ms=_now_ms)
         began_s = time.monotonic()
         sent_before = self._sent.events
-        async with _meanwhile(prober.watch()), _meanwhile(self._sample(driver, prober, began_s)):
+        async with meanwhile(prober.watch()), meanwhile(self._sample(driver, prober, began_s)):
             probing = prober.probe(
                 self._traffic,
                 self._http,
@@ -166,7 +167,7 @@ class _Run:
                 began_s=began_s,
                 now_ms=_now_ms,
             )
-            async with _meanwhile(probing):
+            async with meanwhile(probing):
                 await driver.run(self._plan.seconds)
             loaded_s = time.monotonic() - began_s
         achieved = (self._sent.events - sent_before) / loaded_s
@@ -325,18 +326,6 @@ def _own_stack(console: Console, lateness: str) -> Iterator[Home]:
     finally:
         with suppress(NotRunningError):
             stop_stack(settings)
-
-
-@asynccontextmanager
-async def _meanwhile(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a coroutine as long as the block; what it failed with is raised."""
-    task = asyncio.create_task(coroutine)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def _now_ms() -> int:

@@ -4,14 +4,15 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
 import httpx
 
+from tools.meanwhile import meanwhile
 from tools.torture.breaking import Breaker
 from tools.torture.crowd import Crowd
 from tools.torture.disks import Disk
@@ -187,7 +188,7 @@ async def _run(
     progress.enter("breaking things")
     is_over = asyncio.Event()
     progress.started_s = time.monotonic()
-    async with _meanwhile(watch.sample(progress.started_s)):
+    async with meanwhile(watch.sample(progress.started_s)):
         try:
             async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as tasks:
                 tasks.create_task(load.run(is_over, rate=course.rate))
@@ -229,18 +230,6 @@ def _is_settled(ledger: dict[str, Any], tick: int) -> bool:
     """Return whether a ledger holds all up to a tick, and history all rows of the log."""
     is_whole: bool = ledger["clickhouse"]["rows"] == ledger["rows"]["received"]
     return bool(ledger["balanced"]) and is_whole and (ledger["tick"] or 0) >= tick
-
-
-@asynccontextmanager
-async def _meanwhile(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a coroutine as long as the block."""
-    task = asyncio.create_task(coroutine)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def _chance(course: Course, what: str) -> Random:

@@ -16,6 +16,7 @@ from schemas.times import format_time_ms
 from schemas.topics import (
     CONTROL,
     DEAD_LETTERS,
+    DOOR_GROUP,
     EVENTS,
     KIND_HEADER,
     KIND_TICK,
@@ -30,7 +31,6 @@ from tools.tracing.rows import Unit, UnitLog, door_of, rows_of
 
 Json = dict[str, Any]
 
-DOOR_GROUP = "litmus-kafka-door"
 
 ANSWER_S = 10.0
 SILENCE_S = 30.0
