@@ -195,9 +195,12 @@ class ControlFollower:
         error = message.error() if message is not None else None
         if error is None:
             return message
-        if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # its public name
+        if error.fatal() or error.code() in _LASTING:
             raise KafkaException(error)
         return None
+
+
+_LASTING = (KafkaError._FATAL, KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001  # public names
 
 
 def _unavailable() -> ViewUnavailableError:

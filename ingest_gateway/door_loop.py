@@ -412,9 +412,12 @@ def _dead_letters_full(ceiling: DeadLetterCeiling, outgoing: Outgoing) -> str:
     )
 
 
+# A consumer that was fenced says so in every poll as the first of these, and ``fatal()`` is false.
+_LASTING = (KafkaError._FATAL, KafkaError._AUTO_OFFSET_RESET, KafkaError._MAX_POLL_EXCEEDED)  # noqa: SLF001  # public names
+
+
 def _raise_if_lasting(error: KafkaError) -> None:
-    lasting = (KafkaError._AUTO_OFFSET_RESET, KafkaError._MAX_POLL_EXCEEDED)  # noqa: SLF001  # public names
-    if error.fatal() or error.code() in lasting:
+    if error.fatal() or error.code() in _LASTING:
         raise KafkaException(error)
     logger.warning("consumer_error code=%s reason=%r", error.name(), error.str())
 
