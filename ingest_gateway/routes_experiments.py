@@ -26,6 +26,7 @@ from schemas.definitions import (
     Definition,
     DefinitionBody,
     FieldError,
+    Hypothesis,
     InvalidDefinitionError,
     MetricBody,
     VariantBody,
@@ -46,7 +47,7 @@ class PatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: list[MetricBody] | UnsetType = UNSET
     name: str | UnsetType = UNSET
     unit_type: str | UnsetType = UNSET
-    hypothesis: dict[str, Any] | UnsetType | None = UNSET
+    hypothesis: Hypothesis | UnsetType | None = UNSET
     coverage: float | UnsetType = UNSET
     allocation: dict[str, Any] | UnsetType = UNSET
     targeting: Any = UNSET

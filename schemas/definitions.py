@@ -1,6 +1,7 @@
-"""An experiment as it is defined: internal form, public form, and the rules of both. Pure.
+"""An experiment as it is defined: internal form and public form. Pure.
 
-Inside, times and durations are integer milliseconds; outside they are RFC 3339 and "72h".
+Inside, times and durations are integer milliseconds; outside they are RFC 3339 and "72h". What may
+be posted, and its rules, are in ``schemas.posted``.
 """
 
 import math
@@ -9,21 +10,62 @@ from typing import Any, Literal
 
 import msgspec
 
-from schemas.identifiers import NAME_RULE, is_name
+from schemas.posted import (
+    COMPUTED_FEATURES,
+    COMPUTED_KINDS,
+    COMPUTED_METHODS,
+    DEFAULT_PRECISION,
+    DEFAULT_WINDOW,
+    KEEP_DAYS_MAX,
+    OTHER_SEGMENT,
+    PRECISION_MAX,
+    Analysis,
+    CapQuantile,
+    DefinitionBody,
+    FieldError,
+    Hypothesis,
+    Kind,
+    MetricBody,
+    Prior,
+    Role,
+    VariantBody,
+    definition_errors,
+    metric_errors,
+)
 from schemas.times import format_duration_ms, format_time_ms, parse_duration_ms
 
+__all__ = [
+    "COMPUTED_FEATURES",
+    "COMPUTED_KINDS",
+    "COMPUTED_METHODS",
+    "DEFAULT_PRECISION",
+    "DEFAULT_WINDOW",
+    "KEEP_DAYS_MAX",
+    "OTHER_SEGMENT",
+    "PRECISION_MAX",
+    "Analysis",
+    "CapQuantile",
+    "Definition",
+    "DefinitionBody",
+    "FieldError",
+    "Hypothesis",
+    "Interval",
+    "InvalidDefinitionError",
+    "Kind",
+    "Metric",
+    "MetricBody",
+    "Prior",
+    "Role",
+    "Status",
+    "Variant",
+    "VariantBody",
+    "define",
+    "define_metric",
+    "metric_errors",
+    "public",
+]
+
 Status = Literal["draft", "running", "paused", "stopped", "archived"]
-Kind = Literal["conversion", "count", "sum", "ratio", "mean", "quantile"]
-Role = Literal["decision", "guardrail", "secondary"]
-
-COMPUTED_KINDS = ("conversion", "count", "sum")
-"""Kinds whose results this version computes; the others are refused on creation."""
-
-DEFAULT_WINDOW = "24h"
-DEFAULT_PRECISION = 6
-PRECISION_MAX = 9
-KEEP_DAYS_MAX = 90
-"""Days before an entry that a covariate may reach back."""
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -51,13 +93,22 @@ class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         id: Its name in results.
         kind: What a unit's total is: ``conversion`` 1 if an event has a value above 0, ``count``
-            events, ``sum`` the total of values.
-        event: Name of the metric events it is made of.
+            events, ``sum`` the total of values, ``ratio`` the totals of numerator and
+            denominator, ``mean`` the total and the number of values, ``quantile`` the total, or
+            each value by itself.
+        event: Name of the metric events it is made of; of a ratio the numerator's.
         role: ``decision`` and ``guardrail`` have a window; ``secondary`` may have one.
         direction: Where an improvement lies: ``increase`` or ``decrease``.
         window_ms: Events count while ``entry <= timestamp < entry + window_ms``. None: open.
         precision: Decimal digits kept of a value.
+        cap: What a unit's total counts for at most: a number, or just above a quantile of the
+            totals of all arms. None: no cap.
+        covariate_days: Whole UTC days before the entry whose total is the covariate; 0: none.
+        margin: Of a guardrail: how much worse it may get, ``absolute`` or ``relative``.
         added_at_ms: Units count whose entry is not before this.
+        denominator: Of a ratio: name of the metric events whose total it divides by.
+        quantile: Of a quantile: which one, in (0, 1).
+        of: Of a quantile: over the ``units``' totals or over the single ``events``' values.
     """
 
     id: str
@@ -67,24 +118,23 @@ class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
     direction: Literal["increase", "decrease"] = "increase"
     window_ms: int | None = None
     precision: int = DEFAULT_PRECISION
-    cap: float | None = None
+    cap: float | CapQuantile | None = None
     covariate_days: int = 0
     margin: dict[str, float] | None = None
     added_at_ms: int = 0
+    denominator: str | None = None
+    quantile: float | None = None
+    of: Literal["units", "events"] | None = None
 
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Return the names of the metric events it is made of: numerator, then denominator."""
+        return (self.event,) if self.denominator is None else (self.event, self.denominator)
 
-class Analysis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the results are read.
-
-    Attributes:
-        method: Which interval decides.
-        alpha: Error probability, in (0, 1).
-        n_star: Units of a pair at which the confidence sequence is tightest.
-    """
-
-    method: Literal["always_valid", "fixed_horizon"] = "always_valid"
-    alpha: float = 0.05
-    n_star: int = 5_000
+    @property
+    def numerator(self) -> str | None:
+        """Return the name of the metric events whose total a ratio divides."""
+        return self.event if self.kind == "ratio" else None
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -121,6 +171,11 @@ class Definition(msgspec.Struct, frozen=True):
     intervals: list[Interval] = msgspec.field(default_factory=list)
 
     @property
+    def minimum_effect(self) -> float | None:
+        """Return the smallest relative effect worth having; None where none was written down."""
+        return (self.hypothesis or {}).get("minimum_effect")
+
+    @property
     def control(self) -> str:
         """Return the id of the control."""
         return next(variant.id for variant in self.variants if variant.is_control)
@@ -135,14 +190,6 @@ class Definition(msgspec.Struct, frozen=True):
         return any(interval.holds(timestamp_ms) for interval in self.intervals)
 
 
-class FieldError(msgspec.Struct, frozen=True):
-    """What is wrong with one field, for a program (``code``) and for a person (``message``)."""
-
-    field: str
-    message: str
-    code: str = "invalid"
-
-
 class InvalidDefinitionError(ValueError):
     """A definition breaks rules; ``errors`` names each field, its value and the rule."""
 
@@ -151,58 +198,13 @@ class InvalidDefinitionError(ValueError):
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.errors))
 
 
-class MetricBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A metric as it is posted."""
-
-    id: str
-    kind: str
-    event: str | None = None
-    numerator: str | None = None
-    denominator: str | None = None
-    quantile: float | None = None
-    of: str | None = None
-    role: str = "decision"
-    direction: str = "increase"
-    window: str | None = None
-    precision: int | None = None
-    cap: float | None = None
-    covariate_days: int = 0
-    margin: dict[str, float] | None = None
-
-
-class VariantBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A variant as it is posted; weights need not add up to 1."""
-
-    id: str
-    weight: float = 1.0
-    is_control: bool = False
-
-
-class DefinitionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A definition as it is posted. Fields that Litmus sets itself are not among them."""
-
-    id: str
-    variants: list[VariantBody]
-    metrics: list[MetricBody]
-    name: str = ""
-    unit_type: str = "user"
-    hypothesis: dict[str, Any] | None = None
-    coverage: float = 1.0
-    allocation: dict[str, Any] = msgspec.field(default_factory=lambda: {"policy": "fixed"})
-    targeting: Any = None
-    crossover: str = "exclude"
-    segments: dict[str, list[str]] = msgspec.field(default_factory=dict)
-    analysis: Analysis = Analysis()
-    seed: str | None = None
-
-
 def define(body: DefinitionBody, *, ordinal: int, version: int, created_at_ms: int) -> Definition:
     """Return the draft that a posted body describes.
 
     Raises:
         InvalidDefinitionError: If it breaks a rule; every broken rule is named at once.
     """
-    errors = list(_errors_of(body))
+    errors = list(definition_errors(body))
     if errors:
         raise InvalidDefinitionError(errors)
     return Definition(
@@ -211,13 +213,13 @@ def define(body: DefinitionBody, *, ordinal: int, version: int, created_at_ms: i
         version=version,
         name=body.name or body.id,
         unit_type=body.unit_type,
-        hypothesis=body.hypothesis,
+        hypothesis=None if body.hypothesis is None else msgspec.structs.asdict(body.hypothesis),
         variants=_normalised(body.variants),
         metrics=[define_metric(metric) for metric in body.metrics],
         seed=body.seed or body.id,
         coverage=body.coverage,
         allocation=body.allocation,
-        crossover=body.crossover,  # type: ignore[arg-type]  # checked by _errors_of
+        crossover=body.crossover,  # type: ignore[arg-type]  # checked by definition_errors
         segments=body.segments,
         analysis=body.analysis,
         created_at_ms=created_at_ms,
@@ -229,15 +231,19 @@ def define_metric(body: MetricBody, added_at_ms: int = 0) -> Metric:
     window = body.window or (DEFAULT_WINDOW if body.role != "secondary" else None)
     return Metric(
         id=body.id,
-        kind=body.kind,  # type: ignore[arg-type]  # checked by _errors_of
-        event=body.event or body.id,
+        kind=body.kind,  # type: ignore[arg-type]  # checked by definition_errors
+        event=body.numerator or body.event or body.id,
         role=body.role,  # type: ignore[arg-type]
         direction=body.direction,  # type: ignore[arg-type]
         window_ms=parse_duration_ms(window) if window else None,
         precision=DEFAULT_PRECISION if body.precision is None else body.precision,
+        cap=body.cap,
         covariate_days=body.covariate_days,
         margin=body.margin,
         added_at_ms=added_at_ms,
+        denominator=body.denominator,
+        quantile=body.quantile,
+        of=(body.of or "units") if body.kind == "quantile" else None,  # type: ignore[arg-type]
     )
 
 
@@ -255,7 +261,7 @@ def public(definition: Definition) -> dict[str, Any]:
         "crossover": definition.crossover,
         "segments": definition.segments,
         "metrics": [_public_metric(metric) for metric in definition.metrics],
-        "analysis": msgspec.structs.asdict(definition.analysis),
+        "analysis": msgspec.to_builtins(definition.analysis),
         "seed": definition.seed,
         "status": definition.status,
         "version": definition.version,
@@ -269,12 +275,16 @@ def _public_metric(metric: Metric) -> dict[str, Any]:
     return {
         "id": metric.id,
         "kind": metric.kind,
-        "event": metric.event,
+        "event": None if metric.kind == "ratio" else metric.event,
+        "numerator": metric.numerator,
+        "denominator": metric.denominator,
+        "quantile": metric.quantile,
+        "of": metric.of,
         "role": metric.role,
         "direction": metric.direction,
         "window": format_duration_ms(metric.window_ms) if metric.window_ms else None,
         "precision": metric.precision,
-        "cap": metric.cap,
+        "cap": msgspec.to_builtins(metric.cap),
         "covariate_days": metric.covariate_days,
         "margin": metric.margin,
     }
@@ -291,104 +301,3 @@ def _normalised(bodies: list[VariantBody]) -> list[Variant]:
         Variant(body.id, body.weight / total, is_control=index == control)
         for index, body in enumerate(bodies)
     ]
-
-
-def _errors_of(body: DefinitionBody) -> Iterable[FieldError]:
-    yield from _name_error("id", body.id)
-    yield from _name_error("unit_type", body.unit_type)
-    yield from _variant_errors(body.variants)
-    if not body.metrics:
-        yield FieldError("metrics", "0 metrics, must be one or more")
-    yield from _repeated("metrics", [metric.id for metric in body.metrics])
-    for index, metric in enumerate(body.metrics):
-        yield from metric_errors(metric, f"metrics[{index}]")
-    if not 0 < body.coverage <= 1:
-        yield FieldError("coverage", f"coverage == {body.coverage}, must be above 0 and at most 1")
-    if body.crossover not in ("exclude", "first"):
-        yield FieldError("crossover", f"{body.crossover!r}, must be exclude or first")
-    if body.allocation != {"policy": "fixed"}:
-        yield _unsupported("allocation", f'{body.allocation}, must be {{"policy": "fixed"}}')
-    if body.targeting is not None:
-        yield _unsupported("targeting", f"{body.targeting}, must be null")
-    if body.segments:
-        yield _unsupported("segments", f"{body.segments}, must be {{}}")
-    if not 0 < body.analysis.alpha < 0.5:
-        yield FieldError("analysis.alpha", f"{body.analysis.alpha}, must be above 0, below 0.5")
-    if not 2 <= body.analysis.n_star <= 10**12:
-        yield FieldError("analysis.n_star", f"{body.analysis.n_star}, must be 2 to 10**12")
-
-
-def _variant_errors(variants: list[VariantBody]) -> Iterable[FieldError]:
-    if not 2 <= len(variants) <= 64:
-        yield FieldError("variants", f"{len(variants)} variants, must be 2 to 64")
-    yield from _repeated("variants", [variant.id for variant in variants])
-    if sum(variant.is_control for variant in variants) > 1:
-        yield FieldError("variants", "several are controls, must be one at most")
-    for index, variant in enumerate(variants):
-        yield from _name_error(f"variants[{index}].id", variant.id)
-        if not 0 <= variant.weight < math.inf:
-            message = f"weight == {variant.weight}, must be 0 or more and finite"
-            yield FieldError(f"variants[{index}].weight", message)
-    weights = [variant.weight for variant in variants]
-    # Where one breaks its own rule, the total says nothing more.
-    if weights and all(0 <= weight < math.inf for weight in weights):
-        total = sum(weights)
-        if not 0 < total < math.inf:
-            yield FieldError("variants", f"weights add up to {total}, must be above 0 and finite")
-
-
-def metric_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
-    """Yield what is wrong with a posted metric."""
-    yield from _name_error(f"{where}.id", metric.id)
-    yield from _name_error(f"{where}.event", metric.event or metric.id)
-    if metric.kind not in COMPUTED_KINDS:
-        supported = ", ".join(COMPUTED_KINDS)
-        yield _unsupported(f"{where}.kind", f"{metric.kind!r}, must be one of {supported}")
-    for name in ("numerator", "denominator", "quantile", "of"):
-        if getattr(metric, name) is not None:
-            yield FieldError(f"{where}.{name}", f"not a field of kind {metric.kind!r}")
-    if metric.role not in ("decision", "guardrail", "secondary"):
-        message = f"{metric.role!r}, must be decision, guardrail or secondary"
-        yield FieldError(f"{where}.role", message)
-    if metric.direction not in ("increase", "decrease"):
-        message = f"{metric.direction!r}, must be increase or decrease"
-        yield FieldError(f"{where}.direction", message)
-    if metric.precision is not None and not 0 <= metric.precision <= PRECISION_MAX:
-        message = f"precision == {metric.precision}, must be 0 to {PRECISION_MAX}"
-        yield FieldError(f"{where}.precision", message)
-    if metric.window is not None:
-        try:
-            parse_duration_ms(metric.window)
-        except ValueError as error:
-            yield FieldError(f"{where}.window", str(error))
-    yield from _margin_errors(metric, where)
-    if metric.cap is not None:
-        yield _unsupported(f"{where}.cap", f"{metric.cap}, must be null")
-    if not 0 <= metric.covariate_days <= KEEP_DAYS_MAX:
-        message = f"covariate_days == {metric.covariate_days}, must be 0 to {KEEP_DAYS_MAX}"
-        yield FieldError(f"{where}.covariate_days", message)
-
-
-def _margin_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
-    if metric.margin is None:
-        return
-    if metric.role != "guardrail":
-        yield FieldError(f"{where}.margin", f"{metric.margin}, only a guardrail has a margin")
-    is_one = len(metric.margin) == 1 and set(metric.margin) <= {"absolute", "relative"}
-    if not is_one or not all(0 < value < math.inf for value in metric.margin.values()):
-        rule = 'must be {"absolute": number} or {"relative": number}, above 0 and finite'
-        yield FieldError(f"{where}.margin", f"{metric.margin}, {rule}")
-
-
-def _name_error(field: str, text: str) -> Iterable[FieldError]:
-    if not is_name(text):
-        yield FieldError(field, f"{text!r}, {NAME_RULE}", "id_invalid")
-
-
-def _repeated(field: str, ids: list[str]) -> Iterable[FieldError]:
-    for repeated in sorted({one for one in ids if ids.count(one) > 1}):
-        yield FieldError(field, f"{repeated!r} stands there twice, ids must differ")
-
-
-def _unsupported(field: str, message: str) -> FieldError:
-    return FieldError(field, f"{message} (this version computes nothing else)", "not_supported")

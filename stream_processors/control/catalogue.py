@@ -65,7 +65,7 @@ def first_live_day(now_ms: int) -> int:
 
 
 def with_precision(metrics: Iterable[MetricBody], entries: Catalogue) -> list[MetricBody]:
-    """Return ``metrics``, each with the precision that it has by itself or by its name's entry."""
+    """Return ``metrics``, each with its own precision, or that of its names' entries."""
     metrics = list(metrics)
     settled = {name: entry.precision for name, entry in entries.items()}
     for metric in metrics:
@@ -73,7 +73,7 @@ def with_precision(metrics: Iterable[MetricBody], entries: Catalogue) -> list[Me
             if metric.precision is not None:
                 settled.setdefault(name, metric.precision)
     return [
-        msgspec.structs.replace(metric, precision=settled.get(_first_name(metric)))
+        msgspec.structs.replace(metric, precision=_settled(metric, settled))
         if metric.precision is None
         else metric
         for metric in metrics
@@ -92,8 +92,8 @@ def entered(metrics: Iterable[MetricBody], entries: Catalogue, now_ms: int) -> l
         RefusedError: 422 if a metric asks for what the entry of its name does not say, 409 if
             there is no room.
     """
-    metrics, made = list(metrics), dict[str, CatalogueEntry]()
-    for metric in with_precision(metrics, entries):
+    metrics, made = with_precision(metrics, entries), dict[str, CatalogueEntry]()
+    for metric in metrics:
         for name in names_of(metric):
             if name not in entries:
                 made[name] = _made(name, metric, made.get(name), now_ms)
@@ -125,16 +125,21 @@ def _made(
     return CatalogueEntry(name, precision, metric.covariate_days, first_live_day(now_ms))
 
 
-def _first_name(metric: MetricBody) -> str:
-    return names_of(metric)[0]
+def _settled(metric: MetricBody, settled: Mapping[str, int]) -> int | None:
+    return next((settled[name] for name in names_of(metric) if name in settled), None)
 
 
 def _differences(metric: MetricBody, where: str, entry: CatalogueEntry) -> Iterable[FieldError]:
     if metric.precision not in (None, entry.precision):
+        way_out = (
+            "numerator and denominator of a ratio need the same one: send one of them under "
+            "another name too"
+            if metric.kind == "ratio"
+            else "leave it out, or measure another metric event"
+        )
         message = (
             f"precision == {metric.precision}, must be {entry.precision}, the precision of "
-            f"{entry.name!r} in the catalogue, which never changes; leave it out, or measure "
-            "another metric event"
+            f"{entry.name!r} in the catalogue, which never changes; {way_out}"
         )
         yield FieldError(f"{where}.precision", message, "precision_differs")
     if metric.covariate_days > entry.keep_days:

@@ -1,12 +1,11 @@
 """What may be done to an experiment, and what it is afterwards. Pure.
 
 Lifecycle: draft -> running <-> paused -> stopped -> archived. A draft may change in every field.
-Once there is data, whatever would change its meaning is refused: name and hypothesis are free,
-coverage may grow, metrics may be added. Anything else is a new experiment.
+Once there is data, whatever would change its meaning is refused: name and the words of the
+hypothesis are free, coverage may grow, metrics may be added. Anything else is a new experiment.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,8 +29,6 @@ from stream_processors.control.refusals import RefusedError, shaped
 
 DEFINITION_BYTES_MAX = 90_000
 """It travels in control records, ticks and snapshots, whose messages are limited."""
-
-HYPOTHESIS_DEPTH_MAX = 16
 
 _FIXED_FIELDS = (
     "seed",
@@ -204,24 +201,7 @@ def _closed(current: Definition, now_ms: int) -> list[Interval]:
 
 
 def _posted(body: dict[str, Any]) -> DefinitionBody:
-    posted = shaped(body, DefinitionBody)
-    if _is_deeper(posted.hypothesis, HYPOTHESIS_DEPTH_MAX):
-        wrong = FieldError("hypothesis", f"must nest at most {HYPOTHESIS_DEPTH_MAX} deep")
-        raise RefusedError(422, "invalid", f"hypothesis: {wrong.message}", [wrong])
-    return posted
-
-
-def _is_deeper(value: Any, depth: int) -> bool:
-    layer = [value]
-    for _ in range(depth + 1):
-        layer = [inner for one in layer for inner in _inside(one)]
-    return bool(layer)
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+    return shaped(body, DefinitionBody)
 
 
 def _with_precision(posted: DefinitionBody, entries: Catalogue) -> DefinitionBody:
@@ -255,6 +235,9 @@ def _with_data(current: Definition, candidate: Definition, now_ms: int) -> Defin
         for name in _FIXED_FIELDS
         if getattr(current, name) != getattr(candidate, name)
     ]
+    if current.minimum_effect != candidate.minimum_effect:
+        message = "cannot change once the experiment has started: results are read by it"
+        errors.append(FieldError("hypothesis.minimum_effect", message, "not_while_running"))
     if candidate.coverage < current.coverage:
         message = f"coverage == {candidate.coverage}, may only grow from {current.coverage}"
         errors.append(FieldError("coverage", message, "not_while_running"))

@@ -1,7 +1,7 @@
 """A posted definition becomes a draft, or every field that breaks a rule is named at once."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -9,16 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.definitions import (
+    COMPUTED_KINDS,
+    COMPUTED_METHODS,
     Analysis,
+    CapQuantile,
     Definition,
     DefinitionBody,
+    FieldError,
     Interval,
     InvalidDefinitionError,
+    Kind,
     MetricBody,
+    Prior,
     VariantBody,
     define,
+    define_metric,
     public,
 )
+from schemas.posted import Method, definition_errors
 
 POSTED: dict[str, Any] = {
     "id": "checkout-color",
@@ -38,6 +46,37 @@ def metric(**fields: Any) -> dict[str, Any]:
 
 def variants(*fields: dict[str, Any]) -> dict[str, Any]:
     return {"variants": [{"id": f"v{at}"} | one for at, one in enumerate(fields)]}
+
+
+def of_ratio(**fields: Any) -> dict[str, Any]:
+    one = {"id": "basket", "kind": "ratio", "numerator": "spent", "denominator": "orders"}
+    return {"metrics": [one | fields]}
+
+
+def sequential(**fields: Any) -> dict[str, Any]:
+    return {"analysis": {"method": "group_sequential", "units_max": 10_000} | fields}
+
+
+def errors_of(**fields: Any) -> list[FieldError]:
+    return list(definition_errors(msgspec.convert(POSTED | fields, DefinitionBody)))
+
+
+def not_computed(**fields: Any) -> list[FieldError]:
+    """Return what is refused only because this version does not compute it yet."""
+    gates = ("metrics[0].kind", "metrics[0].of", "metrics[0].cap", "segments", "analysis.")
+    return [
+        error
+        for error in errors_of(**fields)
+        if error.code == "not_supported" and error.field.startswith(gates)
+    ]
+
+
+def assert_shown_can_be_posted(definition: Definition) -> None:
+    own = {"status", "version", "created_at", "started_at", "stopped_at"}
+    again = {name: value for name, value in public(definition).items() if name not in own}
+    assert post(**again) == definition
+    stored = msgspec.json.encode(definition)
+    assert msgspec.json.decode(stored, type=Definition) == definition
 
 
 # --- what is refused ---
@@ -65,8 +104,24 @@ def variants(*fields: dict[str, Any]) -> dict[str, Any]:
         ({"metrics": POSTED["metrics"] * 2}, "metrics", "invalid"),
         (metric(id="é"), "metrics[0].id", "id_invalid"),
         (metric(event="a b"), "metrics[0].event", "id_invalid"),
-        (metric(kind="ratio"), "metrics[0].kind", "not_supported"),
-        (metric(kind="nonsense"), "metrics[0].kind", "not_supported"),
+        (metric(kind="nonsense"), "metrics[0].kind", "invalid"),
+        (of_ratio(numerator=None), "metrics[0].numerator", "invalid"),
+        (of_ratio(denominator=None), "metrics[0].denominator", "invalid"),
+        (of_ratio(denominator="spent"), "metrics[0].denominator", "invalid"),
+        (of_ratio(numerator="a b"), "metrics[0].numerator", "id_invalid"),
+        (of_ratio(event="purchase"), "metrics[0].event", "invalid"),
+        (metric(kind="mean", numerator="a"), "metrics[0].numerator", "invalid"),
+        (metric(kind="mean", of="events"), "metrics[0].of", "invalid"),
+        (metric(kind="quantile"), "metrics[0].quantile", "invalid"),
+        (metric(kind="quantile", quantile=0.0), "metrics[0].quantile", "invalid"),
+        (metric(kind="quantile", quantile=1.0), "metrics[0].quantile", "invalid"),
+        (metric(kind="quantile", quantile=math.nan), "metrics[0].quantile", "invalid"),
+        (metric(kind="quantile", quantile=0.5, of="rows"), "metrics[0].of", "invalid"),
+        (
+            metric(kind="quantile", quantile=0.5, covariate_days=7),
+            "metrics[0].covariate_days",
+            "invalid",
+        ),
         (metric(numerator="a"), "metrics[0].numerator", "invalid"),
         (metric(denominator="a"), "metrics[0].denominator", "invalid"),
         (metric(quantile=0.5), "metrics[0].quantile", "invalid"),
@@ -86,7 +141,26 @@ def variants(*fields: dict[str, Any]) -> dict[str, Any]:
             "metrics[0].margin",
             "invalid",
         ),
-        (metric(cap=5.0), "metrics[0].cap", "not_supported"),
+        (
+            metric(role="guardrail", margin={"relative": 1.0}),
+            "metrics[0].margin",
+            "invalid",
+        ),
+        (metric(cap=5.0), "metrics[0].cap", "invalid"),
+        (metric(kind="mean", cap=5.0), "metrics[0].cap", "invalid"),
+        (metric(kind="sum", cap=0.0), "metrics[0].cap", "invalid"),
+        (metric(kind="sum", cap=-1.0), "metrics[0].cap", "invalid"),
+        (metric(kind="sum", cap=math.inf), "metrics[0].cap", "invalid"),
+        (metric(kind="sum", cap=math.nan), "metrics[0].cap", "invalid"),
+        (metric(kind="sum", cap=0.001, precision=2), "metrics[0].cap", "invalid"),
+        (metric(kind="count", cap=2.5), "metrics[0].cap", "invalid"),
+        (metric(kind="sum", cap={"quantile": 0.4}), "metrics[0].cap", "invalid"),
+        (metric(kind="sum", cap={"quantile": 1.0}), "metrics[0].cap", "invalid"),
+        (
+            metric(kind="sum", cap={"quantile": 0.99}, covariate_days=7),
+            "metrics[0].cap",
+            "invalid",
+        ),
         (metric(covariate_days=-1), "metrics[0].covariate_days", "invalid"),
         (metric(covariate_days=91), "metrics[0].covariate_days", "invalid"),
         ({"coverage": 0.0}, "coverage", "invalid"),
@@ -95,21 +169,91 @@ def variants(*fields: dict[str, Any]) -> dict[str, Any]:
         ({"crossover": "last"}, "crossover", "invalid"),
         ({"allocation": {"policy": "thompson"}}, "allocation", "not_supported"),
         ({"targeting": {"country": "CA"}}, "targeting", "not_supported"),
-        ({"segments": {"country": ["CA"]}}, "segments", "not_supported"),
+        ({"segments": {"a b": ["CA"]}}, "segments.a b", "id_invalid"),
+        ({"segments": {"country": []}}, "segments.country", "invalid"),
+        ({"segments": {"country": ["CA", "CA"]}}, "segments.country", "invalid"),
+        ({"segments": {"country": ["CA", ""]}}, "segments.country", "invalid"),
+        ({"segments": {"country": ["CA", "other"]}}, "segments.country", "invalid"),
+        ({"segments": {"day": [str(day) for day in range(33)]}}, "segments.day", "invalid"),
+        ({"segments": {name: ["x"] for name in "abcde"}}, "segments", "invalid"),
+        ({"hypothesis": {"minimum_effect": -0.1}}, "hypothesis.minimum_effect", "invalid"),
+        ({"hypothesis": {"minimum_effect": math.inf}}, "hypothesis.minimum_effect", "invalid"),
         ({"analysis": {"alpha": 0.0}}, "analysis.alpha", "invalid"),
         ({"analysis": {"alpha": 0.5}}, "analysis.alpha", "invalid"),
         ({"analysis": {"alpha": math.nan}}, "analysis.alpha", "invalid"),
         ({"analysis": {"n_star": 1}}, "analysis.n_star", "invalid"),
         ({"analysis": {"n_star": 10**12 + 1}}, "analysis.n_star", "invalid"),
+        ({"analysis": {"tuning": "mixture"}}, "analysis.tau", "invalid"),
+        ({"analysis": {"tuning": "mixture", "tau": 0.0}}, "analysis.tau", "invalid"),
+        ({"analysis": {"tau": 0.1}}, "analysis.tau", "invalid"),
+        ({"analysis": {"method": "group_sequential"}}, "analysis.units_max", "invalid"),
+        ({"analysis": {"units_max": 1_000}}, "analysis.units_max", "invalid"),
+        (sequential(planned_looks=[]), "analysis.planned_looks", "invalid"),
+        (sequential(planned_looks=[0.5, 0.9]), "analysis.planned_looks", "invalid"),
+        (sequential(planned_looks=[0.5, 0.5, 1]), "analysis.planned_looks", "invalid"),
+        (sequential(planned_looks=[0, 1]), "analysis.planned_looks", "invalid"),
+        (sequential(planned_looks=[0.5, math.nan, 1]), "analysis.planned_looks", "invalid"),
+        (sequential(spending="power"), "analysis.spending_power", "invalid"),
+        (sequential(spending_power=2.0), "analysis.spending_power", "invalid"),
+        ({"analysis": {"prior": {"sd": 1.0}}}, "analysis.prior", "invalid"),
+        ({"analysis": {"method": "bayesian", "prior": {"sd": 0.0}}}, "analysis.prior", "invalid"),
     ],
     ids=str,
 )
 def test_a_broken_rule_names_its_field(fields: dict[str, Any], field: str, code: str) -> None:
+    broken = [error for error in errors_of(**fields) if error not in not_computed(**fields)]
+
+    assert [(error.field, error.code) for error in broken] == [(field, code)]
     with pytest.raises(InvalidDefinitionError) as refused:
         post(**fields)
+    assert broken[0].message in str(refused.value)
 
-    assert [(error.field, error.code) for error in refused.value.errors] == [(field, code)]
-    assert refused.value.errors[0].message in str(refused.value)
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        of_ratio(),
+        of_ratio(covariate_days=14, role="guardrail", margin={"relative": 0.02}),
+        metric(kind="mean"),
+        metric(kind="quantile", quantile=0.9),
+        metric(kind="quantile", quantile=0.5, of="events"),
+        metric(kind="sum", cap=99.5, covariate_days=14),
+        metric(kind="count", cap=20),
+        metric(kind="sum", cap={"quantile": 0.999}),
+        {"segments": {"country": ["CA", "US"], "app.version": ["1.0", "2.0 beta"]}},
+        {"hypothesis": {"null": "no", "alternative": "yes", "minimum_effect": 0.02}},
+        {"analysis": {"tuning": "mixture", "tau": 0.1}},
+        sequential(),
+        sequential(spending="power", spending_power=2.0, planned_looks=[0.3, 1]),
+        {"analysis": {"method": "bayesian"}},
+        {"analysis": {"method": "bayesian", "prior": {"mean": 0, "sd": 0.5}}},
+        {"analysis": {"method": "fixed_horizon"}},
+    ],
+    ids=str,
+)
+def test_what_keeps_the_rules_is_refused_only_where_it_is_not_computed(
+    fields: dict[str, Any],
+) -> None:
+    refused = not_computed(**fields)
+    assert errors_of(**fields) == refused
+    if refused:
+        assert all("this version" in error.message for error in refused)
+        return
+    assert_shown_can_be_posted(post(**fields))
+
+
+@pytest.mark.parametrize("kind", sorted(set(get_args(Kind)) - set(COMPUTED_KINDS)))
+def test_a_kind_that_is_not_computed_is_refused(kind: str) -> None:
+    assert ("metrics[0].kind", "not_supported") in [
+        (error.field, error.code) for error in errors_of(**metric(kind=kind))
+    ]
+
+
+@pytest.mark.parametrize("method", sorted(set(get_args(Method)) - set(COMPUTED_METHODS)))
+def test_a_method_that_is_not_computed_is_refused(method: str) -> None:
+    assert ("analysis.method", "not_supported") in [
+        (error.field, error.code) for error in errors_of(analysis={"method": method})
+    ]
 
 
 def test_every_broken_rule_is_named_at_once() -> None:
@@ -154,16 +298,26 @@ any_body = st.builds(
         st.builds(
             MetricBody,
             id=any_text,
-            kind=st.sampled_from(["conversion", "count", "sum", "ratio", ""]),
+            kind=st.sampled_from(["conversion", "count", "sum", "ratio", "mean", "quantile", ""]),
             event=st.none() | any_text,
+            numerator=st.none() | any_text,
+            quantile=st.none() | numbers,
             window=st.none() | st.sampled_from(["", "1h", "0h", "99999999999999999999h"]),
             precision=st.integers(),
-            cap=st.none() | numbers,
+            cap=st.none() | numbers | st.builds(CapQuantile, numbers),
         ),
         max_size=2,
     ),
     coverage=numbers,
-    analysis=st.builds(Analysis, alpha=numbers, n_star=st.integers()),
+    analysis=st.builds(
+        Analysis,
+        alpha=numbers,
+        n_star=st.integers(),
+        tau=st.none() | numbers,
+        planned_looks=st.lists(numbers, max_size=3).map(tuple),
+        prior=st.none() | st.builds(Prior, numbers, numbers),
+    ),
+    segments=st.dictionaries(any_text, st.lists(any_text, max_size=2), max_size=2),
     unit_type=any_text,
 )
 
@@ -255,9 +409,12 @@ def test_the_public_form_has_exactly_the_contracts_fields() -> None:
     assert set(shown["variants"][0]) == {"id", "weight", "is_control"}
     assert set(shown["metrics"][0]) == {
         "id", "kind", "event", "role", "direction", "window", "precision", "cap",
-        "covariate_days", "margin",
+        "covariate_days", "margin", "numerator", "denominator", "quantile", "of",
     }  # fmt: skip
-    assert set(shown["analysis"]) == {"method", "alpha", "n_star"}
+    assert set(shown["analysis"]) == {
+        "method", "alpha", "n_star", "tuning", "tau", "spending", "spending_power", "units_max",
+        "planned_looks", "prior",
+    }  # fmt: skip
 
 
 def test_times_and_windows_are_shown_as_text() -> None:
@@ -276,11 +433,8 @@ def test_times_and_windows_are_shown_as_text() -> None:
 
 def test_what_is_shown_can_be_posted_again_but_for_what_litmus_sets() -> None:
     definition = post(**variants({"weight": 1.0}, {"weight": 3.0, "is_control": True}))
-    own = {"status", "version", "created_at", "started_at", "stopped_at"}
 
-    again = {name: value for name, value in public(definition).items() if name not in own}
-
-    assert post(**again) == definition
+    assert_shown_can_be_posted(definition)
 
 
 # --- when assignments count ---
@@ -295,3 +449,23 @@ def test_an_assignment_counts_within_an_interval_its_start_included(
     definition = msgspec.structs.replace(post(), intervals=intervals)
 
     assert definition.counts_at(at) == (at in range(start, end) or at >= resumed)
+
+
+def test_a_ratio_is_made_of_two_metric_events() -> None:
+    ratio = define_metric(MetricBody("b", "ratio", numerator="spent", denominator="orders"))
+
+    assert ratio.events == ("spent", "orders")
+    assert (ratio.numerator, ratio.denominator) == ("spent", "orders")
+    assert post().metrics[0].events == ("purchase",)
+
+
+def test_a_quantile_is_of_units_unless_it_says_events() -> None:
+    assert define_metric(MetricBody("t", "quantile", quantile=0.9)).of == "units"
+    assert define_metric(MetricBody("t", "quantile", quantile=0.9, of="events")).of == "events"
+    assert define_metric(MetricBody("t", "sum")).of is None
+
+
+def test_the_minimum_effect_is_the_hypothesis() -> None:
+    assert post().minimum_effect is None
+    assert post(hypothesis={"null": "nothing"}).minimum_effect is None
+    assert post(hypothesis={"minimum_effect": 0.02}).minimum_effect == 0.02

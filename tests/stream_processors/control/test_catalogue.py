@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas.control import CatalogueEntry
+from schemas.definitions import MetricBody
 from schemas.imports import DAY_MS
 from stream_processors.control import catalogue
+from stream_processors.control.refusals import RefusedError
 from tests.stream_processors.control.operating import BODY, NOW_MS, Operator
 
 TODAY = NOW_MS // DAY_MS
@@ -147,3 +150,41 @@ def test_the_catalogue_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (full.status, full.code) == (409, "catalogue_full")
     assert (by_command.status, by_command.code) == (409, "catalogue_full")
     assert operator.send("catalogue", "b").status == 200
+
+
+RATIO = {"id": "r", "kind": "ratio", "numerator": "spent", "denominator": "orders"}
+
+
+def ratio(precision: int | None = None) -> MetricBody:
+    return msgspec.convert(RATIO | {"precision": precision}, MetricBody)
+
+
+def entry(name: str, precision: int) -> CatalogueEntry:
+    return CatalogueEntry(name, precision, 0, TODAY + 1)
+
+
+def test_a_ratio_makes_entries_of_numerator_and_denominator() -> None:
+    made = catalogue.entered([ratio(precision=2)], {}, NOW_MS)
+
+    assert made == [entry("spent", 2), entry("orders", 2)]
+
+
+def test_a_ratio_takes_the_precision_that_one_of_its_names_has() -> None:
+    known = {"orders": entry("orders", 3)}
+
+    (settled,) = catalogue.with_precision([ratio()], known)
+    made = catalogue.entered([ratio()], known, NOW_MS)
+
+    assert settled.precision == 3
+    assert made == [entry("spent", 3)]
+
+
+def test_numerator_and_denominator_of_a_ratio_have_one_precision() -> None:
+    known = {"spent": entry("spent", 2), "orders": entry("orders", 0)}
+
+    with pytest.raises(RefusedError) as refused:
+        catalogue.entered([ratio()], known, NOW_MS)
+
+    (error,) = refused.value.errors
+    assert (error.field, error.code) == ("metrics[0].precision", "precision_differs")
+    assert "numerator and denominator" in error.message

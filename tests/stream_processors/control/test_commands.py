@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.control import Change, Command, ControlState, Settings
 from schemas.definitions import Interval
+from stream_processors.control import commands
 from stream_processors.control.commands import (
     BYTES_PER_RECORD_MAX,
     COMMANDS_PER_RECORD_MAX,
@@ -272,18 +273,41 @@ def test_what_is_no_command_is_passed_over(
     assert [outcome.status for outcome in operator.fold(value).outcomes] == statuses
 
 
-def test_a_hypothesis_that_readers_could_not_decode_is_refused(operator: Operator) -> None:
-    for depth, status in ((10, 201), (30, 422), (400, 422)):
-        hypothesis: Any = {}
-        for _ in range(depth):
-            hypothesis = {"a": hypothesis}
-        body = BODY | {"id": f"h{depth}", "hypothesis": hypothesis}
+def test_a_hypothesis_has_no_other_fields_than_its_own(operator: Operator) -> None:
+    for number, (hypothesis, status) in enumerate(
+        [
+            ({"null": "nothing", "alternative": "more", "minimum_effect": 0.02}, 201),
+            ({"minimum_effct": 0.02}, 422),
+            ({"minimum_effect": -0.02}, 422),
+            ({"null": {"a": {}}}, 422),
+        ]
+    ):
+        body = BODY | {"id": f"h{number}", "hypothesis": hypothesis}
         assert operator.send("create", "", **body).status == status
+
+
+def test_the_minimum_effect_is_fixed_once_started_and_the_words_are_not(
+    operator: Operator,
+) -> None:
+    operator.send("patch", hypothesis={"null": "nothing", "minimum_effect": 0.02})
+    operator.send("start")
+
+    refused = operator.send("patch", hypothesis={"null": "nothing", "minimum_effect": 0.01})
+    taken = operator.send("patch", hypothesis={"null": "nothing at all", "minimum_effect": 0.02})
+
+    assert (refused.status, refused.code) == (409, "not_while_running")
+    assert [error.field for error in refused.errors] == ["hypothesis.minimum_effect"]
+    assert taken.status == 200
+    assert operator.x.hypothesis == {
+        "null": "nothing at all",
+        "alternative": "",
+        "minimum_effect": 0.02,
+    }
 
 
 def test_a_record_takes_no_more_commands_than_its_message_holds() -> None:
     state = ControlState()
-    large = {"hypothesis": {"text": "x" * 80_000}}
+    large = {"hypothesis": {"null": "x" * 80_000}}
     for extra, expected_count in (({}, COMMANDS_PER_RECORD_MAX), (large, 3)):
         received = [
             Received(
@@ -359,3 +383,23 @@ def test_no_command_crashes_the_fold_or_makes_a_record_that_cannot_be_read(
 def test_weights_too_large_to_add_are_refused(operator: Operator) -> None:
     variants = [{"id": "a", "weight": 1e308}, {"id": "b", "weight": 1e308}]
     assert operator.send("create", "", **(BODY | {"id": "y", "variants": variants})).status == 422
+
+
+def test_there_is_an_end_to_experiments_and_archived_ones_make_room(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "EXPERIMENTS_MAX", 2)
+    assert operator.send("create", "y", **(BODY | {"id": "y"})).status == 201
+
+    known = operator.send("create", **BODY)
+    refused = operator.send("create", "z", **(BODY | {"id": "z"}))
+
+    assert known.code == "exists"
+    assert (refused.status, refused.code) == (409, "too_many_experiments")
+    assert "archive" in str(refused.detail)
+    assert "z" not in operator.state.definitions
+    for action in ("start", "stop"):
+        operator.send(action)
+        assert operator.send("create", "z", **(BODY | {"id": "z"})).status == 409
+    operator.send("archive")
+    assert operator.send("create", "z", **(BODY | {"id": "z"})).status == 201
