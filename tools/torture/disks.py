@@ -5,6 +5,7 @@ they are gone when the last of these processes is, however it ends.
 """
 
 import ctypes
+import errno
 import os
 import subprocess
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ _MEMORY_BYTES = 2 * _GIB
 _BALLAST = ".ballast"
 _LEFT_BYTES = 64 * 1_024
 _COMMAND_SECONDS_MAX = 60
+_FILLINGS_MAX = 10
 
 ON_IMAGE = frozenset({"kafka"})
 """Too large for memory: these get a file system in a file; the others a tmpfs."""
@@ -34,15 +36,20 @@ class Disk:
     def fill(self) -> None:
         """Leave (almost) no room."""
         if self._is_image:
-            room = os.statvfs(self._folder)
-            size = room.f_bavail * room.f_frsize - _LEFT_BYTES
-            if size > 0:
-                with (self._folder / _BALLAST).open("wb") as file:
-                    os.posix_fallocate(file.fileno(), 0, size)
+            with (self._folder / _BALLAST).open("wb") as file:
+                # Whoever works on this disk takes of the room between a look at it and the next.
+                for _ in range(_FILLINGS_MAX):
+                    left = self._room() - _LEFT_BYTES
+                    if left <= 0 or _grow(file.fileno(), left):
+                        break
             return
         room = os.statvfs(self._folder)
         used = (room.f_blocks - room.f_bfree) * room.f_frsize
         _resize(self._folder, used + _LEFT_BYTES)
+
+    def _room(self) -> int:
+        room = os.statvfs(self._folder)
+        return room.f_bavail * room.f_frsize
 
     def free(self) -> None:
         """Make room again."""
@@ -86,6 +93,17 @@ def _mount(home: Path, name: str, *, is_image: bool) -> Disk:
     else:
         _run("mount", "-t", "tmpfs", "-o", f"size={_MEMORY_BYTES}", "litmus", str(folder))
     return Disk(folder, is_image=is_image)
+
+
+def _grow(file: int, size: int) -> bool:
+    """Make a file larger; return whether there was room for it."""
+    try:
+        os.posix_fallocate(file, os.fstat(file).st_size, size)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return False
+    return True
 
 
 def _resize(folder: Path, size: int) -> None:
