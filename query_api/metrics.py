@@ -6,6 +6,10 @@ SNAPSHOT_RECORDS = Counter(
     "litmus_query_snapshot_records", "Records read from litmus.snapshots.", ["outcome"]
 )
 EXPERIMENTS = Gauge("litmus_query_experiments", "Experiments known.")
+LOOK_AGE = Gauge(
+    "litmus_query_look_age_seconds",
+    "Age of the newest tick that is known here; the looks that are served are current up to it.",
+)
 LIVE_CLIENTS = Gauge("litmus_query_live_clients", "Clients that follow a result.", ["transport"])
 LIVE_DROPPED = Counter(
     "litmus_query_live_dropped", "Results that a slow client never saw: a newer one took over."

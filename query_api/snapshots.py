@@ -3,6 +3,7 @@
 Written by one thread, read by any: every change is one assignment of an immutable value.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import msgspec
@@ -107,6 +108,15 @@ class Snapshots:
         old = self.ledger
         if old is None or _ledger_order(ledger) >= _ledger_order(old):
             self.ledger = ledger
+
+    def age_s(self, now_ms: int) -> float:
+        """Return how old the newest tick that is known is; NaN before the first.
+
+        The ledger's ticks go on while no result changes, so this is the age of every look.
+        """
+        if self.ledger is None:
+            return math.nan
+        return (now_ms - parse_time_ms(self.ledger["as_of"])) / 1_000
 
 
 def _ledger_order(ledger: Json) -> tuple[str, int]:

@@ -10,6 +10,9 @@ from schemas.times import parse_duration_ms
 
 PREFIX = "LITMUS_"
 
+IDS_MAX = 100_000_000
+"""4.6 GB of them."""
+
 _MEANINGS = {
     "kafka": "the brokers, as 127.0.0.1:9092 (several: separated by commas)",
     "instance": "a name of this process that survives restarts, as accumulate-0",
@@ -44,6 +47,8 @@ class WorkerSettings(BaseSettings):
         instance: Group instance id: a restart under the same one keeps its partitions.
         probe_port: Where ``/ready`` and ``/metrics`` answer.
         bind: Address of the probe.
+        ids_max: Ids within the horizon that an accumulate worker keeps, all its partitions
+            together, about 46 bytes each; beyond it stops.
     """
 
     model_config = SettingsConfigDict(
@@ -60,6 +65,7 @@ class WorkerSettings(BaseSettings):
     instance: str = Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")
     probe_port: int = Field(ge=0, le=65_535)
     bind: str = "127.0.0.1"
+    ids_max: int = Field(default=IDS_MAX, ge=1)
 
     @field_validator("store")
     @classmethod

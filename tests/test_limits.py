@@ -4,12 +4,12 @@ import re
 from typing import Any
 
 import prometheus_client
-from pydantic_settings import BaseSettings
 
 import query_api.metrics as query_metrics
 from ingest_gateway.settings import GatewaySettings, KafkaDoorSettings
 from ingest_gateway.telemetry import REGISTRY
 from query_api.settings import Settings
+from stream_processors.settings import WorkerSettings
 from tools.settings import CHECKOUT
 
 PAGE = (CHECKOUT / "docs" / "limits.md").read_text()
@@ -17,7 +17,7 @@ PAGE = (CHECKOUT / "docs" / "limits.md").read_text()
 
 def defaults() -> dict[str, set[Any]]:
     found: dict[str, set[Any]] = {}
-    settings: tuple[type[BaseSettings], ...] = (GatewaySettings, KafkaDoorSettings, Settings)
+    settings = (GatewaySettings, KafkaDoorSettings, Settings, WorkerSettings)
     for one in settings:
         for name, field in one.model_fields.items():
             found.setdefault(f"LITMUS_{name.upper()}", set()).add(field.default)

@@ -14,12 +14,15 @@ import faust
 from confluent_kafka import Message
 from faust.types import TP, AgentT, ChannelT, StreamT
 
-from schemas.topics import EVENTS, KIND_HEADER
+from schemas.topics import EVENTS, KIND_HEADER, KIND_IMPORT
+from stream_processors.accumulate.ceilings import IdCeiling
 from stream_processors.accumulate.control_history import control_history
+from stream_processors.accumulate.imported import Imported
 from stream_processors.accumulate.outbox import Changelog, Outbox, Publish, Written
 from stream_processors.accumulate.partition import Partition
 from stream_processors.accumulate.recovery import Found
 from stream_processors.accumulate.writing import Write
+from stream_processors.settings import IDS_MAX
 
 TICK_AGE_S_MAX = 5.0
 FINISH_S_MAX = 2.0
@@ -34,7 +37,13 @@ ReadLog = Callable[[Mapping[int, int | None]], Generator[list[Message], None, No
 
 
 class LivePartitions:
-    """The partitions that this process owns, with their state and their way out."""
+    """The partitions that this process owns, with their state and their way out.
+
+    Attributes:
+        partitions: By number.
+        ids: How many ids they keep, and how many they may.
+        imported: Rows of imports that were applied since the start.
+    """
 
     def __init__(
         self,
@@ -44,6 +53,7 @@ class LivePartitions:
         records: Records,
         changelog: Changelog,
         publish: Publish,
+        ids_max: int = IDS_MAX,
         clock: Callable[[], float] | None = time.monotonic,
     ) -> None:
         self._servers = servers
@@ -56,6 +66,8 @@ class LivePartitions:
         self._ticked_at = time.monotonic()
         self._loaded = False
         self.partitions: dict[int, Partition] = {}
+        self.ids = IdCeiling(ids_max)
+        self.imported: dict[int, Imported] = {}
 
     async def load(self, assigned: frozenset[TP]) -> None:
         """Recover partitions that are new here; keep those that stayed; forget the others.
@@ -66,6 +78,8 @@ class LivePartitions:
         wanted = {tp.partition for tp in assigned}
         for number in set(self.partitions) - wanted:
             del self.partitions[number]
+            self.imported.pop(number, None)
+            self.ids.forget(number)
             self._outboxes.pop(number).close()
         missing = sorted(wanted - set(self.partitions))
         if missing:
@@ -82,12 +96,16 @@ class LivePartitions:
         partition = self.partitions.get(number)
         if partition is None or offset < partition.cursor:
             return  # not ours yet, or delivered again
+        ignored_before = partition.ignored_imports
         try:
             ticked = partition.apply(offset, kind, value)
         except Exception as error:
             error.add_note(_what_to_do(number, offset))
             raise
+        if kind == KIND_IMPORT and partition.ignored_imports == ignored_before:
+            self.imported.setdefault(number, Imported()).count(partition, value)
         if ticked is not None:
+            self.ids.check(number, partition)  # first: of what is too much nothing is reported
             self._ticked_at = time.monotonic()
             if ticked.partials or ticked.writes:
                 await self._outboxes[number].put(ticked)
@@ -95,6 +113,8 @@ class LivePartitions:
     async def close(self) -> None:
         """Own nothing any more; what ticks yielded is delivered first, if that is soon."""
         outboxes, self._outboxes, self.partitions = self._outboxes, {}, {}
+        self.imported.clear()
+        self.ids.clear()
         await asyncio.gather(*(one.finish(FINISH_S_MAX) for one in outboxes.values()))
 
     def written(self, number: int) -> Written | None:
@@ -113,6 +133,8 @@ class LivePartitions:
             "live": sorted(live),
             "tick": min((one.tick for one in self.partitions.values()), default=0),
             "tick_age_ms": round(age_s * 1_000),
+            "ids": self.ids.total,
+            "ids_max": self.ids.maximum,
         }
 
     async def catch_up(self, read_log: ReadLog) -> None:
@@ -156,6 +178,7 @@ class LivePartitions:
             partition, superseded = await asyncio.to_thread(one.build, control, writer=self._writer)
             partition.checkpoints.clock = self._clock
             self.partitions[number] = partition
+            self.imported[number] = Imported()
             self._outboxes[number] = Outbox(
                 number, publish=self._publish, changelog=self._changelog
             )

@@ -1,12 +1,13 @@
 """What the accumulate worker shows of itself, read from the state when asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
 from stream_processors.accumulate.agent import LivePartitions
 from stream_processors.accumulate.auditing import LiveAudit
+from stream_processors.accumulate.imported import Imported
 from stream_processors.accumulate.partition import Partition
 from stream_processors.accumulate.state import CELLS, RECENT_END, RECENT_START, UNITS
 
@@ -27,6 +28,8 @@ class StateCollector(Collector):
         yield _entries(owned)
         yield _bytes(owned)
         yield from _progress(owned)
+        yield self._ids_max()
+        yield from _imports(owned, self._live.imported)
         yield from self._checkpoints([number for number, _ in owned])
         yield from self._audits()
 
@@ -48,6 +51,14 @@ class StateCollector(Collector):
                 age.add_metric([str(number)], written.age_s)
                 size.add_metric([str(number)], written.byte_count)
         yield from (age, size)
+
+    def _ids_max(self) -> Metric:
+        ids_max = GaugeMetricFamily(
+            "litmus_accumulate_ids_max",
+            "Recent entries that this process may have, all partitions together; beyond it stops.",
+        )
+        ids_max.add_metric([], self._live.ids.maximum)
+        return ids_max
 
     def _audits(self) -> Iterator[Metric]:
         audits = CounterMetricFamily(
@@ -119,6 +130,25 @@ def _progress(owned: Owned) -> Iterator[Metric]:
         tick.add_metric([str(number)], partition.tick)
         live.add_metric([str(number)], float(partition.is_live))
     yield from (offset, tick, live)
+
+
+def _imports(owned: Owned, imported: Mapping[int, Imported]) -> Iterator[Metric]:
+    rows = CounterMetricFamily(
+        "litmus_accumulate_imported_rows",
+        "Rows of imports that were applied; too_old: of days before those that are kept.",
+        labels=["partition", "outcome"],
+    )
+    ignored = CounterMetricFamily(
+        "litmus_accumulate_ignored_import_parts",
+        "Parts of imports that were not the next one: sent again, or by a gateway that had lost.",
+        labels=["partition"],
+    )
+    for number, partition in owned:
+        ignored.add_metric([str(number)], partition.ignored_imports)
+        if number in imported:
+            rows.add_metric([str(number), "kept"], imported[number].kept_count)
+            rows.add_metric([str(number), "too_old"], imported[number].too_old_count)
+    yield from (rows, ignored)
 
 
 def show(live: LivePartitions, audit: LiveAudit) -> None:

@@ -26,6 +26,7 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LivePartitions]:
         records=table.records,
         changelog=table,
         publish=Partials(app).publish,
+        ids_max=settings.ids_max,
     )
     register_accumulate_agent(app, events=bind_topic(app, EVENTS.name), live=live)
 

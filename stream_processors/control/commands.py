@@ -7,7 +7,7 @@ a ``patch`` the newer version.
 """
 
 import itertools
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -35,6 +35,9 @@ COMMANDS_PER_RECORD_MAX = 100
 COMMAND_BYTES_MAX = 100_000
 BYTES_PER_RECORD_MAX = 600_000
 """Of changes and outcomes in a record; a definition stands in both, and a tick has the changes."""
+
+EXPERIMENTS_MAX = 1_000
+"""Not archived: partials, looks and the plans of the engine hold every one of them."""
 
 ERRORS_PER_OUTCOME_MAX = 100
 MESSAGE_LENGTH_MAX = 500
@@ -226,7 +229,24 @@ def _created(state: ControlState, command: Command, received: Received) -> Defin
         raise RefusedError(422, "invalid", f"id: {message}", [FieldError("id", message)])
     if definition.id in state.definitions:
         raise RefusedError(409, "exists", f"there is an experiment {definition.id!r} already")
+    _check_room(state)
     return defined
+
+
+def _check_room(state: ControlState) -> None:
+    """Refuse one experiment too many; archived ones take none of the room."""
+    by_status = Counter(one.status for one in state.definitions.values())
+    count = by_status.total() - by_status["archived"]
+    if count < EXPERIMENTS_MAX:
+        return
+    detail = (
+        f"there are {count} experiments that are not archived, must be {EXPERIMENTS_MAX} at most: "
+        f"{by_status['stopped']} are stopped and can be archived, which keeps their results "
+        "(POST /v1/experiments/<id>/archive)"
+    )
+    if by_status["draft"]:
+        detail += f"; {by_status['draft']} are drafts: change one of these instead"
+    raise RefusedError(409, "too_many_experiments", detail)
 
 
 def _patched(state: ControlState, command: Command, received: Received) -> Defined:

@@ -1,8 +1,13 @@
 """What the merge worker counts."""
 
-from prometheus_client import Counter, Gauge
+import time
+from collections.abc import Callable, Iterator
 
-from stream_processors.merge.merging import MergedTick
+from prometheus_client import Counter, Gauge
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import REGISTRY, Collector
+
+from stream_processors.merge.merging import MergedTick, Merger
 
 TICKS = Counter("litmus_merge_ticks_total", "Ticks merged over all partitions.")
 LOOKS = Counter("litmus_merge_looks_total", "Looks published.")
@@ -16,3 +21,32 @@ def count(merged: MergedTick) -> None:
     LOOKS.inc(len(merged.looks))
     SKIPPED.inc(len(merged.skipped))
     SETTLED.set(merged.times.settled_ms / 1_000)
+
+
+class LookCollector(Collector):
+    """Shows how old the looks of this process are, read when asked; nothing while it stands by.
+
+    Args:
+        merger: Returns what merges here; None on a process that stands by.
+        now_ms: The wall clock.
+    """
+
+    def __init__(self, merger: Callable[[], Merger | None], now_ms: Callable[[], int]) -> None:
+        self._merger = merger
+        self._now_ms = now_ms
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric as it stands now."""
+        age = GaugeMetricFamily(
+            "litmus_merge_look_age_seconds",
+            "Age of the newest merged tick: no look that is published is newer.",
+        )
+        merger = self._merger()
+        if merger is not None and merger.tick > 0:
+            age.add_metric([], (self._now_ms() - merger.times.log_ms) / 1_000)
+        yield age
+
+
+def show(merger: Callable[[], Merger | None]) -> None:
+    """Register the age of the looks that ``merger`` makes."""
+    REGISTRY.register(LookCollector(merger, lambda: time.time_ns() // 1_000_000))

@@ -1,5 +1,6 @@
 """Readers keep the newest definition and the highest (log id, tick), in whatever order."""
 
+import math
 import random
 
 import msgspec
@@ -120,3 +121,13 @@ def test_how_far_settled_is_behind_is_taken_from_a_later_ledger() -> None:
 
     assert before["look"]["settled_lag_ms"] == 400
     assert later["look"]["settled_lag_ms"] == 9_000
+
+
+def test_the_age_of_what_is_served_is_that_of_the_newest_tick_known() -> None:
+    snapshots = Snapshots()
+    assert math.isnan(snapshots.age_s(NOW_MS))
+
+    snapshots.take_ledger(msgspec.json.encode(ledger(40, {})))
+    snapshots.take_ledger(msgspec.json.encode(ledger(39, {})))
+
+    assert snapshots.age_s(as_of_ms(40) + 2_500) == 2.5

@@ -20,6 +20,7 @@ from stream_processors.accumulate.control_history import LogMismatchError
 from stream_processors.accumulate.partition import OffsetGapError, Partition
 from stream_processors.accumulate.records import SEGMENT, decode_key
 from stream_processors.accumulate.writing import Write
+from stream_processors.settings import IDS_MAX
 from tests.stack import Broker
 from tests.stream_processors.accumulate.builders import (
     assignment,
@@ -153,7 +154,8 @@ async def test_a_process_that_owns_nothing_is_ready_and_reads_nothing(start: Sta
     await live.apply(0, 5, b"nonsense", b"of a partition that is not ours")
 
     assert live.readiness() | {"tick_age_ms": 0} == {
-        "ready": True, "partitions": [], "live": [], "tick": 0, "tick_age_ms": 0,
+        "ready": True, "partitions": [], "live": [], "tick": 0, "tick_age_ms": 0, "ids": 0,
+        "ids_max": IDS_MAX,
     }  # fmt: skip
     assert live.cursor(TP(EVENTS.name, 0)) is None
 

@@ -13,6 +13,7 @@ from schemas.control import TICKS_PER_SECOND, DefinitionChange
 from schemas.partials import Ledger, encode_partial
 from schemas.topics import LEDGER, LOOKS, PARTIALS, SNAPSHOT_ROWS, SNAPSHOTS
 from stream_processors.merge.agent import LiveMerger, OffsetGapError, Send
+from stream_processors.merge.telemetry import LookCollector
 from tests.stream_processors.merge.builders import (
     make_definition,
     make_partial,
@@ -264,3 +265,20 @@ async def test_a_ledger_that_stays_the_same_is_published_once_a_second() -> None
 
     ticks = [one.value["tick"] for one in outside.sent(LEDGER)]
     assert ticks == [1, TICKS_PER_SECOND, 2 * TICKS_PER_SECOND, 3 * TICKS_PER_SECOND]
+
+
+async def test_the_age_of_looks_is_shown_by_who_makes_them_and_by_nobody_else() -> None:
+    live = start(Outside())
+    collector = LookCollector(lambda: live.merger, lambda: make_times(3).log_ms + 42_000)
+
+    def ages() -> list[float]:
+        [family] = collector.collect()
+        return [sample.value for sample in family.samples]
+
+    assert ages() == []
+    await live.load(HELD)
+    assert ages() == []
+    await drive(live, make_log(3))
+    assert ages() == [42]
+    await live.load(frozenset())
+    assert ages() == []
