@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import msgspec
-
-_DEFINITIONS = "#/$defs/"
+from schemas.json_schema import schema_of
 
 
 def body_of(body_type: type[Any], *, example: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -14,22 +12,8 @@ def body_of(body_type: type[Any], *, example: dict[str, Any] | None = None) -> d
         body_type: What the body is decoded as.
         example: A body to try.
     """
-    found = msgspec.json.schema(body_type)
-    definitions = found.pop("$defs", {})
-    content: dict[str, Any] = {"schema": _inlined(found, definitions)}
+    content: dict[str, Any] = {"schema": schema_of(body_type)}
     if example is not None:
         content["example"] = example
     is_required = bool(content["schema"].get("required"))
     return {"requestBody": {"required": is_required, "content": {"application/json": content}}}
-
-
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Return a schema without references: those of JSON Schema mean another place in OpenAPI."""
-    if isinstance(schema, list):
-        return [_inlined(one, definitions) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    reference = schema.get("$ref")
-    if reference is not None:
-        return _inlined(definitions[reference.removeprefix(_DEFINITIONS)], definitions)
-    return {name: _inlined(value, definitions) for name, value in schema.items()}
