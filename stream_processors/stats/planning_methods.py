@@ -1,0 +1,101 @@
+"""How each method of analysis turns units into power, and power into units."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from stream_processors.stats import planning_bayes, planning_fixed
+from stream_processors.stats.planning_designs import Design, PlanError, PlanInputs
+from stream_processors.stats.planning_formulas import default_formula
+
+
+class Details(NamedTuple):
+    """What a method adds to its answer; None where it has nothing to say.
+
+    Attributes:
+        power_single_look: Power if only the last look were taken.
+        expected_share: Average share of the units used, if the effect is true.
+        expected_share_null: The same without an effect.
+        n_star: Tuning of the sequence.
+        boundaries: Of the planned looks.
+        assurance: Power averaged over the prior.
+    """
+
+    power_single_look: float | None = None
+    expected_share: float | None = None
+    expected_share_null: float | None = None
+    n_star: int | None = None
+    boundaries: tuple[float, ...] = ()
+    assurance: float | None = None
+
+
+def no_details(_: Design, __: float) -> Details:
+    """Return nothing: one look has nothing to add."""
+    return Details()
+
+
+class Planner(NamedTuple):
+    """One method's answers for one comparison; units are those of all variants.
+
+    Attributes:
+        power: Probability to find the effect, as it is shown.
+        reach: The same as the method's formula of units has it: closed forms neglect the
+            rejections on the wrong side.
+        units: Units that reach a power.
+        details: What else is to be said of a design with so many units.
+    """
+
+    power: Callable[[Design, float], float]
+    reach: Callable[[Design, float], float]
+    units: Callable[[Design, float], float]
+    details: Callable[[Design, float], Details] = no_details
+
+
+def planner_of(inputs: PlanInputs) -> Planner:
+    """Return the planner of a method.
+
+    Raises:
+        PlanError: If the prior decides without data.
+    """
+    if inputs.method == "bayesian":
+        return _bayesian(inputs)
+    if inputs.method != "fixed_horizon":
+        raise PlanError("method", "plan for fixed_horizon or bayesian; this method is to come")
+    return _fixed(inputs)
+
+
+def bayesian_rule(inputs: PlanInputs) -> planning_bayes.Rule:
+    """Return the rule of decision, with the prior in the direction that is better."""
+    sign = 1.0 if inputs.direction == "increase" else -1.0
+    return planning_bayes.Rule(inputs.threshold, sign * inputs.prior_mean, inputs.prior_deviation)
+
+
+def _fixed(inputs: PlanInputs) -> Planner:
+    formula = default_formula(inputs)
+    if formula == "noncentral_t":
+        return Planner(planning_fixed.t_power, planning_fixed.t_power, planning_fixed.t_units)
+    if formula == "arcsine":
+        return Planner(
+            planning_fixed.normal_power,
+            planning_fixed.normal_power,
+            planning_fixed.normal_units_of_both_tails,
+        )
+    return Planner(
+        planning_fixed.normal_power, planning_fixed.normal_reach, planning_fixed.normal_units
+    )
+
+
+def _bayesian(inputs: PlanInputs) -> Planner:
+    rule = bayesian_rule(inputs)
+    if planning_bayes.decides_without_data(rule):
+        raise PlanError("prior_mean", "the prior alone is above the threshold: no data is needed")
+
+    def chance(design: Design, units: float) -> float:
+        return planning_bayes.decision_chance(rule, design, units)
+
+    def units(design: Design, power: float) -> float:
+        return planning_bayes.decision_units(rule, design, power)
+
+    def details(design: Design, units: float) -> Details:
+        return Details(assurance=planning_bayes.assurance(rule, design, units))
+
+    return Planner(chance, chance, units, details)
