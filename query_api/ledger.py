@@ -4,10 +4,11 @@ What is compared lies below offsets that both sides have passed. What lies above
 is shown, and is no difference.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from query_api.history.imports import ImportAccount
 from query_api.history.queries import Checked
 from query_api.history.writer import Position
 from query_api.kafka_log import Source
@@ -38,6 +39,8 @@ class Reason(StrEnum):
     HISTORY_MISSING = "history_missing"
     HISTORY_EXTRA = "history_extra"
     HISTORY_INDEX = "history_index"
+    IMPORT_MISSING = "import_missing"
+    IMPORT_EXTRA = "import_extra"
     HISTORY_BEHIND = "history_behind"
     ENGINE_SILENT = "engine_silent"
 
@@ -62,6 +65,14 @@ ADVICE = {
     Reason.HISTORY_MISSING: _REBUILD,
     Reason.HISTORY_EXTRA: _REBUILD,
     Reason.HISTORY_INDEX: _REBUILD,
+    Reason.IMPORT_MISSING: (
+        "Covariates of its metrics lack these rows: do not decide by adjusted results. "
+        "Nothing but a loss of the log itself explains it; `litmus audit` says which sums differ"
+    ),
+    Reason.IMPORT_EXTRA: (
+        "Covariates of its metrics may hold rows that nobody was told are done: do not decide by "
+        "adjusted results. `litmus audit` says which sums differ"
+    ),
     Reason.HISTORY_BEHIND: (
         "Lag, no difference: the history has yet to read what the engine counted. It balances by "
         "itself; if it does not move, /ready of the query API says why"
@@ -82,6 +93,7 @@ class Cut(NamedTuple):
         log_ends: Where each partition ended when last heard of.
         received: Per partition of litmus.events, rows of the log below the engine's offset.
         checked: The history's own tables, compared with the log.
+        imports: What was agreed on of each import up to the engine's tick, and what is in the log.
         now_ms: Wall clock, for ages.
     """
 
@@ -89,6 +101,7 @@ class Cut(NamedTuple):
     log_ends: Mapping[Source, int]
     received: Mapping[int, int]
     checked: Checked
+    imports: Sequence[ImportAccount]
     now_ms: int
 
 
@@ -114,18 +127,22 @@ def compose(engine: Json | None, cut: Cut) -> Json:
     doors = _doors(cut.stored)
     partitions = [_partition(one, cut, behind) for one in engine["partitions"]] if engine else []
     looks = _looks(engine, cut)
+    imports = [_import(one, len(partitions), is_behind=bool(behind)) for one in cut.imports]
     reasons = list(_reasons(engine, cut, partitions=partitions, doors=doors))
+    reasons += [reason for one in imports for reason in _import_reasons(one)]
+    stages = _stages(cut, doors=doors, partitions=partitions, looks=looks, reasons=reasons)
     return {
         "balanced": not reasons,
         "status": _status(reasons),
         "reasons": reasons,
-        "stages": _stages(cut, doors=doors, partitions=partitions, looks=looks, reasons=reasons),
+        "stages": [*stages, _import_stage(cut, imports, reasons)],
         "doors": doors,
         "rows": {**_NO_ROWS, **(engine["rows"] if engine else {})},
         "partitions": partitions,
         "experiments": engine["experiments"] if engine else {},
         "looks": looks,
         "clickhouse": cut.checked.events._asdict(),
+        "imports": imports,
         "set_aside": {name: one._asdict() for name, one in cut.checked.tables()[1:]},
         "tick": engine["tick"] if engine else None,
         "as_of": engine.get("as_of") if engine else None,
@@ -222,6 +239,49 @@ def _partition_reasons(one: Json) -> Iterable[Json]:
         total = sum(one[fate] for fate in FATES)
         message = f"{where}: {received} rows were received, {total} have a fate"
         yield _reason(Reason.FATES_DIFFER, "engine", message, number)
+
+
+def _import(account: ImportAccount, partition_count: int, *, is_behind: bool) -> Json:
+    """Return an import as control counts it, beside what the log holds."""
+    # While the history is behind, parts of what is done may not have been read yet.
+    missing = 0 if is_behind else account.batches * partition_count - account.parts
+    difference = 0 if is_behind else account.log_rows - account.rows
+    return {
+        "import_id": account.import_id,
+        "batches": account.batches,
+        "rows": account.rows,
+        "rows_in_flight": account.reserved_rows,
+        "log_rows": account.log_rows,
+        "difference": difference,
+        "parts_missing": missing,
+        "balanced": not (is_behind or difference or missing),
+    }
+
+
+def _import_reasons(one: Json) -> Iterable[Json]:
+    where = f"import {one['import_id']}"
+    if one["difference"] < 0 or one["parts_missing"] > 0:
+        message = (
+            f"{where}: {one['rows']} rows of {one['batches']} batches are done, the log holds "
+            f"{one['log_rows']} of them; {one['parts_missing']} parts are not there"
+        )
+        yield _reason(Reason.IMPORT_MISSING, "imports", message)
+    elif one["difference"] or one["parts_missing"]:
+        message = f"{where}: {one['rows']} rows are done, the log holds {one['log_rows']}"
+        yield _reason(Reason.IMPORT_EXTRA, "imports", message)
+
+
+def _import_stage(cut: Cut, imports: list[Json], reasons: list[Json]) -> Json:
+    """Return the stage of imported rows: they are no events, and come by a way of their own."""
+    return {
+        "stage": "imports",
+        "count": sum(one.rows for one in cut.imports),
+        "unit": "rows",
+        "difference": sum(abs(one["difference"]) or abs(one["parts_missing"]) for one in imports),
+        "in_flight": sum(one.reserved_rows for one in cut.imports),
+        "messages_unread": 0,
+        "status": _status([one for one in reasons if one["stage"] == "imports"]),
+    }
 
 
 def _reason(code: Reason, stage: str, message: str, partition: int | None = None) -> Json:

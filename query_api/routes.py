@@ -169,13 +169,14 @@ async def get_ledger(
     await wait_until(holds_all, HISTORY_WAIT_S if thorough else 0)
     stored = parts.sink.stored
     try:
-        received, checked = await asyncio.gather(
+        received, checked, imported = await asyncio.gather(
             parts.history.rows_below(ledger.engine_offsets(engine)),
             parts.history.check(stored, is_thorough=thorough),
+            parts.history.import_accounts(engine["tick"] if engine else 0),
         )
     except HistoryUnavailableError as error:
         raise _history_problem(error) from error
-    cut = ledger.Cut(stored, parts.sink.log_ends, received, checked, parts.clock_ms())
+    cut = ledger.Cut(stored, parts.sink.log_ends, received, checked, imported, parts.clock_ms())
     return _json(ledger.compose(engine, cut))
 
 

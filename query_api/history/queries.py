@@ -10,6 +10,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import Error as ClickHouseError
 
 from query_api.history.database import connect
+from query_api.history.imports import ImportAccount, read_accounts
 from query_api.history.writer import Position
 from query_api.kafka_log import Source
 from query_api.metrics import HISTORY_PENDING, HISTORY_REFUSED
@@ -192,6 +193,14 @@ class History:
         ]
         found = await self._run(lambda client: _rows(client, " UNION ALL ".join(parts)))
         return dict.fromkeys(offsets, 0) | dict(found)
+
+    async def import_accounts(self, tick: int) -> list[ImportAccount]:
+        """Return what was agreed on of each import up to a tick, and what the log has of it.
+
+        Raises:
+            HistoryUnavailableError: If ClickHouse does not answer.
+        """
+        return await self._run(lambda client: read_accounts(client, tick, QUERY_SETTINGS))
 
     async def check(
         self, stored: Mapping[Source, Position], *, is_thorough: bool = True

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from query_api.history import rows
+from query_api.history import imports, rows
 from query_api.history.database import INSERT_SETTINGS
 from query_api.kafka_log import Source
 from query_api.metrics import SINK_POSITION, SINK_ROWS
@@ -33,8 +33,8 @@ FLUSH_BYTES = 64 << 20
 
 TOPICS = (EVENTS.name, LATE.name, DEAD_LETTERS.name, LOOKS.name)
 
-NOT_EVENTS = (KIND_TICK, KIND_IMPORT)
-"""Kinds of messages among the events that hold none: log time, and day totals from elsewhere."""
+TICKS_OF = 0
+"""Every partition has all ticks: those of one say what control agreed on."""
 
 
 class Position(NamedTuple):
@@ -94,6 +94,8 @@ class HistoryWriter:
         self._late: list[rows.PackedBatch] = []
         self._dead_letters: list[rows.DeadLetter] = []
         self._looks: list[rows.Look] = []
+        self._import_states: list[imports.ImportState] = []
+        self._import_parts: list[imports.ImportPart] = []
         self._row_count = 0
         self._byte_count = 0
 
@@ -133,7 +135,8 @@ class HistoryWriter:
         Args:
             record_progress: Record the progress also when there were no rows, only ticks.
         """
-        had_rows = bool(self._events or self._late or self._dead_letters or self._looks)
+        collected = (self._events, self._late, self._dead_letters, self._looks)
+        had_rows = any((*collected, self._import_states, self._import_parts))
         self._insert_rows()
         if had_rows or record_progress:
             self._record_progress()
@@ -155,6 +158,10 @@ class HistoryWriter:
             if effects is not None:
                 self._insert("look_rows", effects)
             self._insert("looks", rows.look_rows(self._looks))
+        if self._import_states:
+            self._insert("import_states", imports.as_columns(self._import_states))
+        if self._import_parts:
+            self._insert("import_parts", imports.as_columns(self._import_parts))
 
     def _record_progress(self) -> None:
         changed = [(s, p) for s, p in self._read.items() if p != self._recorded.get(s)]
@@ -188,6 +195,16 @@ class HistoryWriter:
         return result
 
     def _take_events(self, record: Record, headers: dict[str, bytes]) -> int:
+        """Collect a batch; of ticks and parts of imports, which hold no events, what they count."""
+        kind, value = headers.get(KIND_HEADER), record.value() or b""
+        if kind == KIND_TICK:
+            if record.partition() == TICKS_OF:
+                self._import_states += imports.states_of(value)
+            return 0
+        if kind == KIND_IMPORT:
+            part = imports.part_of(record.partition(), record.offset(), value)
+            self._import_parts.append(part)
+            return 0
         return _take_packed(record, headers, self._events)
 
     def _take_late(self, record: Record, headers: dict[str, bytes]) -> int:
@@ -223,8 +240,6 @@ class HistoryWriter:
 
 def _take_packed(record: Record, headers: dict[str, bytes], batches: list[rows.PackedBatch]) -> int:
     kind = headers.get(KIND_HEADER)
-    if kind in NOT_EVENTS:
-        return 0
     if kind != KIND_BATCH:
         raise UnreadableBatchError(f"{KIND_HEADER} == {kind!r}, must be batch, tick or import")
     batch = read_batch(record.value() or b"")

@@ -17,6 +17,7 @@ from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
+from query_api.history.imports import ImportAccount
 from query_api.history.queries import Checked, Comparison
 from query_api.history.writer import Position
 from query_api.kafka_log import Source
@@ -223,12 +224,18 @@ class Experiment:
 
 
 def a_ledger(
-    *, lost: int = 0, behind: int = 0, in_flight: int = 0, started_ms: int = 1_795_284_000_000
+    *,
+    lost: int = 0,
+    behind: int = 0,
+    in_flight: int = 0,
+    import_lost: int = 0,
+    started_ms: int = 1_795_284_000_000,
 ) -> Json:
     """Return the ledger of two partitions with 900 rows each below the engine's offset.
 
     The real composition over made-up accounts; ``lost``: rows of partition 1 that the engine lacks;
-    ``behind``: rows of partition 1 that the history lacks; ``in_flight``: rows above its offset.
+    ``behind``: rows of partition 1 that the history lacks; ``in_flight``: rows above its offset;
+    ``import_lost``: rows of an import that the log lacks.
     """
 
     def account(partition: int, received: int) -> Json:
@@ -274,7 +281,11 @@ def a_ledger(
         looks_conflicting=0,
     )
     received = {0: 900, 1: 900 - behind}
-    return compose(engine, Cut(stored, {}, received, checked, started_ms + 180))
+    imports = [
+        ImportAccount("history-2025", 3, 12_400, 5_000, 6, 12_400 - import_lost),
+        ImportAccount("spend", 1, 800, 0, 2, 800),
+    ]
+    return compose(engine, Cut(stored, {}, received, checked, imports, started_ms + 180))
 
 
 class World:

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.batch import SCHEMA, write_batch
+from schemas.control import Import, ImportChange, Settings, Tick, Times
 from schemas.hashing import hash128, unit_hashes, unit_key
+from schemas.imports import IMPORT_COLUMNS, write_import
 from schemas.times import format_time_ms
 from schemas.topics import EVENTS, KIND_BATCH, KIND_HEADER, KIND_IMPORT, KIND_TICK
 
@@ -115,11 +117,31 @@ def batch_record(
 
 
 def tick_record(offset: int, *, partition: int = 0) -> FakeRecord:
-    return FakeRecord(EVENTS.name, partition, offset, b"{}", TICK_HEADERS)
+    value = tick_value(offset + 1)
+    return FakeRecord(EVENTS.name, partition, offset, value, TICK_HEADERS)
 
 
-def import_record(offset: int, *, partition: int = 0) -> FakeRecord:
-    return FakeRecord(EVENTS.name, partition, offset, b"day totals", IMPORT_HEADERS)
+def tick_value(number: int, *declared: Import) -> bytes:
+    """Return the message of a tick; from it on imports stand as is declared."""
+    times = Times(as_of_ms(number), as_of_ms(number), 0)
+    changes = [ImportChange(one) for one in declared]
+    return msgspec.json.encode(Tick(LOG_ID, number, times, Settings(), changes))
+
+
+def import_record(
+    offset: int, *, partition: int = 0, number: int = 1, rows: int = 2, sha256: str = "a"
+) -> FakeRecord:
+    """Return a partition's part of a batch of import ``spend``."""
+    columns = {name: np.zeros(rows, kind) for name, kind in IMPORT_COLUMNS.items()}
+    value = write_import(
+        columns,
+        import_id="spend",
+        number=number,
+        sha256=sha256,
+        unit_types=["user"],
+        metrics=["spend"],
+    )
+    return FakeRecord(EVENTS.name, partition, offset, value, IMPORT_HEADERS)
 
 
 def definition(experiment_id: str = "checkout-color", **changes: Any) -> Json:

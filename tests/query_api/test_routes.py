@@ -5,26 +5,31 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from clickhouse_connect.driver.client import Client
 
 from query_api import routes
 from query_api.history.writer import HistoryWriter, Position
 from query_api.kafka_log import Source
+from schemas.control import Import, ImportBatch
 from schemas.times import format_time_ms
 from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
 from tests.documentation import require_offline
 from tests.query_api.application import Application, serving
 from tests.query_api.builders import (
+    IMPORT_HEADERS,
     Event,
     FakeRecord,
     as_of_ms,
     batch_record,
     definition,
+    import_record,
     ledger,
     look_value,
     results,
     tick_record,
+    tick_value,
 )
 
 ID = "checkout-color"
@@ -294,7 +299,102 @@ async def test_the_ledger_says_what_differs_and_where(app: Application, client: 
         "engine": (4, 2),
         "looks": (0, 0),
         "clickhouse": (4, 1),
+        "imports": (0, 0),
     }
+
+
+def an_import(sha256_of: dict[int, str], *, lost: int | None = None) -> list[FakeRecord]:
+    """Return two batches of 2 + 2 rows, the first sent twice, and a third that is under way.
+
+    Args:
+        sha256_of: Batch to the content that stands in the log, if it is not the one agreed on.
+        lost: Number of a batch of which partition 1 has no part.
+    """
+    steps = [Import("spend", 0, ["spend"], 1, 2)]
+    for number, content in ((1, "a"), (2, "b"), (3, "c")):
+        done, rows = number - 1, 4 * (number - 1)
+        reserved = ImportBatch(number, content, 4)
+        before = msgspec.structs.replace(steps[0], done=done, row_count=rows)
+        steps.append(msgspec.structs.replace(before, reserved=reserved))
+        steps.append(msgspec.structs.replace(before, done=number, row_count=rows + 4))
+    records: list[FakeRecord] = []
+    ends = {0: 0, 1: 0}
+
+    def send(record: FakeRecord) -> None:
+        partition = record.partition_
+        records.append(record._replace(offset_=ends[partition]))
+        ends[partition] += 1
+
+    for tick, step in enumerate(steps[:-1], 1):
+        for partition in ends:
+            value = tick_value(tick, step)
+            send(tick_record(0, partition=partition)._replace(value_=value))
+        if step.reserved is None:
+            continue
+        for partition in ends:
+            number = step.reserved.number
+            if (partition, number) == (1, lost):
+                continue
+            content = sha256_of.get(number, step.reserved.sha256)
+            part = import_record(0, partition=partition, number=number, sha256=content)
+            for _ in range(2 if number == 1 else 1):
+                send(part)
+    return records
+
+
+async def imports_of(app: Application, client: Client, records: list[FakeRecord]) -> Any:
+    """Return the ledger when the engine has accounted for all of it, at the last tick, 6."""
+    app.sink.stored = store(client, records)
+    ends = {partition: sum(one.partition_ == partition for one in records) for partition in (0, 1)}
+    app.parts.snapshots.ledger = ledger(6, {one: (end, 0) for one, end in ends.items()})
+    return await get(app, "/v1/ledger")
+
+
+async def test_rows_of_imports_are_a_stage_of_their_own(app: Application, client: Client) -> None:
+    found = await imports_of(app, client, an_import({}))
+
+    assert found["balanced"], found["reasons"]
+    assert found["imports"] == [
+        {
+            "import_id": "spend",
+            "batches": 2,
+            "rows": 8,
+            "rows_in_flight": 4,
+            "log_rows": 8,
+            "difference": 0,
+            "parts_missing": 0,
+            "balanced": True,
+        }
+    ]
+    stage = found["stages"][-1]
+    assert (stage["stage"], stage["count"], stage["in_flight"]) == ("imports", 8, 4)
+
+
+@pytest.mark.parametrize("records", [an_import({}, lost=2), an_import({2: "z"})])
+async def test_rows_of_an_import_that_the_log_lacks_unbalance(
+    app: Application, client: Client, records: list[FakeRecord]
+) -> None:
+    """One part is gone, or a batch has another content than was agreed on, which is void."""
+    found = await imports_of(app, client, records)
+
+    assert found["status"] == "unbalanced"
+    assert reasons_of(found) == [("import_missing", "imports", None)]
+    assert "import spend: 8 rows of 2 batches are done" in found["reasons"][0]["message"]
+    assert found["stages"][-1]["difference"] == -found["imports"][0]["difference"] > 0
+
+
+async def test_rows_of_an_import_beyond_those_that_are_done_unbalance(
+    app: Application, client: Client
+) -> None:
+    records = an_import({})
+    at = next(at for at, one in enumerate(records) if one.headers_ == IMPORT_HEADERS)
+    more = import_record(records[at].offset_, partition=records[at].partition_, rows=3)
+    for again in (at, at + 1):  # it is sent twice
+        records[again] = more._replace(offset_=records[again].offset_)
+
+    found = await imports_of(app, client, records)
+
+    assert reasons_of(found) == [("import_extra", "imports", None)]
 
 
 async def test_rows_that_the_history_lost_or_made_up_unbalance(

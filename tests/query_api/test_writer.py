@@ -17,21 +17,35 @@ from query_api.history.writer import (
     stored_positions,
 )
 from query_api.kafka_log import Source
+from schemas.control import Import
 from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
 from tests.query_api.builders import (
     BATCH_HEADERS,
+    IMPORT_HEADERS,
     LOG_ID,
     NOW_MS,
+    TICK_HEADERS,
     Event,
     FakeRecord,
     batch_record,
     import_record,
     look_value,
     tick_record,
+    tick_value,
 )
 
 PARTITIONS = 2
-TABLES = ("events", "late", "batches", "dead_letters", "looks", "look_rows", "progress")
+TABLES = (
+    "events",
+    "late",
+    "batches",
+    "dead_letters",
+    "looks",
+    "look_rows",
+    "progress",
+    "import_states",
+    "import_parts",
+)
 SOURCES = [
     *(Source(EVENTS.name, partition) for partition in range(PARTITIONS)),
     *(Source(topic.name, 0) for topic in (LATE, DEAD_LETTERS, LOOKS)),
@@ -88,7 +102,10 @@ def records_of(log: list[tuple[int, Any, bool]]) -> list[FakeRecord]:
     late_count, records = 0, []
     for partition, message, is_late in log:
         if message == "tick":
-            records.append(tick_record(next_offset[partition], partition=partition))
+            offset = next_offset[partition]
+            declared = Import("spend", 0, ["spend"], 1, 2, offset)
+            tick = tick_record(offset, partition=partition)
+            records.append(tick._replace(value_=tick_value(offset + 1, declared)))
         elif message == "import":
             records.append(import_record(next_offset[partition], partition=partition))
         elif is_late:
@@ -255,6 +272,8 @@ def test_a_missing_or_repeated_record_stops_the_writer(client: Client, offset: i
         (EVENTS.name, b"no arrow", BATCH_HEADERS),
         (EVENTS.name, None, BATCH_HEADERS),
         (EVENTS.name, b"{}", ()),
+        (EVENTS.name, b"{}", TICK_HEADERS),
+        (EVENTS.name, b"day totals", IMPORT_HEADERS),
         (LATE.name, b"7", BATCH_HEADERS),
         (LOOKS.name, b"{}", ()),
         (LOOKS.name, b'{"look": null, "experiment_id": "x"}', ()),
