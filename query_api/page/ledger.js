@@ -35,7 +35,17 @@ const DOORS = ["received", "late", "rejected"];
 const FLIGHT_WORDS = {
   engine: ["row on its way to the engine", "rows on their way to the engine"],
   clickhouse: ["row on its way to ClickHouse", "rows on their way to ClickHouse"],
+  imports: ["row of a batch under way", "rows of batches under way"],
 };
+
+const IMPORTS = [
+  ["batches", "batches", "that every partition has, as their sender was told"],
+  ["rows", "rows", "of these batches"],
+  ["log_rows", "rows in the log", "of these batches; what was sent again counts once"],
+  ["rows_in_flight", "in flight", "of the batch that is agreed on and not in every partition yet"],
+  ["parts_missing", "parts missing", "a batch has a part for every partition, also an empty one"],
+  ["difference", "difference", "rows in the log less rows that are done"],
+];
 
 const plainName = (name) => name.replaceAll("_", " ");
 
@@ -128,6 +138,7 @@ export class LedgerView {
       reasonsOf(ledger.reasons),
       this.#chain(),
       this.#experiments(ledger),
+      this.#imports(ledger),
       this.#partitions(ledger),
       help(),
     );
@@ -208,6 +219,24 @@ export class LedgerView {
     );
   }
 
+  /** Imported rows fill day totals and are no events: they are beside the chain. */
+  #imports(ledger) {
+    const link = h("p", { class: "link" });
+    const rows = ledger.imports.map(({ import_id: name, balanced }, index) => {
+      const at = ([path]) => h("td", {}, this.#count(`imports/${index}/${path}`));
+      const cells = [h("th", { scope: "row" }, name), ...IMPORTS.map(at)];
+      return Object.assign(cells, { tone: balanced ? "" : "off" });
+    });
+    const heads = [["import", ""], ...IMPORTS.map(([, label, title]) => [label, title])];
+    const shown = rows.length
+      ? table(heads, rows)
+      : h("p", { class: "muted" }, "Nothing was imported.");
+    const element = section("Imported rows", shown, link);
+    setAttribute(element, "data-stage", "imports");
+    this.links.set("imports", { element, link });
+    return element;
+  }
+
   #partitions(ledger) {
     const columns = [
       ["log_rows", "rows in the log", "below the engine's offset"],
@@ -245,9 +274,10 @@ function ageOf(ledger) {
 }
 
 /** What the layout depends on: it is rebuilt only when this changes. */
-function structureOf({ experiments, partitions, reasons }) {
+function structureOf({ experiments, imports, partitions, reasons }) {
   return JSON.stringify([
     Object.keys(experiments),
+    imports.map(({ import_id: name, balanced }) => [name, balanced]),
     partitions.map(({ partition, balanced }) => [partition, balanced]),
     reasons,
   ]);
@@ -295,7 +325,8 @@ function help() {
       {},
       "Doors: events received, too late, or refused, counted from what they wrote to Kafka. " +
         "Engine: each row of the log has one fate: received = fresh + duplicate + conflict + " +
-        "stale + refused. ClickHouse: each row of the log is stored once.",
+        "stale + refused. ClickHouse: each row of the log is stored once. Imports: the rows of " +
+        "every batch whose sender was told that it is done are in the log, in every partition.",
     ),
     h(
       "p",

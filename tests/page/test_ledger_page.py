@@ -66,7 +66,9 @@ def test_a_balanced_ledger_shows_the_api_s_counts_of_every_stage(page: Page) -> 
         assert name == "received" or fields[f"rows/{name}"] == str(count)
     assert fields["experiments/checkout-color/no_assignment"] == "207"
     assert fields["partitions/1/stale"] == "3"
+    assert fields["imports/0/rows"] == fields["imports/0/log_rows"] == "12400"
     assert {status for status, _ in stages(page).values()} == {"balanced"}
+    assert stages(page)["imports"][1] == "difference 0 · 5,000 rows of batches under way"
     assert not page.texts(".reasons li")
     chromium.screenshot(page.driver, REPORTS / "page-ledger.png")
     assert chromium.console_errors(page.driver) == []
@@ -112,6 +114,18 @@ def test_a_difference_that_appears_turns_the_page_red_with_what_to_do(page: Page
     for width, scheme in ((1180, "light"), (420, "dark")):
         chromium.set_media(page.driver, width=width, scheme=scheme)
         chromium.screenshot(page.driver, REPORTS / f"page-ledger-difference-{scheme}.png")
+
+
+def test_rows_of_an_import_that_the_log_lacks_are_named_with_what_to_do(page: Page) -> None:
+    page.world.ledger = a_ledger(import_lost=400)
+    page.open("ledger")
+    at_verdict(page, "Does not balance")
+
+    assert stages(page)["imports"][0] == "unbalanced"
+    [reason] = page.texts(".reasons li")
+    assert "import history-2025: 12400 rows of 3 batches are done, the log holds 12000" in reason
+    assert [row for row in page.texts("tr.off") if row.startswith("history-2025")]
+    chromium.screenshot(page.driver, REPORTS / "page-ledger-imports.png")
 
 
 def test_an_api_that_fails_leaves_old_numbers_and_says_that_they_are_old(page: Page) -> None:
