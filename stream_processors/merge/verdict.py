@@ -1,0 +1,258 @@
+"""One reading of an experiment, in plain words: decision metrics, guardrails, checks. Pure.
+
+It reads a results object and nothing else, so whoever has the object can come to the same words.
+Only matured units decide, only by the method of the definition, only what is left after the
+correction for several comparisons; and nothing is a success while a check of the data fails.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from schemas.definitions import Definition, Metric
+from stream_processors.merge import wording
+from stream_processors.merge.wording import Reason
+
+CROSSOVERS_MAX = 0.001
+"""Share of units that were in two variants from which the reader is told."""
+
+CAP_IMBALANCE_ALPHA = 0.001
+"""Level below which the reader is told that a cap hits the variants unequally."""
+
+Entry = dict[str, Any]
+
+
+class Reading(StrEnum):
+    """What an experiment, or one treatment of it, says. A closed list; the order is the rank."""
+
+    INVALID = "invalid"
+    SAMPLE_RATIO_MISMATCH = "sample_ratio_mismatch"
+    IMPROVEMENT = "improvement"
+    IMPROVEMENT_GUARDRAILS_OPEN = "improvement_guardrails_open"
+    GUARDRAIL_FAILED = "guardrail_failed"
+    HARM = "harm"
+    MIXED = "mixed"
+    INCONSISTENT = "inconsistent"
+    SMALLER_THAN_MINIMUM = "smaller_than_minimum"
+    NO_EFFECT_FOUND_AT_END = "no_effect_found_at_end"
+    TOO_FEW_UNITS_AT_END = "too_few_units_at_end"
+    RUNNING_NO_EVIDENCE = "running_no_evidence"
+    WAITING_FOR_LOOK = "waiting_for_look"
+    WARMING_UP = "warming_up"
+    NO_DECISION_METRIC = "no_decision_metric"
+
+
+FINDINGS = frozenset(
+    {
+        Reading.IMPROVEMENT,
+        Reading.IMPROVEMENT_GUARDRAILS_OPEN,
+        Reading.GUARDRAIL_FAILED,
+        Reading.HARM,
+        Reading.MIXED,
+        Reading.INCONSISTENT,
+    }
+)
+"""Readings that say that a treatment is not like the control."""
+
+_RANK = {reading: rank for rank, reading in enumerate(Reading)}
+
+
+class Side(StrEnum):
+    """What one decision metric says of one treatment."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NOTHING = "nothing"
+    SMALL = "small"
+    WAITING = "waiting"
+    PLANNED = "planned"
+    INCONSISTENT = "inconsistent"
+    INVALID = "invalid"
+
+
+class _Treatment(NamedTuple):
+    variant: str
+    reading: Reading
+    reasons: list[Reason]
+
+
+def verdict(definition: Definition, results: Entry) -> Entry:
+    """Return the reading of a results object.
+
+    Args:
+        definition: Of the version that the results were computed with.
+        results: The results object of the contract, without a verdict.
+
+    Returns:
+        ``reading`` (a ``Reading``), ``text`` for people, ``guarantee`` (how often a reading that
+        names a difference is wrong), ``reasons`` (each ``code``, ``metric_id``, ``variant``,
+        ``text``) and ``treatments`` (the reading of each one by itself).
+    """
+    entries = [entry for entry in results["metrics"] if entry["basis"] == "matured"]
+    is_final = bool(results["final"])
+    treatments = [
+        _treatment(definition, entries, variant, is_final=is_final)
+        for variant in definition.variant_ids
+        if variant != definition.control
+    ]
+    alarms = list(_sample_ratio_alarms(results))
+    reading = min((one.reading for one in treatments), key=_RANK.__getitem__)
+    if alarms:
+        reading = Reading.SAMPLE_RATIO_MISMATCH
+    about = [one.variant for one in treatments if one.reading is reading]
+    reasons = [*alarms, *(reason for one in treatments for reason in one.reasons)]
+    return {
+        "reading": reading.value,
+        "text": wording.headline(reading.value, about),
+        "guarantee": wording.guarantee(definition),
+        "reasons": [reason._asdict() for reason in [*reasons, *_notes(results, entries)]],
+        "treatments": [
+            {"variant": one.variant, "reading": (reading if alarms else one.reading).value}
+            for one in treatments
+        ],
+    }
+
+
+def side_of(effect: Entry, metric: Metric, minimum_effect: float | None) -> Side:
+    """Return what an effect on a decision metric says, by the method that decides."""
+    decision, adjusted = effect["decision"], effect["adjusted"]
+    if effect["status"] == "invalid_input":
+        return Side.INVALID
+    if decision["status"] != "ok":
+        return _WITHOUT_NUMBERS.get(decision["status"], Side.WAITING)
+    low, high = _wanted(decision["low"], decision["high"], metric)
+    rejects = decision["rejects"] if adjusted is None else adjusted["rejects"]
+    if rejects and low is not None and low > 0:
+        return Side.BETTER
+    if rejects and high is not None and high < 0:
+        return Side.WORSE
+    return Side.SMALL if _excludes(effect, metric, minimum_effect) else Side.NOTHING
+
+
+_WITHOUT_NUMBERS = {
+    "empty_intersection": Side.INCONSISTENT,
+    "waiting_for_look": Side.PLANNED,
+}
+
+
+def _wanted(
+    low: float | None, high: float | None, metric: Metric
+) -> tuple[float | None, float | None]:
+    """Return an interval of the improvement: of the effect, or of minus it."""
+    if metric.direction == "increase":
+        return low, high
+    return (None if high is None else -high), (None if low is None else -low)
+
+
+def _excludes(effect: Entry, metric: Metric, minimum_effect: float | None) -> bool:
+    """Return whether the relative interval leaves no effect that is worth having."""
+    if minimum_effect is None:
+        return False
+    relative = effect["decision"]["relative"]
+    _, high = _wanted(relative["low"], relative["high"], metric)
+    return high is not None and high < minimum_effect
+
+
+def _treatment(
+    definition: Definition, entries: Sequence[Entry], variant: str, *, is_final: bool
+) -> _Treatment:
+    metrics = {metric.id: metric for metric in definition.metrics}
+    sides: list[Side] = []
+    reasons: list[Reason] = []
+    guardrails: list[str] = []
+    for entry in entries:
+        metric, effect = metrics[entry["metric_id"]], _effect_of(entry, variant)
+        if metric.role == "decision":
+            side = side_of(effect, metric, definition.minimum_effect)
+            sides.append(side)
+            reasons.append(
+                wording.of_decision(effect, metric, side.value, definition.minimum_effect)
+            )
+        elif metric.role == "guardrail":
+            guardrails.append(_guardrail_state(effect))
+            reasons.append(wording.of_guardrail(effect, metric, guardrails[-1]))
+    reading = _reading(sides, guardrails)
+    return _Treatment(variant, _at_end(reading) if is_final else reading, reasons)
+
+
+def _guardrail_state(effect: Entry) -> str:
+    """Return ``pass``, ``fail``, ``harm`` or ``undecided``; harm only if it survives correction."""
+    if effect["status"] == "invalid_input":
+        return "invalid"
+    state = str(effect["guardrail"]["status"])
+    adjusted = effect["adjusted"]
+    if state == "harm" and adjusted is not None and not adjusted["rejects"]:
+        return "undecided"
+    return state
+
+
+def _reading(sides: Sequence[Side], guardrails: Sequence[str]) -> Reading:
+    """Return what a treatment says, while the experiment goes on."""
+    seen = set(sides)
+    if Side.INVALID in seen or "invalid" in guardrails:
+        return Reading.INVALID
+    if "fail" in guardrails or "harm" in guardrails:
+        return Reading.GUARDRAIL_FAILED
+    if {Side.BETTER, Side.WORSE} <= seen:
+        return Reading.MIXED
+    if Side.WORSE in seen:
+        return Reading.HARM
+    if Side.INCONSISTENT in seen:
+        return Reading.INCONSISTENT
+    if Side.BETTER in seen:
+        is_open = any(state != "pass" for state in guardrails)
+        return Reading.IMPROVEMENT_GUARDRAILS_OPEN if is_open else Reading.IMPROVEMENT
+    return _without_finding(seen)
+
+
+def _without_finding(seen: set[Side]) -> Reading:
+    if not seen:
+        return Reading.NO_DECISION_METRIC
+    if seen == {Side.SMALL}:
+        return Reading.SMALLER_THAN_MINIMUM
+    if seen == {Side.WAITING}:
+        return Reading.WARMING_UP
+    is_between_looks = seen <= {Side.WAITING, Side.PLANNED}
+    return Reading.WAITING_FOR_LOOK if is_between_looks else Reading.RUNNING_NO_EVIDENCE
+
+
+def _at_end(reading: Reading) -> Reading:
+    """Return what a reading of a running experiment is at its last look."""
+    return {
+        Reading.RUNNING_NO_EVIDENCE: Reading.NO_EFFECT_FOUND_AT_END,
+        Reading.WAITING_FOR_LOOK: Reading.NO_EFFECT_FOUND_AT_END,
+        Reading.WARMING_UP: Reading.TOO_FEW_UNITS_AT_END,
+    }.get(reading, reading)
+
+
+def _effect_of(entry: Entry, variant: str) -> Entry:
+    found: Entry = next(effect for effect in entry["effects"] if effect["variant"] == variant)
+    return found
+
+
+def _sample_ratio_alarms(results: Entry) -> Iterable[Reason]:
+    """Yield the alarms of the split: of all units, and of each segment after correction."""
+    whole = results["sample_ratio"]
+    if whole["mismatch"]:
+        yield wording.of_sample_ratio(min(whole["sequential_p_value"], whole["p_value"]))
+    for attribute, segments in results["sample_ratio_by_segment"].items():
+        for segment in segments:
+            if segment["mismatch"]:
+                where = (attribute, segment["value"])
+                yield wording.of_sample_ratio(segment["adjusted_p_value"], where)
+
+
+def _notes(results: Entry, entries: Sequence[Entry]) -> Iterable[Reason]:
+    """Yield what does not change the reading, but should be known."""
+    units = sum(one["units"] for one in results["variants"])
+    share = results["crossovers"] / max(1, units + results["crossovers"])
+    if share > CROSSOVERS_MAX:
+        yield wording.of_crossovers(results["crossovers"], share)
+    for entry in entries:
+        if entry["role"] == "secondary":
+            continue
+        if entry["overflowed"]:
+            yield wording.of_overflow(entry["metric_id"], entry["overflowed"])
+        imbalance = (entry.get("cap") or {}).get("imbalance_p_value")
+        if imbalance is not None and imbalance < CAP_IMBALANCE_ALPHA:
+            yield wording.of_cap(entry["metric_id"], imbalance)

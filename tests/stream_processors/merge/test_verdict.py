@@ -1,0 +1,307 @@
+"""A verdict reads what decides and nothing else, and never calls a spoiled experiment a success."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.definitions import Analysis, Definition, Metric
+from stream_processors.merge.verdict import FINDINGS, Reading, verdict
+from tests.stream_processors.merge.builders import make_definition
+
+HOUR_MS = 3_600_000
+SALES, SPEED, REFUNDS, CLICKS = "sales", "load_time", "refunds", "clicks"
+METRICS = {
+    SALES: Metric(SALES, "sum", "purchase", window_ms=HOUR_MS),
+    SPEED: Metric(SPEED, "sum", "load", window_ms=HOUR_MS, direction="decrease"),
+    REFUNDS: Metric(
+        REFUNDS,
+        "conversion",
+        "refund",
+        role="guardrail",
+        window_ms=HOUR_MS,
+        direction="decrease",
+        margin={"absolute": 0.01},
+    ),
+    CLICKS: Metric(CLICKS, "count", "click", role="secondary", window_ms=HOUR_MS),
+}
+
+UP = {"low": 0.01, "high": 0.05, "rejects": True}
+DOWN = {"low": -0.05, "high": -0.01, "rejects": True}
+NOTHING = {"low": -0.02, "high": 0.03, "rejects": False}
+WARMING = {"status": "warming_up"}
+PLANNED = {"status": "waiting_for_look"}
+TORN = {"status": "empty_intersection"}
+INVALID = {"status": "invalid_input"}
+LOST_BY_CORRECTION = {**UP, "survives": False}
+
+
+def effect(metric: str, says: dict[str, Any], variant: str = "treatment") -> dict[str, Any]:
+    status = says.get("status", "ok")
+    low, high = says.get("low"), says.get("high")
+    estimate = None if low is None or high is None else (low + high) / 2
+    ends = {"estimate": estimate, "low": low, "high": high}
+    entry: dict[str, Any] = {
+        "variant": variant,
+        "control": "control",
+        "status": status,
+        "decision": {"status": status, "rejects": says.get("rejects"), **ends, "relative": ends},
+        "adjusted": None,
+    }
+    if METRICS[metric].role == "guardrail":
+        entry["guardrail"] = {"status": says.get("state", "undecided")}
+    if status == "ok":
+        rejects = says.get("survives", says.get("rejects", False))
+        entry["adjusted"] = {"method": "holm", "rejects": rejects}
+    return entry
+
+
+def results_of(
+    metrics: dict[str, Any],
+    *,
+    mismatch: bool = False,
+    in_segment: bool = False,
+    final: bool = False,
+    crossovers: int = 0,
+) -> dict[str, Any]:
+    segment = {"value": "CA", "mismatch": in_segment, "adjusted_p_value": 1e-5}
+    return {
+        "final": final,
+        "variants": [{"variant": one, "units": 1_000} for one in ("control", "treatment")],
+        "crossovers": crossovers,
+        "sample_ratio": {"mismatch": mismatch, "p_value": 0.5, "sequential_p_value": 1e-6},
+        "sample_ratio_by_segment": {"country": [segment]},
+        "metrics": [
+            {
+                "metric_id": metric,
+                "role": METRICS[metric].role,
+                "basis": "matured",
+                "overflowed": 0,
+                "effects": [
+                    effect(metric, one, variant)
+                    for variant, one in zip(
+                        ("treatment", "arm-2"),
+                        says if isinstance(says, list) else [says],
+                        strict=False,
+                    )
+                ],
+            }
+            for metric, says in metrics.items()
+        ],
+    }
+
+
+def definition_of(
+    *metrics: str,
+    method: Any = "always_valid",
+    minimum_effect: float | None = None,
+    variants: int = 2,
+) -> Definition:
+    definition = make_definition(
+        metrics=[METRICS[one] for one in metrics], weights=[1 / variants] * variants
+    )
+    return msgspec.structs.replace(
+        definition,
+        analysis=Analysis(method=method),
+        hypothesis={"null": "", "alternative": "", "minimum_effect": minimum_effect},
+    )
+
+
+def judged(metrics: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    minimum_effect = fields.pop("minimum_effect", None)
+    definition = definition_of(*metrics, minimum_effect=minimum_effect)
+    return verdict(definition, results_of(metrics, **fields))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "running", "at_end"),
+    [
+        ({SALES: UP}, "improvement", "improvement"),
+        ({SALES: DOWN}, "harm", "harm"),
+        ({SALES: NOTHING}, "running_no_evidence", "no_effect_found_at_end"),
+        ({SALES: WARMING}, "warming_up", "too_few_units_at_end"),
+        ({SALES: PLANNED}, "waiting_for_look", "no_effect_found_at_end"),
+        ({SALES: TORN}, "inconsistent", "inconsistent"),
+        ({SALES: INVALID}, "invalid", "invalid"),
+        ({SALES: LOST_BY_CORRECTION}, "running_no_evidence", "no_effect_found_at_end"),
+        ({SPEED: UP}, "harm", "harm"),
+        ({SPEED: DOWN}, "improvement", "improvement"),
+        ({SALES: UP, SPEED: UP}, "mixed", "mixed"),
+        ({SALES: UP, SPEED: DOWN}, "improvement", "improvement"),
+        ({SALES: UP, SPEED: NOTHING}, "improvement", "improvement"),
+        ({SALES: DOWN, SPEED: WARMING}, "harm", "harm"),
+        ({SALES: NOTHING, SPEED: WARMING}, "running_no_evidence", "no_effect_found_at_end"),
+        ({SALES: UP, SPEED: TORN}, "inconsistent", "inconsistent"),
+        ({SALES: UP, SPEED: INVALID}, "invalid", "invalid"),
+        ({SALES: UP, REFUNDS: {"state": "pass"}}, "improvement", "improvement"),
+        (
+            {SALES: UP, REFUNDS: {"state": "undecided"}},
+            "improvement_guardrails_open",
+            "improvement_guardrails_open",
+        ),
+        (
+            {SALES: UP, REFUNDS: {"state": "undecided", **WARMING}},
+            "improvement_guardrails_open",
+            "improvement_guardrails_open",
+        ),
+        ({SALES: UP, REFUNDS: {"state": "fail"}}, "guardrail_failed", "guardrail_failed"),
+        ({SALES: NOTHING, REFUNDS: {"state": "fail"}}, "guardrail_failed", "guardrail_failed"),
+        (
+            {SALES: UP, REFUNDS: {"state": "harm", "rejects": True}},
+            "guardrail_failed",
+            "guardrail_failed",
+        ),
+        (
+            {SALES: UP, REFUNDS: {"state": "harm", "rejects": False}},
+            "improvement_guardrails_open",
+            "improvement_guardrails_open",
+        ),
+        ({SALES: UP, REFUNDS: INVALID}, "invalid", "invalid"),
+        ({REFUNDS: {"state": "pass"}}, "no_decision_metric", "no_decision_metric"),
+    ],
+    ids=str,
+)
+def test_the_table_of_readings(metrics: dict[str, Any], running: str, at_end: str) -> None:
+    assert judged(metrics)["reading"] == running
+    assert judged(metrics, final=True)["reading"] == at_end
+    for spoiled in ({"mismatch": True}, {"in_segment": True}):
+        assert judged(metrics, **spoiled)["reading"] == "sample_ratio_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("says", "minimum_effect", "reading", "words"),
+    [
+        ({"low": 0.03, "high": 0.05, "rejects": True}, 0.02, "improvement", "at least the minimum"),
+        ({"low": 0.01, "high": 0.05, "rejects": True}, 0.02, "improvement", "perhaps by less"),
+        ({"low": 0.005, "high": 0.01, "rejects": True}, 0.02, "improvement", "but by less than"),
+        ({"low": -0.01, "high": 0.01, "rejects": False}, 0.02, "smaller_than_minimum", "not bett"),
+        ({"low": -0.01, "high": 0.03, "rejects": False}, 0.02, "running_no_evidence", "shows no"),
+        ({"low": 0.01, "high": 0.05, "rejects": True}, None, "improvement", "higher than control"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("metric", [SALES, SPEED])
+def test_an_effect_is_held_against_the_smallest_that_is_worth_having(
+    metric: str, says: dict[str, Any], minimum_effect: float | None, reading: str, words: str
+) -> None:
+    if metric == SPEED:
+        says = {**says, "low": -says["high"], "high": -says["low"]}
+        words = words.replace("higher", "lower")
+
+    found = judged({metric: says}, minimum_effect=minimum_effect)
+
+    assert found["reading"] == reading
+    assert words in found["reasons"][0]["text"]
+
+
+def test_of_several_treatments_the_one_that_is_better_is_named() -> None:
+    definition = definition_of(SALES, variants=4)
+    results = results_of({SALES: [NOTHING, UP]})
+    results["metrics"][0]["effects"].append(effect(SALES, DOWN, "arm-3"))
+
+    found = verdict(definition, results)
+
+    assert found["reading"] == "improvement"
+    assert found["text"].startswith("arm-2 did better")
+    assert found["treatments"] == [
+        {"variant": "treatment", "reading": "running_no_evidence"},
+        {"variant": "arm-2", "reading": "improvement"},
+        {"variant": "arm-3", "reading": "harm"},
+    ]
+
+
+def test_open_units_and_secondary_metrics_decide_nothing() -> None:
+    results = results_of({SALES: NOTHING, CLICKS: UP})
+    results["metrics"].append({**results_of({SALES: UP})["metrics"][0], "basis": "open"})
+
+    found = verdict(definition_of(SALES, CLICKS), results)
+
+    assert found["reading"] == "running_no_evidence"
+    assert [one["metric_id"] for one in found["reasons"]] == ["sales"]
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("always_valid", "however often you look"),
+        ("group_sequential", "over all planned looks"),
+        ("fixed_horizon", "the only one that was planned"),
+        ("bayesian", "No error rate is guaranteed"),
+    ],
+)
+def test_the_guarantee_is_that_of_the_method(method: str, words: str) -> None:
+    metrics = {SALES: NOTHING, SPEED: NOTHING}
+    definition = definition_of(SALES, SPEED, method=method)
+
+    guarantee = verdict(definition, results_of(metrics))["guarantee"]
+
+    assert words in guarantee
+    assert ("at most 5 %" in guarantee) == (method != "bayesian")
+    assert ("all 2 comparisons" in guarantee) == (method != "bayesian")
+
+
+def test_what_a_reader_should_know_is_told_and_changes_no_reading() -> None:
+    results = results_of({SALES: UP}, crossovers=100)
+    results["metrics"][0] |= {"overflowed": 3, "cap": {"imbalance_p_value": 1e-6}}
+
+    found = verdict(definition_of(SALES), results)
+
+    assert found["reading"] == "improvement"
+    assert [one["code"] for one in found["reasons"]] == [
+        "decision_better", "many_crossovers", "units_overflowed", "cap_imbalance",
+    ]  # fmt: skip
+
+
+def test_the_alarm_of_the_split_comes_first_and_names_the_segment() -> None:
+    found = judged({SALES: UP}, in_segment=True)
+
+    assert found["reasons"][0]["code"] == "segment_sample_ratio_mismatch"
+    assert "country CA" in found["reasons"][0]["text"]
+    assert found["treatments"] == [{"variant": "treatment", "reading": "sample_ratio_mismatch"}]
+
+
+decisions = st.sampled_from(
+    [UP, DOWN, NOTHING, WARMING, PLANNED, TORN, INVALID, LOST_BY_CORRECTION]
+)
+states = st.sampled_from(["pass", "fail", "harm", "undecided"])
+guards = st.builds(
+    lambda state, rejects: {"state": state, "rejects": rejects}, states, st.booleans()
+)
+GOOD = {Reading.IMPROVEMENT, Reading.IMPROVEMENT_GUARDRAILS_OPEN}
+
+
+@given(decisions, decisions, guards, st.booleans(), st.booleans(), st.booleans())
+def test_a_broken_split_is_never_a_success(
+    sales: Any, speed: Any, guard: Any, final: bool, mismatch: bool, in_segment: bool
+) -> None:
+    metrics = {SALES: sales, SPEED: speed, REFUNDS: guard}
+
+    clean = judged(metrics, final=final)
+    found = judged(metrics, final=final, mismatch=mismatch, in_segment=in_segment)
+
+    if mismatch or in_segment:
+        assert found["reading"] == Reading.SAMPLE_RATIO_MISMATCH
+    else:
+        assert found == clean
+    assert found["text"]
+    assert "{" not in found["text"]
+
+
+@given(decisions, decisions, guards)
+def test_a_guardrail_can_only_take_a_success_away(sales: Any, speed: Any, guard: Any) -> None:
+    without = judged({SALES: sales, SPEED: speed})["reading"]
+    guarded = judged({SALES: sales, SPEED: speed, REFUNDS: guard})["reading"]
+
+    assert guarded not in GOOD or without in GOOD
+    if guard["state"] == "fail" and Reading(without) is not Reading.INVALID:
+        assert guarded == Reading.GUARDRAIL_FAILED
+
+
+@given(decisions, decisions)
+def test_a_difference_is_named_only_where_a_correction_left_one(sales: Any, speed: Any) -> None:
+    found = judged({SALES: sales, SPEED: speed})["reading"]
+
+    has_one = any(one in (UP, DOWN, TORN) for one in (sales, speed))
+    is_invalid = INVALID in (sales, speed)
+    assert (Reading(found) in FINDINGS) == (has_one and not is_invalid)
