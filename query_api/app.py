@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
-from query_api import routes, routes_health, routes_live
+from query_api import routes, routes_health, routes_live, routes_power
 from query_api.metrics import LOOK_AGE
 from query_api.parts import Parts
 from query_api.problems import add_problem_handlers
@@ -26,6 +26,7 @@ def create_app(parts: Parts) -> FastAPI:
     LOOK_AGE.set_function(lambda: parts.snapshots.age_s(parts.clock_ms()))
     app.include_router(routes.router, tags=["results"])
     app.include_router(routes_live.router, tags=["live"])
+    app.include_router(routes_power.router, tags=["planning"])
     app.include_router(routes_health.router, tags=["operation"])
     app.mount("/static", StaticFiles(directory=routes_health.PAGE), name="static")
     add_problem_handlers(app)

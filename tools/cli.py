@@ -24,6 +24,7 @@ from tools.home import Home
 from tools.importing.command import import_files
 from tools.logged_settings import settings as logged_settings
 from tools.narration import Narrator
+from tools.planning.command import plan
 from tools.reading_logs import follow_logs, show_logs
 from tools.settings import Settings
 from tools.soak.command import soak
@@ -58,6 +59,7 @@ app.command()(demo)
 app.add_typer(bench, name="bench")
 app.command("import")(import_files)
 app.command("settings")(logged_settings)
+app.command()(plan)
 app.command()(soak)
 app.command()(torture)
 
