@@ -46,7 +46,7 @@ class Candidate(NamedTuple):
         family: Of ``family_of``.
         p_value: Of the experiment's own method: the fixed-horizon one; the *running* always-valid
             one; the repeated one of a group-sequential test; for a guardrail that of harm. None
-            where it is undefined, or where the look has not come.
+            where it is undefined, or not defined yet.
         log_e_value: Always valid: of *this look*, not its running maximum.
     """
 
@@ -63,8 +63,10 @@ class Adjustment(NamedTuple):
             fixed horizon, by e-BH on the always-valid e-values, by Benjamini-Yekutieli on
             repeated p-values; a Bayesian posterior by nothing.
         family: Its name.
-        family_size: Comparisons in it that are defined.
-        dropped_count: Those that are not, and do not count.
+        family_size: Comparisons that count.
+        undefined_count: Those without a value. At a fixed horizon they are no part of the family.
+            Where one looks repeatedly they count, as 1: a family that grew from look to look
+            would have spent too much on the first ones.
         p_value: Adjusted; None for e-BH and where undefined.
         log_e_value: Adjusted, for e-BH: a claim needs 1 / alpha; None for the others.
         rejects: Whether there is a claim; None where it is undefined or nothing is promised.
@@ -77,7 +79,7 @@ class Adjustment(NamedTuple):
     method: AdjustmentMethod
     family: str
     family_size: int
-    dropped_count: int
+    undefined_count: int
     p_value: float | None
     log_e_value: float | None
     rejects: bool | None
@@ -129,62 +131,69 @@ def _adjust(
             group
         )
     p_values = [candidate.p_value for candidate in group]
+    if method != "fixed_horizon":
+        p_values = [1.0 if p_value is None else p_value for p_value in p_values]
     if family in (DECISION, GUARDRAIL):
         found = adjust_p_values(p_values, procedure="holm", alpha=alpha)
         guarantee: Guarantee = "family_wise_at_all_looks"
         if method == "fixed_horizon":
             guarantee = "family_wise_at_one_look"
         level = alpha / max(1, found.family_size)
-        return _of_p_values(family, found, method="holm", level=level, guarantee=guarantee)
+        return _of_p_values(group, found, method="holm", level=level, guarantee=guarantee)
     if method == "always_valid":
-        return _of_e_values(family, group, alpha=alpha)
+        return _of_e_values(group, alpha=alpha)
     procedure: Literal["benjamini_hochberg", "benjamini_yekutieli"] = "benjamini_hochberg"
     guarantee = "false_discovery_at_one_look"
     if method == "group_sequential":
         procedure, guarantee = "benjamini_yekutieli", "false_discovery_at_any_look"
     found = adjust_p_values(p_values, procedure=procedure, alpha=alpha)
     level = alpha * max(1, sum(found.rejects)) / max(1, found.family_size)
-    return _of_p_values(family, found, method=procedure, level=level, guarantee=guarantee)
+    return _of_p_values(group, found, method=procedure, level=level, guarantee=guarantee)
 
 
 def _of_p_values(
-    family: str,
+    group: Sequence[Candidate],
     found: AdjustedP,
     *,
     method: AdjustmentMethod,
     level: float,
     guarantee: Guarantee,
 ) -> list[Adjustment]:
+    undefined_count = sum(candidate.p_value is None for candidate in group)
     return [
         Adjustment(
             method=method,
-            family=family,
+            family=candidate.family,
             family_size=found.family_size,
-            dropped_count=found.dropped_count,
-            p_value=p_value,
+            undefined_count=undefined_count,
+            p_value=None if candidate.p_value is None else p_value,
             log_e_value=None,
-            rejects=None if p_value is None else rejects,
-            interval_alpha=None if p_value is None else level,
+            rejects=None if candidate.p_value is None else rejects,
+            interval_alpha=None if candidate.p_value is None else level,
             guarantee=guarantee,
         )
-        for p_value, rejects in zip(found.p_values, found.rejects, strict=True)
+        for candidate, p_value, rejects in zip(group, found.p_values, found.rejects, strict=True)
     ]
 
 
-def _of_e_values(family: str, group: Sequence[Candidate], *, alpha: float) -> list[Adjustment]:
-    found = adjust_e_values([candidate.log_e_value for candidate in group], alpha=alpha)
+def _of_e_values(group: Sequence[Candidate], *, alpha: float) -> list[Adjustment]:
+    log_e_values = [candidate.log_e_value for candidate in group]
+    found = adjust_e_values([one if one is not None else 0.0 for one in log_e_values], alpha=alpha)
     level = alpha * max(1, sum(found.rejects)) / max(1, found.family_size)
+    undefined_count = sum(one is None for one in log_e_values)
     return [
         Adjustment(
             method="e_bh",
-            family=family,
+            family=candidate.family,
             family_size=found.family_size,
-            dropped_count=found.dropped_count,
+            undefined_count=undefined_count,
             p_value=None,
-            log_e_value=log_e_value,
-            rejects=None if log_e_value is None else rejects,
-            interval_alpha=None if log_e_value is None else level,
+            log_e_value=None if candidate.log_e_value is None else log_e_value,
+            rejects=None if candidate.log_e_value is None else rejects,
+            interval_alpha=None if candidate.log_e_value is None else level,
             guarantee="false_discovery_at_any_look",
         )
-        for log_e_value, rejects in zip(found.log_e_values, found.rejects, strict=True)
+        for candidate, log_e_value, rejects in zip(
+            group, found.log_e_values, found.rejects, strict=True
+        )
     ]
