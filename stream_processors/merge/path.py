@@ -1,22 +1,47 @@
-"""What looks remember of looks: running p-values and running intervals. They only narrow."""
+"""What looks remember of looks: running p-values and intervals, group-sequential looks.
+
+Running numbers only narrow. What was spent at a planned look stays spent.
+"""
 
 from typing import Any
 
 import msgspec
 
+from stream_processors.stats.group_sequential import GroupPath
 
-class ComparisonPath(msgspec.Struct, frozen=True):
+
+class GroupState(msgspec.Struct, frozen=True):
+    """A group-sequential test as of its last official look; between looks it stays as it is.
+
+    Attributes:
+        looks: The official looks so far; at least one.
+        estimate: The effect there, in metric units.
+        std_error: Its standard error there.
+        relative: The relative effect there; None where there was none.
+        relative_std_error: Its standard error, by the delta method.
+    """
+
+    looks: GroupPath
+    estimate: float
+    std_error: float
+    relative: float | None = None
+    relative_std_error: float | None = None
+
+
+class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
     """The looks so far at one variant and metric, matured units only.
 
     Attributes:
         p_value: Smallest always-valid p-value so far.
         low: Highest lower end so far; None before the first look after the burn-in.
         high: Lowest upper end so far.
+        group: Of method group_sequential; None before the first official look.
     """
 
     p_value: float = 1.0
     low: float | None = None
     high: float | None = None
+    group: GroupState | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -29,56 +54,66 @@ class ComparisonPath(msgspec.Struct, frozen=True):
             min(self.p_value, p_value),
             low if self.low is None else max(self.low, low),
             high if self.high is None else min(self.high, high),
+            self.group,
         )
+
+    def with_group(self, group: GroupState) -> "ComparisonPath":
+        """Return the path after an official look."""
+        return ComparisonPath(self.p_value, self.low, self.high, group)
+
+
+Paths = dict[str, dict[str, ComparisonPath]]
+"""By metric id, then by variant id."""
+
+NO_LOOK = ComparisonPath()
 
 
 class ExperimentPath(msgspec.Struct, frozen=True):
-    """The path state of an experiment. MessagePack and JSON keep its doubles exactly.
+    """The path state of an experiment. MessagePack keeps its doubles exactly.
 
     Attributes:
-        comparisons: By metric id, then by variant id.
+        comparisons: Of the effects as they are.
         sample_ratio_p_value: Smallest sequential p-value of the sample ratio so far.
+        adjusted: Of the effects adjusted by a covariate.
+        segment_sample_ratios: Smallest sequential p-values of the split within segments, by
+            attribute, then by value.
     """
 
-    comparisons: dict[str, dict[str, ComparisonPath]] = msgspec.field(default_factory=dict)
+    comparisons: Paths = msgspec.field(default_factory=dict)
     sample_ratio_p_value: float = 1.0
+    adjusted: Paths = msgspec.field(default_factory=dict)
+    segment_sample_ratios: dict[str, dict[str, float]] = msgspec.field(default_factory=dict)
 
     def of(self, metric_id: str, variant_id: str) -> ComparisonPath:
         """Return the path of one comparison."""
-        return self.comparisons.get(metric_id, {}).get(variant_id, _NO_LOOK)
+        return self.comparisons.get(metric_id, {}).get(variant_id, NO_LOOK)
+
+    def adjusted_of(self, metric_id: str, variant_id: str) -> ComparisonPath:
+        """Return the path of one comparison adjusted by a covariate."""
+        return self.adjusted.get(metric_id, {}).get(variant_id, NO_LOOK)
 
     def exact(self) -> dict[str, Any]:
         """Return it with every float as a hexadecimal string, as it goes into an identity."""
-        return {
-            "comparisons": {
-                metric_id: {
-                    variant_id: [_hex(path.p_value), _hex(path.low), _hex(path.high)]
-                    for variant_id, path in paths.items()
-                }
-                for metric_id, paths in self.comparisons.items()
-            },
-            "sample_ratio_p_value": self.sample_ratio_p_value.hex(),
-        }
+        written: dict[str, Any] = _hex(msgspec.to_builtins(self))
+        return written
 
     @classmethod
     def from_exact(cls, value: dict[str, Any]) -> "ExperimentPath":
         """Return the path that ``exact`` wrote down."""
-        comparisons = {
-            metric_id: {
-                variant_id: ComparisonPath(float.fromhex(p_value), _from_hex(low), _from_hex(high))
-                for variant_id, (p_value, low, high) in paths.items()
-            }
-            for metric_id, paths in value["comparisons"].items()
-        }
-        return cls(comparisons, float.fromhex(value["sample_ratio_p_value"]))
+        return msgspec.convert(_from_hex(value), cls)
 
 
-_NO_LOOK = ComparisonPath()
+def _hex(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _hex(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hex(one) for one in value]
+    return value if value is None else float(value).hex()
 
 
-def _hex(value: float | None) -> str | None:
-    return None if value is None else value.hex()
-
-
-def _from_hex(value: str | None) -> float | None:
-    return None if value is None else float.fromhex(value)
+def _from_hex(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _from_hex(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_from_hex(one) for one in value]
+    return value if value is None else float.fromhex(value)
