@@ -14,8 +14,9 @@ from schemas.definitions import Definition, Metric
 from schemas.times import format_duration_ms, format_time_ms
 from stream_processors.merge.path import ComparisonPath, ExperimentPath
 from stream_processors.merge.totals import Totals, totals_from_strings
+from stream_processors.stats.comparisons import compare
 from stream_processors.stats.edges import is_possible
-from stream_processors.stats.effects import Effect, Plan, RelativeEffect, compare
+from stream_processors.stats.effects import Effect, Plan, RelativeEffect
 from stream_processors.stats.relative import Interval
 from stream_processors.stats.sample_ratio import (
     CONCENTRATION,

@@ -1,23 +1,30 @@
 """The edge rules: one table and one function, which fail closed.
 
 Whatever the sums are, the first rule that hides the effect or its tests gives the status; the
-others hide the relative effect, hold the sequence back, or only set a flag.
+others hide the relative effect, hold the sequence back, or only set a flag. Rules are judged over
+arrays: one place per comparison, and a comparison alone is an array of one.
 """
 
 from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from stream_processors.stats.sums import Sums
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_processors.stats.sums import JointSums, Sums, joint_sums
+from stream_processors.stats.tails import Floats
+
+Mask = NDArray[np.bool_]
 
 BURN_IN_UNITS = 100
-"""Units per arm before a sequence starts; its guarantee is asymptotic."""
+"""Units per variant before a sequence starts; its guarantee is asymptotic."""
 
 BURN_IN_CONVERSIONS = 30
-"""For rates: converted units per arm, and units that did not convert, before it starts."""
+"""For rates: converted units per variant, and units that did not convert, before it starts."""
 
 MEAN_STD_ERRORS_MIN = 3
-"""A control mean nearer to 0 than this many standard errors divides nothing."""
+"""A mean nearer to 0 than this many of its standard errors divides nothing."""
 
 
 class Hides(Enum):
@@ -30,12 +37,40 @@ class Hides(Enum):
     NOTHING = "nothing"
 
 
-class Pair(NamedTuple):
-    """Two arms to compare; ``is_rate`` says that a unit's value can only be 0 or 1."""
+class Side(NamedTuple):
+    """One variant of every comparison: what the rules look at. Arrays of one shape.
 
-    control: Sums
-    treatment: Sums
-    is_rate: bool
+    Attributes:
+        is_possible: Whether any set of units has the sums.
+        unit_count: Units that count.
+        least_count: Units of the smallest stratum that is estimated from; without a covariate
+            that is the ``unit_count``.
+        covered_count: Units with a pre-period; without a covariate the ``unit_count``.
+        event_count: For rates, the fewer of converted units and others; infinite elsewhere.
+        mean: The metric's mean or ratio, 0 where there is none.
+        mean_variance: Its squared standard error, 0 where there is none.
+        effect_variance: What the variant adds to the variance of the effect.
+        denominator: Mean of a ratio's denominator; 1 of what is no ratio.
+        denominator_variance: Its squared standard error.
+    """
+
+    is_possible: Mask
+    unit_count: Floats
+    least_count: Floats
+    covered_count: Floats
+    event_count: Floats
+    mean: Floats
+    mean_variance: Floats
+    effect_variance: Floats
+    denominator: Floats
+    denominator_variance: Floats
+
+
+class Pairs(NamedTuple):
+    """Both variants of every comparison."""
+
+    control: Side
+    treatment: Side
 
 
 class EdgeRule(NamedTuple):
@@ -43,97 +78,134 @@ class EdgeRule(NamedTuple):
 
     status: str
     hides: Hides
-    applies: Callable[[Pair], bool]
+    applies: Callable[[Pairs], Mask]
 
 
-class Verdict(NamedTuple):
-    """What may be shown of a comparison.
+class Verdicts(NamedTuple):
+    """What may be shown of every comparison.
 
     Attributes:
-        status: ``ok``, or the first rule that hides something other than the relative effect.
-        hides: What that rule hides.
-        relative_status: ``ok`` or why there is no relative effect.
-        flags: Rules that hide nothing, but that a reader should know of.
+        status: Row of ``EDGE_RULES`` that gives the status, or -1 for ``ok``.
+        relative_status: Row that hides the relative effect, or -1.
+        flags: Bit i is set where row i hides nothing, but a reader should know of it.
+        shows_effect: Whether there is an estimate.
+        shows_tests: Whether it can be tested.
+        shows_sequence: Whether the test for all looks has started.
+        shows_relative: Whether it has a relative scale.
     """
 
-    status: str
-    hides: Hides
-    relative_status: str
-    flags: tuple[str, ...]
+    status: NDArray[np.int64]
+    relative_status: NDArray[np.int64]
+    flags: NDArray[np.int64]
+    shows_effect: Mask
+    shows_tests: Mask
+    shows_sequence: Mask
+    shows_relative: Mask
 
 
-def is_possible(sums: Sums, *, is_rate: bool) -> bool:
-    """Return whether any set of values has these sums."""
-    count, sum_q, sum_squares_q = sums
-    if count < 0 or sum_squares_q < 0 or sums.spread_q < 0:
+def is_possible(sums: Sums | JointSums, *, is_rate: bool) -> bool:
+    """Return whether any set of units has these sums."""
+    joint = joint_sums(sums) if isinstance(sums, Sums) else sums
+    if not joint.is_possible:
         return False
     if is_rate:
-        return sum_squares_q == sum_q and 0 <= sum_q <= count
-    return count > 0 or sum_q == sum_squares_q == 0
+        return joint.products[0] == joint.sums[0] and 0 <= joint.sums[0] <= joint.unit_count
+    return True
 
 
-def _any_arm(rule: Callable[[Sums], bool]) -> Callable[[Pair], bool]:
-    return lambda pair: rule(pair.control) or rule(pair.treatment)
+def _either(rule: Callable[[Side], Mask]) -> Callable[[Pairs], Mask]:
+    return lambda pairs: rule(pairs.control) | rule(pairs.treatment)
 
 
-def _is_control_near_zero(pair: Pair) -> bool:
-    # |mean| < 3 SE, squared and times n²(n - 1): integers, so nothing is rounded.
-    count, sum_q, _ = pair.control
-    spread_q = pair.control.spread_q
-    return sum_q == 0 or sum_q**2 * (count - 1) < MEAN_STD_ERRORS_MIN**2 * spread_q
+def is_near_zero(mean: Floats, mean_variance: Floats) -> Mask:
+    """Return where a mean is 0, or not known to be away from it."""
+    near: Mask = (mean == 0) | (mean**2 < MEAN_STD_ERRORS_MIN**2 * mean_variance)
+    return near
 
 
-def _is_warming_up(pair: Pair) -> bool:
-    for count, sum_q, _ in (pair.control, pair.treatment):
-        if count < BURN_IN_UNITS:
-            return True
-        if pair.is_rate and min(sum_q, count - sum_q) < BURN_IN_CONVERSIONS:
-            return True
-    return False
+def _is_rate(side: Side) -> Mask:
+    return np.isfinite(side.event_count)
 
 
 EDGE_RULES = (
-    EdgeRule(
-        "invalid_input",
-        Hides.EFFECT,
-        lambda pair: (
-            not is_possible(pair.control, is_rate=pair.is_rate)
-            or not is_possible(pair.treatment, is_rate=pair.is_rate)
-        ),
-    ),
-    EdgeRule("no_units", Hides.EFFECT, _any_arm(lambda sums: sums.unit_count == 0)),
-    EdgeRule("insufficient", Hides.EFFECT, _any_arm(lambda sums: sums.unit_count < 2)),
+    EdgeRule("invalid_input", Hides.EFFECT, _either(lambda side: ~side.is_possible)),
+    EdgeRule("no_units", Hides.EFFECT, _either(lambda side: side.unit_count == 0)),
+    EdgeRule("insufficient", Hides.EFFECT, _either(lambda side: side.least_count < 2)),
+    EdgeRule("undefined", Hides.EFFECT, _either(lambda side: side.denominator == 0)),
     EdgeRule(
         "zero_variance",
         Hides.TESTS,
-        lambda pair: pair.control.spread_q == 0 == pair.treatment.spread_q,
+        lambda pairs: (pairs.control.effect_variance + pairs.treatment.effect_variance) == 0,
     ),
-    EdgeRule("warming_up", Hides.SEQUENCE, _is_warming_up),
-    EdgeRule("undefined", Hides.RELATIVE, _is_control_near_zero),
+    EdgeRule(
+        "denominator_near_zero",
+        Hides.TESTS,
+        _either(lambda side: is_near_zero(side.denominator, side.denominator_variance)),
+    ),
+    EdgeRule(
+        "warming_up",
+        Hides.SEQUENCE,
+        _either(
+            lambda side: (
+                (side.covered_count < BURN_IN_UNITS) | (side.event_count < BURN_IN_CONVERSIONS)
+            )
+        ),
+    ),
     EdgeRule(
         "undefined",
         Hides.RELATIVE,
-        lambda pair: pair.is_rate and pair.treatment.sum_q == 0,
+        lambda pairs: is_near_zero(pairs.control.mean, pairs.control.mean_variance),
     ),
-    EdgeRule("one_variance_zero", Hides.NOTHING, _any_arm(lambda sums: sums.spread_q == 0)),
-    EdgeRule("control_negative", Hides.NOTHING, lambda pair: pair.control.sum_q < 0),
+    EdgeRule(
+        "undefined",
+        Hides.RELATIVE,
+        lambda pairs: _is_rate(pairs.treatment) & (pairs.treatment.mean == 0),
+    ),
+    EdgeRule(
+        "one_variance_zero",
+        Hides.NOTHING,
+        lambda pairs: (pairs.control.effect_variance == 0) | (pairs.treatment.effect_variance == 0),
+    ),
+    EdgeRule("control_negative", Hides.NOTHING, lambda pairs: pairs.control.mean < 0),
 )
 
 
-def judge(pair: Pair) -> Verdict:
-    """Return what may be shown of a comparison, by the table."""
-    status, hides = "ok", Hides.NOTHING
-    relative_status = "ok"
-    flags: list[str] = []
-    for rule in EDGE_RULES:
-        if not rule.applies(pair):
-            continue
-        if rule.hides in (Hides.EFFECT, Hides.TESTS):
-            return Verdict(rule.status, rule.hides, rule.status, ())
-        if rule.hides is Hides.SEQUENCE:
-            status, hides = rule.status, rule.hides
-        elif rule.hides is Hides.RELATIVE:
-            relative_status = rule.status
+def judge(pairs: Pairs) -> Verdicts:
+    """Return what may be shown of every comparison, by the table."""
+    count = len(pairs.control.unit_count)
+    status = np.full(count, -1)
+    relative_status = np.full(count, -1)
+    flags = np.zeros(count, dtype=np.int64)
+    shown = {hides: np.ones(count, dtype=bool) for hides in Hides}
+    for index, rule in enumerate(EDGE_RULES):
+        applies = rule.applies(pairs) & shown[Hides.TESTS]
+        shown[rule.hides] &= ~applies
+        if rule.hides is Hides.RELATIVE:
+            relative_status[applies & (relative_status < 0)] = index
+        elif rule.hides is Hides.NOTHING:
+            flags[applies] |= 1 << index
         else:
-            flags.append(rule.status)
-    return Verdict(status, hides, relative_status, tuple(flags))
+            status[applies] = index
+        shown[Hides.TESTS] &= shown[Hides.EFFECT]
+    tested = shown[Hides.TESTS]
+    return Verdicts(
+        status=status,
+        relative_status=np.where(tested, relative_status, status),
+        flags=flags,
+        shows_effect=shown[Hides.EFFECT],
+        shows_tests=tested,
+        shows_sequence=tested & shown[Hides.SEQUENCE],
+        shows_relative=tested & shown[Hides.RELATIVE],
+    )
+
+
+def status_name(row: int) -> str:
+    """Return the status that a row of the table gives; -1 is ``ok``."""
+    return "ok" if row < 0 else EDGE_RULES[row].status
+
+
+def flag_names(flags: int) -> tuple[str, ...]:
+    """Return the names of the flags that are set."""
+    if not flags:
+        return ()
+    return tuple(rule.status for index, rule in enumerate(EDGE_RULES) if flags >> index & 1)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stream_processors.stats.quantiles import chi_square_p_value
+from stream_processors.stats.tails import chi_square_p_value
 
 CONCENTRATION = 10_000.0
 """Weight of the prior around the planned shares; high, to spend the evidence near them."""

@@ -1,8 +1,11 @@
 """What is kept of a metric: exact integer sums, so that order and partitioning cannot matter."""
 
-import math
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stream_processors.stats.tails import plain
 
 
 class Sums(NamedTuple):
@@ -46,6 +49,29 @@ class JointSums(NamedTuple):
         """Return k."""
         return len(self.sums)
 
+    @property
+    def central_products(self) -> tuple[int, ...]:
+        """Return n Σz_i·z_j - Σz_i·Σz_j for i ≤ j, row by row: n(n - 1) times the covariances."""
+        count, sums, products = self
+        if len(sums) == 1:
+            return (count * products[0] - sums[0] * sums[0],)
+        pairs = ((one, other) for row, one in enumerate(sums) for other in sums[row:])
+        return tuple(
+            count * product - one * other
+            for product, (one, other) in zip(products, pairs, strict=True)
+        )
+
+    @property
+    def is_possible(self) -> bool:
+        """Return whether any set of units has these sums: their covariance matrix is one."""
+        count, sums, products = self
+        dimension = len(sums)
+        if count < 0 or len(products) != dimension * (dimension + 1) // 2:
+            return False
+        if count == 0:
+            return not any(sums) and not any(products)
+        return _is_semidefinite(self.central_products, dimension)
+
     def plus(self, other: "JointSums") -> "JointSums":
         """Return the sums over the units of both; no unit may be in both."""
         return JointSums(
@@ -70,6 +96,37 @@ class JointSums(NamedTuple):
             kept.extend(self.products[start : start + count - row])
             start += dimension - row
         return JointSums(self.unit_count, self.sums[:count], tuple(kept))
+
+
+def _is_semidefinite(upper: tuple[int, ...], dimension: int) -> bool:
+    """Return whether a symmetric matrix of integers has no negative eigenvalue, exactly.
+
+    Args:
+        upper: Its entries for i ≤ j, row by row.
+        dimension: Its rows.
+
+    References:
+        Bareiss (1968), "Sylvester's identity and multistep integer-preserving Gaussian
+        elimination", Mathematics of Computation 22; a zero pivot demands a row of zeros.
+    """
+    rows, start = [], 0
+    for row in range(dimension):
+        rows.append(list(upper[start : start + dimension - row]))
+        start += dimension - row
+    divisor = 1
+    while rows:
+        first, *rows = rows
+        pivot = first[0]
+        if pivot < 0 or (pivot == 0 and any(first)):
+            return False
+        if pivot == 0:
+            continue
+        for row, entries in enumerate(rows, start=1):
+            for column in range(len(entries)):
+                product = pivot * entries[column] - first[row] * first[row + column]
+                entries[column] = product // divisor
+        divisor = pivot
+    return True
 
 
 def no_sums(dimension: int) -> JointSums:
@@ -116,7 +173,7 @@ class MetricSums(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Mean and variance of the values of one variant.
+    """Mean and variance of the values of one variant; numbers, or arrays of one shape.
 
     Attributes:
         unit_count: Units, >= 2.
@@ -124,19 +181,82 @@ class Moments(NamedTuple):
         variance: Of the values, with n - 1 in the denominator; metric units squared, >= 0.
     """
 
-    unit_count: int
-    mean: float
-    variance: float
+    unit_count: Any
+    mean: Any
+    variance: Any
 
     @property
-    def mean_variance(self) -> float:
+    def mean_variance(self) -> Any:
         """Return the variance of the mean: the squared standard error."""
         return self.variance / self.unit_count
 
     @property
-    def std_error(self) -> float:
+    def std_error(self) -> Any:
         """Return the standard error of the mean."""
-        return math.sqrt(self.mean_variance)
+        return plain(np.sqrt(self.mean_variance))
+
+
+class Form(NamedTuple):
+    """Σ coefficient_i · z_i / denominator, with the totals z of a unit in quanta."""
+
+    coefficients: tuple[int, ...]
+    denominator: int
+
+
+class Share(NamedTuple):
+    """A ratio of two integers: a mean, or a ratio of means. The denominator is not 0."""
+
+    numerator: int
+    denominator: int
+
+    @property
+    def value(self) -> float:
+        """Return the nearest float."""
+        return self.numerator / self.denominator
+
+    def minus(self, other: "Share") -> "Share":
+        """Return the difference, exactly."""
+        return Share(
+            self.numerator * other.denominator - other.numerator * self.denominator,
+            self.denominator * other.denominator,
+        )
+
+
+def covariance(sums: JointSums, one: Form, other: Form) -> float:
+    """Return the covariance of two forms over the units, n - 1 in the denominator.
+
+    Args:
+        sums: At least two units; of as many totals as the forms have coefficients, or more: what
+            a form does not name has coefficient 0.
+        one: A form.
+        other: The same form for its variance.
+
+    Returns:
+        The float nearest to the exact value.
+    """
+    count = sums.unit_count
+    return bilinear(sums, one, other) / (one.denominator * other.denominator * count * (count - 1))
+
+
+def bilinear(sums: JointSums, one: Form, other: Form) -> int:
+    """Return n(n - 1) times both denominators times the covariance: an integer."""
+    first, second = one.coefficients, other.coefficients
+    central = sums.central_products
+    if len(first) == len(second) == 1:
+        return first[0] * second[0] * central[0]
+    dimension = len(sums.sums)
+    first += (0,) * (dimension - len(first))
+    second += (0,) * (dimension - len(second))
+    total, position = 0, 0
+    for row in range(dimension):
+        total += first[row] * second[row] * central[position]
+        position += 1
+        for column in range(row + 1, dimension):
+            weight = first[row] * second[column] + first[column] * second[row]
+            if weight:
+                total += weight * central[position]
+            position += 1
+    return total
 
 
 def quanta(precision: int) -> int:
@@ -146,7 +266,7 @@ def quanta(precision: int) -> int:
 
 def sample_mean(sums: Sums, precision: int) -> float:
     """Return the float nearest to the mean of the values. At least one unit."""
-    return sums.sum_q / (sums.unit_count * quanta(precision))
+    return Share(sums.sum_q, sums.unit_count * quanta(precision)).value
 
 
 def sample_variance(sums: Sums, precision: int) -> float:
@@ -174,10 +294,10 @@ def sample_variance(sums: Sums, precision: int) -> float:
     """
     if sums.unit_count < 2:
         raise ValueError(f"unit_count == {sums.unit_count}, must be >= 2")
-    spread_q = sums.spread_q
-    if spread_q < 0:
+    if sums.spread_q < 0:
         raise ValueError(f"sums == {sums}, must be sums of real values")
-    return spread_q / (sums.unit_count * (sums.unit_count - 1) * quanta(precision) ** 2)
+    value = Form((1,), quanta(precision))
+    return covariance(joint_sums(sums), value, value)
 
 
 def moments(sums: Sums, precision: int) -> Moments:
@@ -191,5 +311,5 @@ def difference_of_means(control: Sums, treatment: Sums, precision: int) -> float
 
     Taken from the integers, because the difference of two rounded means of 10⁹ has lost digits.
     """
-    crossed = treatment.sum_q * control.unit_count - control.sum_q * treatment.unit_count
-    return crossed / (control.unit_count * treatment.unit_count * quanta(precision))
+    shares = (Share(one.sum_q, one.unit_count * quanta(precision)) for one in (treatment, control))
+    return next(shares).minus(next(shares)).value

@@ -1,0 +1,291 @@
+"""CUPED: the part of an effect that the units' own past explains is taken away, exactly.
+
+Both variants are centred at the covariate's *pooled* mean: centred inside each variant, the
+effect would stay unadjusted while its standard error shrinks. Units without a pre-period are a
+stratum of their own: effects are averaged over strata by their shares of all units.
+
+A ratio is linearised first (``ratio``), as is the ratio of its covariates; θ and all variances
+are those of the linear forms, so a mean is the ratio to the number of units.
+
+References:
+    Deng, Xu, Kohavi, Walker (2013), "Improving the Sensitivity of Online Controlled Experiments
+    by Utilizing Pre-Experiment Data", WSDM, section 3; for ratios as tea-tasting ``RatioOfMeans``.
+"""
+
+from typing import NamedTuple
+
+from stream_processors.stats.ratio import mean_form, mean_share, ratio_form, ratio_share
+from stream_processors.stats.sums import Form, JointSums, MetricSums, Share, bilinear, covariance
+
+
+class Stratum(NamedTuple):
+    """What one stratum adds; variances are multiplied by the square of its share of the units.
+
+    Attributes:
+        control_count: Units.
+        treatment_count: Units.
+        control_variance: What the control's units add to the variance of the effect.
+        treatment_variance: What the treatment's units add to it.
+        baseline_variance: What they add to that of the control's unadjusted mean.
+        covariance: Of the control's adjusted and unadjusted mean.
+    """
+
+    control_count: int
+    treatment_count: int
+    control_variance: float
+    treatment_variance: float
+    baseline_variance: float
+    covariance: float
+
+
+NO_STRATUM = Stratum(2, 2, 0.0, 0.0, 0.0, 0.0)
+"""Adds nothing: every unit is in the other stratum."""
+
+
+class Adjustment(NamedTuple):
+    """An effect adjusted by a covariate.
+
+    Attributes:
+        theta: How much a unit's value moves with its covariate, over all variants; 0 if the
+            covariate does not vary.
+        difference: Treatment - control, adjusted.
+        control_mean: The control's adjusted mean.
+        treatment_mean: The treatment's.
+        baseline: The control's unadjusted mean, strata weighted as in the difference.
+        covered_share: Share of the units that have a pre-period.
+        strata: With a pre-period, and without.
+        flags: ``covariate_constant`` or ``covariate_undefined`` (a ratio whose denominators were
+            0 before the entry): nothing to adjust by.
+    """
+
+    theta: float
+    difference: float
+    control_mean: float
+    treatment_mean: float
+    baseline: float
+    covered_share: float
+    strata: tuple[Stratum, Stratum]
+    flags: tuple[str, ...] = ()
+
+
+class _Side(NamedTuple):
+    """One variant: its mean or ratio, and the forms of it and of its covariate."""
+
+    share: Share
+    form: Form
+    covariate_share: Share
+    covariate_form: Form
+
+
+class _Theta(NamedTuple):
+    numerator: int
+    denominator: int
+
+
+_NO_THETA = _Theta(0, 1)
+
+
+def covariates_are_possible(sums: MetricSums) -> bool:
+    """Return whether any units have these sums, those without a pre-period included."""
+    if sums.covariates is None:
+        return True
+    dimension = len(sums.total.sums)
+    return (
+        len(sums.covariates.sums) == 2 * dimension
+        and sums.covariates.is_possible
+        and sums.total.minus(sums.covariates.of_first(dimension)).is_possible
+    )
+
+
+def uncovered_sums(sums: MetricSums) -> JointSums:
+    """Return the sums over the units without a pre-period."""
+    if sums.covariates is None:
+        return sums.total
+    return sums.total.minus(sums.covariates.of_first(len(sums.total.sums)))
+
+
+def adjust(
+    control: MetricSums, treatment: MetricSums, *, is_ratio: bool, quanta: int
+) -> Adjustment | None:
+    """Return the effect adjusted by the covariates.
+
+    Args:
+        control: With covariates; at least two units with a pre-period, and none or at least two
+            without.
+        treatment: The same.
+        is_ratio: Whether totals are (y, d), covariates (x, w), and y is divided by d.
+        quanta: Quanta of y to the metric unit, over those of d for a ratio.
+
+    Returns:
+        None if a ratio's denominators sum to 0.
+    """
+    covered = _covariates(control), _covariates(treatment)
+    uncovered = uncovered_sums(control), uncovered_sums(treatment)
+    counts = (
+        covered[0].unit_count + covered[1].unit_count,
+        uncovered[0].unit_count + uncovered[1].unit_count,
+    )
+    sides = [
+        _side(*strata, counts, is_ratio=is_ratio, quanta=quanta)
+        for strata in zip(covered, uncovered, strict=True)
+    ]
+    pooled = _side(
+        covered[0].plus(covered[1]),
+        uncovered[0].plus(uncovered[1]),
+        counts,
+        is_ratio=is_ratio,
+        quanta=quanta,
+    )
+    if any(side is None for side in (*sides, pooled)):
+        return None
+    known = [side for side in (*sides, pooled) if side is not None]
+    theta, flags = _theta(covered[0].plus(covered[1]), *known)
+    return _adjusted(covered, uncovered, counts, known, theta=theta, flags=flags)
+
+
+def _covariates(sums: MetricSums) -> JointSums:
+    if sums.covariates is None:
+        raise ValueError("covariates is None, an adjustment needs them")
+    return sums.covariates
+
+
+def _side(
+    covered: JointSums,
+    uncovered: JointSums,
+    counts: tuple[int, int],
+    *,
+    is_ratio: bool,
+    quanta: int,
+) -> _Side | None:
+    """Return a variant's mean over strata weighted by ``counts``, and its forms.
+
+    The covariate's share has denominator 0 if its denominators sum to 0.
+    """
+    dimension = len(uncovered.sums)
+    count, other_count = covered.unit_count, uncovered.unit_count
+    if counts[1] == 0:
+        weighted = covered.sums[:dimension]
+        units = count
+    else:
+        # Σ share · mean of a stratum, times a common denominator.
+        weights = counts[0] * other_count, counts[1] * count
+        weighted = tuple(
+            weights[0] * one + weights[1] * other
+            for one, other in zip(covered.sums, uncovered.sums, strict=False)
+        )
+        units = (counts[0] + counts[1]) * count * other_count
+    if not is_ratio:
+        form = mean_form(quanta)
+        return _Side(
+            Share(weighted[0], units * quanta),
+            form,
+            mean_share(covered, quanta, index=dimension),
+            Form((0, *form.coefficients), form.denominator),
+        )
+    numerator, denominator = weighted
+    if denominator == 0:
+        return None
+    x, w = covered.sums[dimension:]
+    before = ratio_form(x, w, unit_count=count, quanta=quanta)
+    return _Side(
+        ratio_share(numerator, denominator, quanta),
+        ratio_form(numerator, denominator, unit_count=units, quanta=quanta),
+        ratio_share(x, w, quanta),
+        Form((0, 0, *before.coefficients), before.denominator),
+    )
+
+
+def _theta(
+    sums: JointSums, control: _Side, treatment: _Side, pooled: _Side
+) -> tuple[_Theta, tuple[str, ...]]:
+    """Return the pooled covariance over the pooled variance of the covariate, as integers."""
+    if any(side.covariate_share.denominator == 0 for side in (control, treatment, pooled)):
+        return _NO_THETA, ("covariate_undefined",)
+    form, before = pooled.form, pooled.covariate_form
+    variance = bilinear(sums, before, before)
+    if variance == 0:
+        return _NO_THETA, ("covariate_constant",)
+    return (
+        _Theta(
+            bilinear(sums, form, before) * before.denominator,
+            variance * form.denominator,
+        ),
+        (),
+    )
+
+
+def _adjusted(
+    covered: tuple[JointSums, JointSums],
+    uncovered: tuple[JointSums, JointSums],
+    counts: tuple[int, int],
+    sides: list[_Side],
+    *,
+    theta: _Theta,
+    flags: tuple[str, ...],
+) -> Adjustment:
+    control, treatment, pooled = sides
+    units = counts[0] + counts[1]
+    means = [_adjusted_mean(side, pooled, theta, counts) for side in (control, treatment)]
+    forms = [_adjusted_form(side, theta) for side in (control, treatment)]
+    with_covariate = _stratum(covered, sides, forms, counts[0] / units)
+    without = NO_STRATUM
+    if counts[1]:
+        plain = [control.form, treatment.form]
+        without = _stratum(uncovered, sides, plain, counts[1] / units)
+    return Adjustment(
+        theta=theta.numerator / theta.denominator,
+        difference=means[1].minus(means[0]).value,
+        control_mean=means[0].value,
+        treatment_mean=means[1].value,
+        baseline=control.share.value,
+        covered_share=counts[0] / units,
+        strata=(with_covariate, without),
+        flags=flags,
+    )
+
+
+def _adjusted_mean(side: _Side, pooled: _Side, theta: _Theta, counts: tuple[int, int]) -> Share:
+    """Return the mean - share of covered units · θ · (its covariate's - the pooled one's)."""
+    if theta.numerator == 0:
+        return side.share
+    above = side.covariate_share.minus(pooled.covariate_share)
+    return side.share.minus(
+        Share(
+            counts[0] * theta.numerator * above.numerator,
+            (counts[0] + counts[1]) * theta.denominator * above.denominator,
+        )
+    )
+
+
+def _adjusted_form(side: _Side, theta: _Theta) -> Form:
+    """Return the form minus θ times the covariate's, over a common denominator."""
+    form, before = side.form, side.covariate_form
+    if theta.numerator == 0:
+        return form
+    kept = before.denominator * theta.denominator
+    taken = theta.numerator * form.denominator
+    dimension = len(before.coefficients)
+    coefficients = form.coefficients + (0,) * (dimension - len(form.coefficients))
+    return Form(
+        tuple(
+            kept * one - taken * other
+            for one, other in zip(coefficients, before.coefficients, strict=True)
+        ),
+        kept * form.denominator,
+    )
+
+
+def _stratum(
+    sums: tuple[JointSums, JointSums], sides: list[_Side], forms: list[Form], share: float
+) -> Stratum:
+    control, treatment = sums
+    plain = sides[0].form
+    scale = share * share
+    return Stratum(
+        control.unit_count,
+        treatment.unit_count,
+        scale * covariance(control, forms[0], forms[0]) / control.unit_count,
+        scale * covariance(treatment, forms[1], forms[1]) / treatment.unit_count,
+        scale * covariance(control, plain, plain) / control.unit_count,
+        scale * covariance(control, forms[0], plain) / control.unit_count,
+    )
