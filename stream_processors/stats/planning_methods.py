@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stream_processors.stats import planning_bayes, planning_fixed
+from stream_processors.stats import planning_bayes, planning_fixed, planning_sequential
 from stream_processors.stats.planning_designs import Design, PlanError, PlanInputs
 from stream_processors.stats.planning_formulas import default_formula
+from stream_processors.stats.spending import Spending
 
 
 class Details(NamedTuple):
@@ -58,8 +59,10 @@ def planner_of(inputs: PlanInputs) -> Planner:
     """
     if inputs.method == "bayesian":
         return _bayesian(inputs)
-    if inputs.method != "fixed_horizon":
-        raise PlanError("method", "plan for fixed_horizon or bayesian; this method is to come")
+    if inputs.method == "always_valid":
+        return _always_valid(inputs)
+    if inputs.method == "group_sequential":
+        return _group_sequential(inputs)
     return _fixed(inputs)
 
 
@@ -99,3 +102,55 @@ def _bayesian(inputs: PlanInputs) -> Planner:
         return Details(assurance=planning_bayes.assurance(rule, design, units))
 
     return Planner(chance, chance, units, details)
+
+
+def _group_sequential(inputs: PlanInputs) -> Planner:
+    spending = Spending(inputs.spending, inputs.spending_power)
+
+    def run_for(design: Design) -> planning_sequential.Run:
+        return planning_sequential.group_run(
+            design.alpha, design.sides, spending, inputs.planned_looks
+        )
+
+    def power(design: Design, units: float) -> float:
+        return run_for(design).power(planning_fixed.normal_drift(design, units), design.sides)
+
+    def units(design: Design, power: float) -> float:
+        drift = planning_sequential.group_drift(run_for(design), power, design.sides)
+        return design.variance * (drift / design.signal) ** 2
+
+    def details(design: Design, units: float) -> Details:
+        run = run_for(design)
+        return Details(
+            expected_share=run.expected_share(planning_fixed.normal_drift(design, units)),
+            expected_share_null=run.expected_share(0.0),
+            boundaries=tuple(region.high for region in run.path),
+        )
+
+    return Planner(power, power, units, details)
+
+
+def _always_valid(inputs: PlanInputs) -> Planner:
+    watch = planning_sequential.Watch(inputs.n_star, inputs.looks)
+
+    def power(design: Design, units: float) -> float:
+        return planning_sequential.sequence_power(watch, design, units)
+
+    def units(design: Design, power: float) -> float:
+        return planning_sequential.units_for(
+            lambda count: planning_sequential.sequence_power(watch, design, count),
+            power,
+            guess=1.5 * planning_fixed.normal_units(design, power),
+        )
+
+    def details(design: Design, units: float) -> Details:
+        drift = planning_fixed.normal_drift(design, units)
+        share = design.shares[0] + design.shares[1]
+        return Details(
+            power_single_look=planning_sequential.sequence_power_at_end(watch, design, units),
+            expected_share=planning_sequential.sequence_share(watch, design, units, drift=drift),
+            expected_share_null=planning_sequential.sequence_share(watch, design, units, drift=0.0),
+            n_star=inputs.n_star or round(units * share),
+        )
+
+    return Planner(power, power, units, details)
