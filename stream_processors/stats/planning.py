@@ -153,7 +153,7 @@ def _answer(inputs: PlanInputs, planner: Planner, *, effect: float, units: float
         effect=effect,
         relative_effect=effect / abs(inputs.baseline) if inputs.baseline else None,
         relative_status="ok" if inputs.baseline else "undefined",
-        inflation=_inflation(inputs, planner, worst),
+        inflation=_inflation(inputs, worst, units),
         expected_units=_share_of(total, details.expected_share),
         expected_units_null=_share_of(total, details.expected_share_null),
         days=_days(inputs, total),
@@ -190,11 +190,11 @@ def _not_attainable(inputs: PlanInputs, why: str) -> PlanResult:
     )
 
 
-def _inflation(inputs: PlanInputs, planner: Planner, design: Design) -> float | None:
+def _inflation(inputs: PlanInputs, design: Design, units: float) -> float | None:
     """Return the units of the method over those of one fixed look with the same test."""
-    if inputs.method in ("fixed_horizon", "bayesian") or design.signal <= 0:
+    if inputs.goal != "sample_size" or inputs.method not in ("always_valid", "group_sequential"):
         return None
-    return planner.units(design, inputs.power) / normal_units(design, inputs.power)
+    return units / normal_units(design, inputs.power)
 
 
 def _share_of(units: int, share: float | None) -> float | None:

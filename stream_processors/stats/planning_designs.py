@@ -20,6 +20,9 @@ RelativeStatus = Literal["ok", "undefined", "not_attainable"]
 RATE_FORMULAS = ("pooled", "unpooled", "evan_miller", "arcsine")
 MEAN_FORMULAS = ("normal", "noncentral_t")
 
+LOOKS_MAX = 500
+"""Looks of a run that is planned: a second or so of arithmetic."""
+
 
 class PlanError(ValueError):
     """The inputs contradict each other, or something needed is missing.
@@ -155,7 +158,8 @@ class PlanResult:
             the control's mean is too noisy for any relative effect to be found.
         comparisons: Size of the family.
         alpha_per_comparison: Level of each test.
-        inflation: Units of this method over those of one fixed look, same level and power.
+        inflation: Of a sample size: units of this method over those of one fixed look with the
+            same level and power.
         expected_units: Average units at the stop if the effect is true.
         expected_units_null: The same if there is no effect.
         days: Until the last unit has entered and matured.
@@ -306,8 +310,8 @@ def _check_method(inputs: PlanInputs) -> None:
         raise PlanError("planned_looks", "must end with 1: the last planned look")
     if not inputs.spending_power > 0:
         raise PlanError("spending_power", "must be above 0")
-    if not 1 <= inputs.looks <= 2_000:
-        raise PlanError("looks", "must be between 1 and 2000")
+    if not 1 <= inputs.looks <= LOOKS_MAX:
+        raise PlanError("looks", f"must be between 1 and {LOOKS_MAX}")
     if inputs.n_star is not None and inputs.n_star < 1:
         raise PlanError("n_star", "must be at least 1")
     if inputs.prior_deviation is not None and not 0 < inputs.prior_deviation < math.inf:

@@ -124,6 +124,8 @@ def sequence_power(watch: Watch, design: Design, units: float) -> float:
 
 def sequence_power_at_end(watch: Watch, design: Design, units: float) -> float:
     """Return how often the last look alone finds the effect."""
+    if _first_look(watch, design, units) > watch.looks:
+        return 0.0
     k = _k_at_end(watch, design, units)
     critical, drift = critical_z(k, design.alpha, design.sides), normal_drift(design, units)
     power = float(special.ndtr(drift - critical))
@@ -159,9 +161,14 @@ def _k_at_end(watch: Watch, design: Design, units: float) -> float:
     return pair * float(mixture_variance(level, watch.n_star or pair))
 
 
+def _first_look(watch: Watch, design: Design, units: float) -> int:
+    """Return the number of the first look after the burn-in; it may lie beyond the last."""
+    return max(1, math.ceil(BURN_IN_UNITS / (units * min(design.shares)) * watch.looks - 1e-9))
+
+
 def _run_at(watch: Watch, design: Design, units: float) -> Run | None:
-    first = math.ceil(BURN_IN_UNITS / (units * min(design.shares)) * watch.looks - 1e-9)
+    first = _first_look(watch, design, units)
     if first > watch.looks:
         return None
     k = _k_at_end(watch, design, units)
-    return sequence_run(k, design.alpha, design.sides, watch.looks, max(1, first))
+    return sequence_run(k, design.alpha, design.sides, watch.looks, first)
