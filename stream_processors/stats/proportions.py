@@ -76,12 +76,8 @@ def _pooled_z(control: Rate, treatment: Rate, difference: Any) -> Any:
     units = control.unit_count + treatment.unit_count
     if np.any(np.asarray(converted) * np.asarray(units - converted) == 0):
         raise ValueError(f"conversions == {converted} of {units}: z needs some, and not all")
-    # p(1 - p)(1/n_c + 1/n_t) with p = converted / units.
-    variance = (
-        (converted / units)
-        * ((units - converted) / control.unit_count)
-        / np.asarray(treatment.unit_count, dtype=np.float64)
-    )
+    inverse = 1 / np.asarray(control.unit_count) + 1 / np.asarray(treatment.unit_count)
+    variance = (converted / units) * ((units - converted) / units) * inverse
     return plain(difference / np.sqrt(variance))
 
 

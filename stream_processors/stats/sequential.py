@@ -7,6 +7,7 @@ exact version for normal values. Numbers, or arrays of one shape.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,7 +112,7 @@ def mixture_critical_value(k: Any, *, alpha: Any, degrees_of_freedom: Any = math
     is_normal = np.isinf(freedom)
     finite = np.where(is_normal, 1.0, freedom)
     growth = np.expm1(np.where(is_normal, 0.0, needed / (finite + 1)))
-    # t² (share - growth (1 - share)) = m growth with m degrees of freedom, from the quotient in ``log_e_value``.
+    # t² (share - growth (1 - share)) = m growth, from the quotient in ``log_e_value``.
     share = k / (1 + k)
     room = share - growth * (1 - share)
     reachable = room > 0
@@ -283,10 +284,19 @@ def bernoulli_sequence(
         log_likelihood = special.xlogy(conversion_count, p) + special.xlog1py(failures, -p)
         return float(log_mixture - log_likelihood + math.log(alpha))
 
-    edge = 1e-12
-    low = 0.0 if conversion_count == 0 else optimize.brentq(excess, edge, rate or edge)
-    high = 1.0 if failures == 0 else optimize.brentq(excess, rate or edge, 1 - edge)
-    return float(low), float(high)
+    inside = min(max(rate, _RATE_EDGE), 1 - _RATE_EDGE)
+    return _end(excess, _RATE_EDGE, inside, 0.0), _end(excess, 1 - _RATE_EDGE, inside, 1.0)
+
+
+_RATE_EDGE = 1e-12
+"""Rates are told apart down to this."""
+
+
+def _end(excess: Callable[[float], float], outer: float, inside: float, bound: float) -> float:
+    """Return where the evidence crosses the threshold; ``bound`` if it never does."""
+    if excess(outer) <= 0 or excess(inside) >= 0:
+        return bound
+    return float(optimize.brentq(excess, outer, inside))
 
 
 def _require_estimate(estimate: Any, std_error: Any) -> None:

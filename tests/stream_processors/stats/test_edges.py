@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_processors.stats.edges import EDGE_RULES, Pair, judge
-from stream_processors.stats.effects import Plan, compare
+from stream_processors.stats.comparisons import compare
+from stream_processors.stats.edges import EDGE_RULES
+from stream_processors.stats.effects import Plan
 from stream_processors.stats.sums import Sums
 
 WIDE = st.integers(-(2**100), 2**100)
@@ -49,22 +50,27 @@ GOOD = Sums(1_000, 5_000, 30_000)
 def test_every_condition_has_its_status(
     control: Sums, treatment: Sums, is_rate: bool, status: str, relative_status: str
 ) -> None:
-    verdict = judge(Pair(control, treatment, is_rate))
-    assert (verdict.status, verdict.relative_status) == (status, relative_status)
+    effect = compare(control, treatment, precision=0, is_rate=is_rate, plan=Plan())
+    assert (effect.status, effect.relative.status) == (status, relative_status)
 
 
 def test_flags_hide_nothing() -> None:
-    verdict = judge(Pair(Sums(1_000, -5_000, 30_000), Sums(200, 400, 800), is_rate=False))
-    assert verdict.status == "ok"
-    assert verdict.flags == ("one_variance_zero", "control_negative")
+    sums = Sums(1_000, -5_000, 30_000), Sums(200, 400, 800)
+    effect = compare(*sums, precision=0, is_rate=False, plan=Plan())
+    assert effect.status == "ok"
+    assert effect.flags == ("one_variance_zero", "control_negative")
+    assert effect.fixed_horizon is not None
 
 
 def test_a_mean_at_three_standard_errors_divides_and_below_does_not() -> None:
     """n = 101, Σ = 303, variance 101 → mean 3, standard error 1, in exact integers."""
     at_three = Sums(101, 303, 101 * 100 + 909)
     below = Sums(101, 303, 101 * 100 + 910)
-    assert judge(Pair(at_three, GOOD, is_rate=False)).relative_status == "ok"
-    assert judge(Pair(below, GOOD, is_rate=False)).relative_status == "undefined"
+    statuses = [
+        compare(control, GOOD, precision=0, is_rate=False, plan=Plan()).relative.status
+        for control in (at_three, below)
+    ]
+    assert statuses == ["ok", "undefined"]
 
 
 def test_without_variance_the_difference_is_shown_and_no_p_value() -> None:
@@ -78,7 +84,7 @@ def test_without_variance_the_difference_is_shown_and_no_p_value() -> None:
 def test_statuses_are_listed_once_in_one_table() -> None:
     assert {rule.status for rule in EDGE_RULES} == {
         "invalid_input", "no_units", "insufficient", "zero_variance", "warming_up", "undefined",
-        "one_variance_zero", "control_negative",
+        "one_variance_zero", "control_negative", "denominator_near_zero",
     }  # fmt: skip
 
 

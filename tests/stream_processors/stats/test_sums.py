@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_processors.stats.quantiles import two_sided_normal_p_value, two_sided_t_p_value
 from stream_processors.stats.sums import (
     Sums,
     difference_of_means,
@@ -17,6 +16,7 @@ from stream_processors.stats.sums import (
     sample_mean,
     sample_variance,
 )
+from stream_processors.stats.tails import two_sided_normal_p_value, two_sided_t_p_value
 from tests.stream_processors.stats.oracles import assert_matches, cases_of, is_close
 
 QUANTA = st.lists(st.integers(-(2**61), 2**61), min_size=2, max_size=50)

@@ -1,5 +1,6 @@
 """Welch's test and relative effects of totals: reference cases, scipy, and exact fractions."""
 
+import math
 from typing import Any
 
 import pytest
@@ -7,16 +8,23 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stream_processors.stats.effects import Plan, compare
-from stream_processors.stats.quantiles import t_critical_value, two_sided_t_p_value
+from stream_processors.stats.comparisons import compare
+from stream_processors.stats.effects import Plan
 from stream_processors.stats.relative import (
-    delta_effect,
+    Contrast,
+    Interval,
+    contrast_of,
+    delta_std_error,
     fieller_interval,
     log_interval,
-    log_ratio_degrees_of_freedom,
-    welch_log_interval,
+    relative_degrees_of_freedom,
 )
 from stream_processors.stats.sums import Moments, Sums, difference_of_means
+from stream_processors.stats.tails import (
+    normal_critical_value,
+    t_critical_value,
+    two_sided_t_p_value,
+)
 from stream_processors.stats.welch import welch_test
 from tests.stream_processors.stats.oracles import assert_matches, cases_of
 
@@ -31,18 +39,28 @@ def sums_of(values: list[int]) -> Sums:
     return Sums(len(values), sum(values), sum(value * value for value in values))
 
 
+def fieller_of(control: Moments, treatment: Moments) -> Interval | None:
+    ends = fieller_interval(contrast_of(control, treatment), normal_critical_value(0.05))
+    return Interval(ends.low.item(), ends.high.item()) if ends.is_bounded.item() else None
+
+
+def log_of(contrast: Contrast, alpha: float) -> Interval:
+    critical = t_critical_value(alpha, relative_degrees_of_freedom(contrast))
+    ends = log_interval(contrast, critical)
+    assert ends.is_bounded.all()
+    return Interval(ends.low.item(), ends.high.item())
+
+
 @pytest.mark.parametrize("case", cases_of("welch_t"))
 def test_reference_cases_are_met(case: dict[str, Any]) -> None:
     control = moments_of(case["inputs"]["control"])
     treatment = moments_of(case["inputs"]["treatment"])
     alpha = case["inputs"]["alpha"]
     test = welch_test(control, treatment, alpha=alpha)
-    log = welch_log_interval(control, treatment, alpha=alpha)
+    contrast = contrast_of(control, treatment)
     # The file gives Fieller's interval at 95 % in every case, whatever the case's alpha.
-    fieller = fieller_interval(control, treatment, alpha=0.05)
-    assert log is not None
+    fieller = fieller_of(control, treatment)
     assert fieller is not None
-    delta = delta_effect(control, treatment)
     assert_matches(
         case,
         diff=test.difference,
@@ -51,10 +69,10 @@ def test_reference_cases_are_met(case: dict[str, Any]) -> None:
         df=test.degrees_of_freedom,
         p_value=test.p_value,
         ci=(test.low, test.high),
-        relative_lift=delta.estimate,
-        relative_lift_se_delta=delta.std_error,
-        relative_lift_ci_logt=tuple(log),
-        df_log=log_ratio_degrees_of_freedom(control, treatment),
+        relative_lift=contrast.estimate.item(),
+        relative_lift_se_delta=delta_std_error(contrast).item(),
+        relative_lift_ci_logt=tuple(log_of(contrast, alpha)),
+        df_log=relative_degrees_of_freedom(contrast).item(),
         relative_lift_ci_fieller_z=tuple(fieller),
     )
 
@@ -73,18 +91,17 @@ def test_the_delta_method_agrees_with_growthbook(case: dict[str, Any]) -> None:
         )
         for one in arms
     ]
-    delta = delta_effect(*moments)
+    contrast = contrast_of(*moments)
+    estimate, std_error = contrast.estimate.item(), delta_std_error(contrast).item()
     freedom = welch_test(*moments, alpha=0.05).degrees_of_freedom
-    reach = t_critical_value(0.05, freedom) * delta.std_error
+    reach = t_critical_value(0.05, freedom) * std_error
     assert_matches(
         case,
-        lift=delta.estimate,
-        se=delta.std_error,
+        lift=estimate,
+        se=std_error,
         df=freedom,
-        ci=(delta.estimate - reach, delta.estimate + reach),
-        p_value_of_relative_statistic=two_sided_t_p_value(
-            delta.estimate / delta.std_error, freedom
-        ),
+        ci=(estimate - reach, estimate + reach),
+        p_value_of_relative_statistic=two_sided_t_p_value(estimate / std_error, freedom),
     )
 
 
@@ -128,12 +145,13 @@ def test_a_negative_control_divides_by_its_absolute_value() -> None:
     """-10 to -8 is a gain of 20 %: Fieller's interval is mirrored with it."""
     control = Moments(1_000, -10.0, 4.0)
     treatment = Moments(1_000, -8.0, 4.0)
-    mirrored = fieller_interval(Moments(1_000, 10.0, 4.0), Moments(1_000, 8.0, 4.0), alpha=0.05)
-    interval = fieller_interval(control, treatment, alpha=0.05)
+    mirrored = fieller_of(Moments(1_000, 10.0, 4.0), Moments(1_000, 8.0, 4.0))
+    interval = fieller_of(control, treatment)
     assert interval is not None
     assert mirrored is not None
     assert interval == pytest.approx((-mirrored.high, -mirrored.low))
-    assert interval.low < delta_effect(control, treatment).estimate == pytest.approx(0.2)
+    estimate = contrast_of(control, treatment).estimate.item()
+    assert interval.low < estimate == pytest.approx(0.2)
 
 
 def test_a_negative_control_that_rises_has_gained() -> None:
@@ -146,11 +164,14 @@ def test_a_negative_control_that_rises_has_gained() -> None:
 
 
 def test_fieller_is_unbounded_when_the_control_may_be_zero() -> None:
-    assert fieller_interval(Moments(10, 1.0, 10.0), Moments(10, 1.0, 10.0), alpha=0.05) is None
+    assert fieller_of(Moments(10, 1.0, 10.0), Moments(10, 1.0, 10.0)) is None
 
 
-def test_a_log_interval_beyond_all_floats_is_none() -> None:
-    assert log_interval(2.0, 800.0) is None
+def test_a_log_interval_beyond_all_floats_is_unbounded() -> None:
+    contrast = contrast_of(Moments(10, 1.0, 10.0), Moments(10, 2.0, 10.0))
+    interval = log_interval(contrast, 1e6)
+    assert not interval.is_bounded.any()
+    assert interval.low.tolist() == interval.high.tolist() == [0.0]
 
 
 def test_mixed_signs_use_fieller() -> None:
@@ -160,7 +181,28 @@ def test_mixed_signs_use_fieller() -> None:
     )  # fmt: skip
     assert effect.relative.method == "fieller"
     assert effect.relative.estimate == pytest.approx(-1.1)
-    assert effect.relative.sequence is None
+    assert effect.relative.fixed_horizon is not None
+    assert effect.relative.sequence is not None
+    assert effect.relative.sequence.low < effect.relative.fixed_horizon.low
+    assert effect.relative.sequence.high > effect.relative.fixed_horizon.high
+
+
+@given(
+    st.floats(5, 50), st.floats(-50, 50), st.floats(0.1, 9), st.floats(0.1, 9), st.floats(0.5, 3)
+)
+def test_fiellers_ends_are_where_the_contrast_is_just_rejected(
+    control_mean: float, treatment_mean: float, one: float, other: float, critical: float
+) -> None:
+    """(m_t - r m_c)² = critical² · Var(m_t - r m_c) at r = 1 + either end."""
+    control, treatment = Moments(50, control_mean, one), Moments(70, treatment_mean, other)
+    interval = fieller_interval(contrast_of(control, treatment), critical)
+    assert interval.is_bounded.all()
+    for end in (interval.low.item(), interval.high.item()):
+        ratio = 1 + end
+        variance = treatment.mean_variance + ratio**2 * control.mean_variance
+        assert abs(treatment_mean - ratio * control_mean) == pytest.approx(
+            critical * math.sqrt(variance), rel=1e-6
+        )
 
 
 @pytest.mark.parametrize(
