@@ -2,12 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import numpy as np
+
+from stream_processors.stats.multiplicity import adjust_e_values, adjust_p_values
 from stream_processors.stats.tails import chi_square_p_value
 
 CONCENTRATION = 10_000.0
 """Weight of the prior around the planned shares; high, to spend the evidence near them."""
+
+MISMATCH_ALPHA = 0.001
+"""An alarm spoils a whole experiment, so it has to be rare."""
+
+EXPECTED_MIN = 5
+"""Units that every variant has to expect before χ² is trusted."""
+
+RANK_TOLERANCE = 1e-6
+"""Units² below which a direction of the covariance is rounding: real ones are of the order of n."""
 
 
 class SampleRatioTest(NamedTuple):
@@ -22,6 +34,57 @@ class SampleRatioTest(NamedTuple):
     chi_square: float
     degrees_of_freedom: int
     p_value: float
+
+
+class Epoch(NamedTuple):
+    """A stretch of time with weights of its own, as a bandit or a ramp has them.
+
+    Attributes:
+        counts: Units per variant that entered in it.
+        weights: Planned shares in any scale, >= 0.
+    """
+
+    counts: Sequence[int]
+    weights: Sequence[float]
+
+
+class EpochsTest(NamedTuple):
+    """Sample ratio over epochs; right for one look that was planned.
+
+    Attributes:
+        z: Per variant, its units less Σ N_k p_k over √(Σ N_k p_k (1 - p_k)); None for a variant
+            that had no share, or all of it, throughout.
+        chi_square: Of all variants together.
+        degrees_of_freedom: Of it.
+        p_value: 1 while there are no units.
+    """
+
+    z: tuple[float | None, ...]
+    chi_square: float
+    degrees_of_freedom: int
+    p_value: float
+
+
+class SegmentSampleRatio(NamedTuple):
+    """Sample ratio of one segment among several.
+
+    Attributes:
+        status: ``ok``, or ``insufficient`` where a variant expects fewer than five units: χ² is
+            not to be trusted there, and the segment is no part of the family. The sequential
+            test is exact all the same.
+        test: At one look.
+        adjusted_p_value: By Benjamini-Hochberg among the segments; None where insufficient.
+        log_bayes_factor: Of the sequential test.
+        mismatch: Alarm at one planned look.
+        sequential_mismatch: Alarm by e-BH, whenever one looks.
+    """
+
+    status: Literal["ok", "insufficient"]
+    test: SampleRatioTest
+    adjusted_p_value: float | None
+    log_bayes_factor: float
+    mismatch: bool
+    sequential_mismatch: bool
 
 
 def sample_ratio_test(counts: Sequence[int], weights: Sequence[float]) -> SampleRatioTest:
@@ -72,6 +135,108 @@ def sample_ratio_log_bayes_factor(
 def sequential_p_value(log_bayes_factor: float) -> float:
     """Return min(1, 1 / BF) at one look; its running minimum over the looks is a p-value."""
     return math.exp(-max(log_bayes_factor, 0.0))
+
+
+def log_bayes_factor_of_epochs(
+    epochs: Sequence[Epoch], *, concentration: float = CONCENTRATION
+) -> float:
+    """Return the log evidence over epochs with weights of their own; for any number of looks.
+
+    Given the weights of an epoch its units are independent of what came before, so the e-values
+    multiply, also where the weights of an epoch were chosen by the results of the last one.
+    """
+    return math.fsum(
+        sample_ratio_log_bayes_factor(epoch.counts, epoch.weights, concentration=concentration)
+        for epoch in epochs
+    )
+
+
+def sample_ratio_of_epochs(epochs: Sequence[Epoch]) -> EpochsTest:
+    """Return whether the units follow weights that changed on the way.
+
+    Args:
+        epochs: Of the same variants in the same order; weights fixed within each.
+
+    Raises:
+        ValueError: If the epochs do not name the same number of variants.
+
+    Example:
+        >>> sample_ratio_of_epochs([Epoch((480, 520), (1, 1)), Epoch((90, 910), (1, 9))]).z
+        (-1.6269784336399213, 1.6269784336399213)
+    """
+    if not epochs:
+        return EpochsTest((), 0.0, 0, 1.0)
+    if len({len(epoch.counts) for epoch in epochs}) > 1:
+        raise ValueError("every epoch must have all variants, with weight 0 where one is not used")
+    size = len(epochs[0].counts)
+    surplus, covariance = np.zeros(size), np.zeros((size, size))
+    for epoch in epochs:
+        weights = np.asarray(epoch.weights, dtype=np.float64)
+        shares = weights / math.fsum(epoch.weights)
+        # Units of a variant without a weight are no part of the epoch, as at a single look.
+        counts = np.where(shares > 0, np.asarray(epoch.counts, dtype=np.float64), 0.0)
+        total = float(counts.sum())
+        surplus += counts - total * shares
+        covariance += total * (np.diag(shares) - np.outer(shares, shares))
+    variances = np.diag(covariance)
+    z = tuple(
+        float(one / math.sqrt(variance)) if variance > 0 else None
+        for one, variance in zip(surplus, variances, strict=True)
+    )
+    # The surpluses add up to 0 within every group of variants that ever shared an epoch.
+    degrees_of_freedom = int(np.linalg.matrix_rank(covariance, hermitian=True, tol=RANK_TOLERANCE))
+    if degrees_of_freedom == 0:
+        return EpochsTest(z, 0.0, 0, 1.0)
+    inverse = np.linalg.pinv(covariance, hermitian=True, rcond=1e-12)
+    chi_square = max(0.0, float(surplus @ inverse @ surplus))
+    return EpochsTest(
+        z, chi_square, degrees_of_freedom, chi_square_p_value(chi_square, degrees_of_freedom)
+    )
+
+
+def sample_ratio_by_segment(
+    counts: Sequence[Sequence[int]],
+    weights: Sequence[float],
+    *,
+    alpha: float = MISMATCH_ALPHA,
+    concentration: float = CONCENTRATION,
+) -> list[SegmentSampleRatio]:
+    """Return the sample ratio of every segment (or day), corrected for their number.
+
+    Args:
+        counts: Units per variant, of each segment.
+        weights: Planned shares in any scale; the same in all segments.
+        alpha: Bound of the expected share of false alarms among the alarms.
+        concentration: Of the sequential test.
+    """
+    tests = [sample_ratio_test(one, weights) for one in counts]
+    log_factors = [
+        sample_ratio_log_bayes_factor(one, weights, concentration=concentration) for one in counts
+    ]
+    enough = [_smallest_expected(one, weights) >= EXPECTED_MIN for one in counts]
+    fixed = adjust_p_values(
+        [test.p_value if ok else None for test, ok in zip(tests, enough, strict=True)],
+        procedure="benjamini_hochberg",
+        alpha=alpha,
+    )
+    sequential = adjust_e_values(log_factors, alpha=alpha)
+    return [
+        SegmentSampleRatio(
+            status="ok" if enough[index] else "insufficient",
+            test=test,
+            adjusted_p_value=fixed.p_values[index],
+            log_bayes_factor=log_factors[index],
+            mismatch=fixed.rejects[index],
+            sequential_mismatch=sequential.rejects[index],
+        )
+        for index, test in enumerate(tests)
+    ]
+
+
+def _smallest_expected(counts: Sequence[int], weights: Sequence[float]) -> float:
+    planned = _planned(counts, weights)
+    total = sum(count for count, _ in planned)
+    return min((total * share for _, share in planned), default=0.0)
 
 
 def _planned(counts: Sequence[int], weights: Sequence[float]) -> list[tuple[int, float]]:
