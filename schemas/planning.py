@@ -141,7 +141,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = None
     looks: Annotated[
-        Annotated[int, Meta(ge=1, le=500)],
+        Annotated[int, Meta(ge=1, le=200)],
         Meta(description="Always valid: equally spaced looks of a whole run."),
     ] = 100
     planned_looks: Annotated[

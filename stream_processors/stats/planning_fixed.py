@@ -73,10 +73,24 @@ def t_power(design: Design, units: float) -> float:
     freedom = degrees_of_freedom(design, units)
     drift = design.signal / math.sqrt(design.variance / units)
     critical = -float(special.stdtrit(freedom, design.tail))
-    power = 1 - float(special.nctdtr(freedom, drift, critical))
+    power = 1 - _noncentral_t_below(critical, freedom, drift)
     if design.sides == 2:
-        power += float(special.nctdtr(freedom, drift, -critical))
+        power += _noncentral_t_below(-critical, freedom, drift)
     return power
+
+
+def _noncentral_t_below(t: float, freedom: float, drift: float) -> float:
+    """Return P(T' < t) of Student's t with a drift.
+
+    References:
+        Where scipy has no number, far out in the tails: the normal approximation of Abramowitz,
+        Stegun (1964), 26.7.10.
+    """
+    found = float(special.nctdtr(freedom, drift, t))
+    if not math.isnan(found):
+        return found
+    spread = math.sqrt(1 + t * t / (2 * freedom))
+    return float(special.ndtr((t * (1 - 1 / (4 * freedom)) - drift) / spread))
 
 
 def t_units(design: Design, power: float) -> float:

@@ -1,0 +1,228 @@
+"""POST /v1/power: questions of planning, their answers, and what is wrong with a question.
+
+The arithmetic has tests of its own beside it; here the shapes, the rules and the words.
+"""
+
+import dataclasses
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from query_api.planning import InvalidQuestionError, answer, inputs_of, read_question
+from query_api.routes_power import _EXAMPLES
+from schemas.planning import Answer, Question
+from stream_processors.stats.planning import PlanInputs, PlanResult, plan
+from tests.query_api.application import Application, serving
+
+KINDS = ("conversion", "count", "sum", "mean", "ratio", "quantile")
+METHODS = ("always_valid", "group_sequential", "fixed_horizon", "bayesian")
+RATE = {"kind": "conversion", "baseline": 0.1, "effect": {"relative": 0.1}}
+TOTAL = {"kind": "sum", "baseline": 10.0, "sd": 25.0, "effect": {"absolute": 0.5}}
+
+
+@pytest.fixture
+async def app(dsn: str, database: str) -> AsyncIterator[Application]:
+    async with serving(dsn, database) as application:
+        yield application
+
+
+async def ask(app: Application, **question: Any) -> httpx.Response:
+    return await app.http.post("/v1/power", json=question)
+
+
+def answered(**question: Any) -> Answer:
+    return answer(read_question(question))
+
+
+def wrong_fields(**question: Any) -> dict[str, str]:
+    with pytest.raises(InvalidQuestionError) as caught:
+        answered(**question)
+    return {error.field: error.message for error in caught.value.errors}
+
+
+async def test_a_question_is_answered_with_its_formula(app: Application) -> None:
+    response = await ask(app, **RATE, method="fixed_horizon")
+    found = response.json()
+    assert response.status_code == 200
+    # Pooled, by statsmodels: samplesize_proportions_2indep_onetail(0.01, 0.1, 0.8) = 14750.79.
+    assert found["units_by_variant"] == [14_751, 14_751]
+    assert found["units"] == 29_502
+    assert found["formula"]["name"] == "pooled"
+    assert found["formula"]["source"]
+    assert found["power"] == pytest.approx(0.8, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", _EXAMPLES)
+async def test_every_example_of_the_documentation_is_answered(app: Application, name: str) -> None:
+    found = (await ask(app, **_EXAMPLES[name]["value"])).json()
+    assert found["status"] == "ok", found
+    assert found["goal"] == ("sample_size" if name == "guardrail" else name)
+
+
+async def test_the_documentation_describes_every_field(app: Application) -> None:
+    document = (await app.http.get("/openapi.json")).json()
+    route = document["paths"]["/v1/power"]["post"]
+    assert "$ref" not in str(route["requestBody"])
+    for schema in (
+        route["requestBody"]["content"]["application/json"]["schema"],
+        route["responses"]["200"]["content"]["application/json"]["schema"],
+    ):
+        undescribed = [n for n, one in schema["properties"].items() if not described(one)]
+        assert undescribed == []
+
+
+def described(schema: dict[str, Any]) -> bool:
+    return "description" in schema or any(map(described, schema.get("anyOf", ())))
+
+
+async def test_what_is_wrong_is_said_per_field_and_all_at_once(app: Application) -> None:
+    response = await ask(app, kind="clicks", baseline="much", alpha=0.7, effects=1)
+    found = response.json()
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert found["code"] == "invalid_plan"
+    assert {one["field"] for one in found["errors"]} == {"kind", "baseline", "alpha", "effects"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [(b"{", 400, "malformed"), (b"", 400, "malformed"), (b" " * 70_000, 413, "too_large")],
+)
+async def test_what_is_no_question_is_refused(
+    app: Application, body: bytes, status: int, code: str
+) -> None:
+    response = await app.http.post("/v1/power", content=body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+async def test_an_answer_that_does_not_exist_says_so(app: Application) -> None:
+    """A guardrail whose true effect lies beyond its margin is never shown to be harmless."""
+    guardrail = {**TOTAL, "margin": {"absolute": 0.4}, "effect": {"absolute": -0.5}}
+    found = (await ask(app, **guardrail)).json()
+    assert found["status"] == "not_attainable"
+    assert found["units"] is None
+    assert found["notes"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_and_method_answers_every_question(kind: str, method: str) -> None:
+    about: dict[str, Any] = {"kind": kind, "baseline": 0.4, "method": method}
+    if kind != "conversion":
+        about["sd"] = 1.5
+    size = answered(**about, effect={"relative": 0.1})
+    assert size.goal == "sample_size"
+    assert size.power == pytest.approx(0.8, abs=0.003)
+    power = answered(**about, effect={"relative": 0.1}, units=size.units)
+    assert power.goal == "power"
+    assert power.power == pytest.approx(size.power, abs=0.003)
+    smallest = answered(**about, units=size.units)
+    assert smallest.goal == "minimum_effect"
+    assert smallest.effect == pytest.approx(0.04, rel=0.02)
+
+
+def test_answers_are_those_of_the_statistics() -> None:
+    question = read_question({**TOTAL, "method": "fixed_horizon", "variants": 3, "alpha": 0.01})
+    direct = plan(
+        PlanInputs(
+            kind="sum",
+            baseline=10.0,
+            deviation=25.0,
+            effect=0.5,
+            effect_scale="absolute",
+            alpha=0.01,
+            weights=(1.0, 1.0, 1.0),
+        )
+    )
+    assert answer(question).units == direct.units
+    assert answer(question).comparisons == direct.comparisons == 2
+
+
+def test_an_answer_holds_all_that_was_worked_out() -> None:
+    names = {field.name for field in dataclasses.fields(PlanResult)}
+    assert names <= {field.name for field in msgspec.structs.fields(Answer)}
+
+
+def test_every_input_of_the_arithmetic_can_be_asked() -> None:
+    called_otherwise = {
+        "deviation": "sd",
+        "treatment_deviation": "treatment_sd",
+        "effect_scale": "effect",
+        "margin_scale": "margin",
+        "prior_mean": "prior",
+        "prior_deviation": "prior",
+        "window_days": "window",
+    }
+    fields = {field.name for field in msgspec.structs.fields(Question)}
+    names = {field.name for field in dataclasses.fields(PlanInputs)}
+    assert {called_otherwise.get(name, name) for name in names} <= fields
+
+
+def test_days_stand_for_the_units_that_mature_in_them() -> None:
+    question = {**RATE, "days": 10, "units_per_day": 1_000, "window": "72h", "ramp": [0.5, 1.0]}
+    # Seven days of entering, the first at half: 6,500 units.
+    assert inputs_of(read_question(question)).units == 6_500
+    assert answered(**question).goal == "power"
+
+
+def test_days_of_an_answer_end_with_the_window() -> None:
+    found = answered(**RATE, method="fixed_horizon", units_per_day=1_000, window="48h")
+    assert found.units is not None
+    assert found.days == pytest.approx(found.units / 1_000 + 2, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"effect": {}}, {"effect"}),
+        ({"effect": {"absolute": 0.01, "relative": 0.1}}, {"effect"}),
+        ({"effect": {"relative": 0}}, {"effect"}),
+        ({"effect": {"absolute": 0.95}}, {"effect"}),
+        ({"effect": None}, {"units"}),
+        ({"goal": "power"}, {"units"}),
+        ({"units": 100, "days": 3, "sd": 2}, {"days", "units_per_day", "sd"}),
+        ({"units": 3}, {"units"}),
+        ({"days": 2, "units_per_day": 10, "window": "72h"}, {"days"}),
+        ({"window": "soon"}, {"window"}),
+        ({"baseline": 1.2}, {"baseline"}),
+        ({"power": 0.04}, {"power"}),
+        ({"weights": [1]}, {"weights"}),
+        ({"weights": [1, -1]}, {"weights[1]"}),
+        ({"planned_looks": [0.5, 0.4, 1.0]}, {"planned_looks"}),
+        ({"planned_looks": [0.5]}, {"planned_looks"}),
+        ({"formula": "normal"}, {"formula"}),
+        ({"kind": "sum"}, {"sd"}),
+        ({"kind": "quantile"}, {"quantile"}),
+        ({"kind": "quantile", "quantile": 0.5}, {"density"}),
+        ({"covariate_correlation": 1.0}, {"covariate_correlation"}),
+        ({"prior": {"sd": 0}}, {"prior.sd"}),
+        ({"margin": {"absolute": -1}}, {"margin"}),
+    ],
+)
+def test_a_question_that_contradicts_itself_names_the_field(
+    change: dict[str, Any], fields: set[str]
+) -> None:
+    assert wrong_fields(**RATE | change).keys() == fields
+
+
+def test_a_curve_rises_through_the_answer() -> None:
+    found = answered(**RATE, method="fixed_horizon", curve=True)
+    assert found.curve is not None
+    powers = [point.power for point in found.curve]
+    assert powers == sorted(powers)
+    assert powers[0] < 0.3
+    assert powers[-1] > 0.95
+    nearest = min(found.curve, key=lambda point: abs(point.units - (found.units or 0)))
+    assert nearest.power == pytest.approx(0.8, abs=0.03)
+    assert answered(**RATE, method="fixed_horizon").curve is None
+
+
+def test_no_number_of_an_answer_is_infinite() -> None:
+    found = msgspec.to_builtins(answered(**TOTAL | {"sd": 1e9}, units_per_day=1))
+    numbers = [value for value in found.values() if isinstance(value, float)]
+    assert numbers
+    assert all(map(math.isfinite, numbers))

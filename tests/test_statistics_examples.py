@@ -1,0 +1,59 @@
+"""The analysts' document computes what it says: its examples run, its tables are the code's."""
+
+import doctest
+import re
+
+import pytest
+
+from stream_processors.merge.verdict import Reading
+from stream_processors.stats.edges import EDGE_RULES, Hides
+from tools.settings import CHECKOUT
+
+DOCUMENT = (CHECKOUT / "docs" / "statistics.md").read_text()
+
+
+def section(title: str) -> str:
+    return re.split(r"^## ", DOCUMENT.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+def first_column(title: str) -> list[str]:
+    """The names in the first column of a section's table."""
+    return re.findall(r"^\| `(\w+)`", section(title), re.MULTILINE)
+
+
+def test_every_example_prints_what_it_says() -> None:
+    """All blocks together are one session, in the order of the document."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "statistics.md", None, 0)
+    said: list[str] = []
+    results = doctest.DocTestRunner(verbose=False).run(examples, out=said.append)
+    assert results.attempted >= 30
+    assert results.failed == 0, "".join(said)
+
+
+def test_the_table_of_edge_rules_is_the_one_that_is_applied() -> None:
+    assert first_column("Edge rules") == [rule.status for rule in EDGE_RULES]
+    left = re.findall(r"^\| `\w+` \|[^|]*\| ([^|]*) \|$", section("Edge rules"), re.MULTILINE)
+    for rule, rest in zip(EDGE_RULES, left, strict=True):
+        assert ("all but the relative effect" in rest) == (rule.hides is Hides.RELATIVE), rule
+        assert ("without test" in rest) == (rule.hides is Hides.TESTS), rule
+        assert rest.startswith("everything") == (rule.hides is Hides.NOTHING), rule
+
+
+def test_every_reading_of_a_verdict_is_explained() -> None:
+    assert first_column("Verdict") == [reading.value for reading in Reading]
+
+
+def test_every_method_is_explained_where_methods_are_chosen() -> None:
+    assert set(first_column("Which method when")) == {
+        "always_valid",
+        "group_sequential",
+        "fixed_horizon",
+        "bayesian",
+    }
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(#([^)]*)\)", DOCUMENT))
+def test_links_inside_lead_somewhere(link: str) -> None:
+    titles = re.findall(r"^##+ (.*)$", DOCUMENT, re.MULTILINE)
+    assert link in {title.lower().replace(" ", "-") for title in titles}
