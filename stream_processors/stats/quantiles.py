@@ -28,30 +28,8 @@ from scipy import special
 
 from stream_processors.stats.buckets import BUCKET_MAX, bucket_edges
 from stream_processors.stats.edges import BURN_IN_UNITS
-from stream_processors.stats.sums import Moments, quanta
-from stream_processors.stats.tails import (
-    chi_square_p_value,
-    normal_critical_value,
-    t_critical_value,
-    two_sided_normal_p_value,
-    two_sided_t_p_value,
-)
-
-__all__ = [
-    "BURN_IN_RANK",
-    "FILLED_SHARDS_MIN",
-    "ArmQuantile",
-    "Ranks",
-    "chi_square_p_value",
-    "event_quantile",
-    "normal_critical_value",
-    "order_statistic_ranks",
-    "random_group_std_error",
-    "t_critical_value",
-    "two_sided_normal_p_value",
-    "two_sided_t_p_value",
-    "unit_quantile",
-]
+from stream_processors.stats.sums import quanta
+from stream_processors.stats.tails import normal_critical_value, t_critical_value
 
 BURN_IN_RANK = 30
 """Totals expected on either side of a quantile, in each arm, before a sequence of it starts."""
@@ -71,10 +49,11 @@ class ArmQuantile(NamedTuple):
     """A quantile of one variant. What is None is so for the reason in ``status``.
 
     Attributes:
-        status: ``ok``; ``invalid_input`` (a negative count); ``no_units``; ``insufficient`` (one
-            unit, or events in too few shards); ``unbounded`` (too few units for an interval with
-            two ends at this quantile: ``low`` or ``high`` is None, and so is ``std_error``).
-        count: What the quantile is of: units, or events.
+        status: ``ok``; ``invalid_input`` (a negative count, or no such bucket); ``no_units`` (for
+            events: no events); ``insufficient`` (one unit, or events in too few shards);
+            ``unbounded`` (too few units for an interval with two ends at this quantile: ``low`` or
+            ``high`` is None, and so is ``std_error``).
+        size: What the quantile is of: units, or events.
         estimate: In metric units: the inverted distribution function, uniform within buckets.
         low: Lower end of the interval, an edge of a bucket; None if it has none.
         high: Its upper end.
@@ -87,7 +66,7 @@ class ArmQuantile(NamedTuple):
     """
 
     status: str
-    count: int
+    size: int
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
@@ -96,20 +75,6 @@ class ArmQuantile(NamedTuple):
     is_bucket_limited: bool = False
     is_warm: bool = False
     design_effect: float | None = None
-
-    @property
-    def moments(self) -> Moments:
-        """Return mean and variance with this estimate, standard error and degrees of freedom.
-
-        So the tests of means (Welch, log ratio, Fieller) serve quantiles too.
-
-        Raises:
-            ValueError: If there is no standard error.
-        """
-        if self.estimate is None or self.std_error is None or self.degrees_of_freedom is None:
-            raise ValueError(f"status == {self.status!r}, must be 'ok'")
-        unit_count = self.degrees_of_freedom + 1
-        return Moments(unit_count, self.estimate, self.std_error**2 * unit_count)
 
 
 def unit_quantile(
@@ -124,7 +89,7 @@ def unit_quantile(
         alpha: Error probability of the interval, in (0, 1).
 
     Raises:
-        ValueError: If quantile or alpha is not in (0, 1), or there is no such bucket.
+        ValueError: If quantile or alpha is not in (0, 1).
     """
     _check(quantile, alpha)
     counts = _Counts.of(histogram)
@@ -163,8 +128,7 @@ def event_quantile(
         alpha: Error probability of the interval, in (0, 1).
 
     Raises:
-        ValueError: If quantile or alpha is not in (0, 1), there are fewer than two shards, or
-            there is no such bucket.
+        ValueError: If quantile or alpha is not in (0, 1), or there are fewer than two shards.
 
     References:
         Woodruff's interval (1952) with the variance between random groups: Wolter (2007),
@@ -263,7 +227,7 @@ class _Counts(NamedTuple):
         size = len(histogram)
         buckets = np.fromiter(histogram.keys(), np.int64, size)
         counts = np.fromiter(histogram.values(), np.int64, size)
-        if size and counts.min() < 0:
+        if not _are_possible(buckets, counts):
             return None
         order = np.argsort(buckets)
         order = order[counts[order] > 0]
@@ -308,7 +272,7 @@ class _ShardedCounts(NamedTuple):
         buckets = np.fromiter(chain.from_iterable(shards), np.int64, size)
         values = chain.from_iterable(shard.values() for shard in shards)
         counts = np.fromiter(values, np.int64, size)
-        if size and (counts.min() < 0 or np.abs(buckets).max() > BUCKET_MAX):
+        if not _are_possible(buckets, counts):
             return None
         merged = np.zeros(2 * BUCKET_MAX + 1, dtype=np.int64)
         np.add.at(merged, buckets + BUCKET_MAX, counts)
@@ -317,7 +281,7 @@ class _ShardedCounts(NamedTuple):
         weights = counts.astype(np.float64)
         return cls(
             counts=_Counts(filled - BUCKET_MAX, np.cumsum(merged[filled])),
-            totals=np.bincount(rows, weights, len(shards)),
+            totals=np.bincount(rows, weights, len(shards)).astype(np.float64),
             row_shard=rows,
             row_bucket=buckets,
             row_count=weights,
@@ -326,7 +290,8 @@ class _ShardedCounts(NamedTuple):
     def below(self, point: _Point) -> NDArray[np.float64]:
         """Return each shard's events below a point: of its bucket, the same share everywhere."""
         share = (self.row_bucket < point.bucket) + point.share * (self.row_bucket == point.bucket)
-        return np.bincount(self.row_shard, share * self.row_count, len(self.totals))
+        counts = np.bincount(self.row_shard, share * self.row_count, len(self.totals))
+        return counts.astype(np.float64)
 
 
 def _with_interval(
@@ -338,9 +303,8 @@ def _with_interval(
 ) -> ArmQuantile:
     """Return estimate, interval and standard error.
 
-    Args:
-        reach: Rank of the quantile, how far the interval of ranks reaches on either side, and the
-            critical value in that.
+    ``reach`` is the rank of the quantile, how far the interval of ranks reaches on either side,
+    and the critical value in that.
     """
     n = counts.total
     low = high = std_error = None
@@ -365,6 +329,10 @@ def _with_interval(
         std_error,
         is_bucket_limited=is_bucket_limited,
     )
+
+
+def _are_possible(buckets: NDArray[np.int64], counts: NDArray[np.int64]) -> bool:
+    return not len(counts) or bool(counts.min() >= 0 and np.abs(buckets).max() <= BUCKET_MAX)
 
 
 def _at_most(k: int, n: int, p: float) -> float:
