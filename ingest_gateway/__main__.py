@@ -27,6 +27,7 @@ from ingest_gateway.settings import GatewaySettings
 from ingest_gateway.settled_watch import SettledWatch
 from ingest_gateway.telemetry import report_closed_connection, report_connections
 from ingest_gateway.warm_up import compile_kernels
+from schemas.arrow import leave_pandas_out
 from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLimits
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ OTHER_FILES = 256
 
 def main() -> int:
     """Serve until SIGTERM; return the exit code."""
+    leave_pandas_out()
     logging.basicConfig(
         level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stdout
     )

@@ -22,6 +22,7 @@ from query_api.metrics import CLOSED_CONNECTIONS, CONNECTIONS
 from query_api.parts import Parts
 from query_api.settings import Settings
 from query_api.snapshots import Snapshots
+from schemas.arrow import leave_pandas_out
 from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLimits
 
 DRAIN_S = 5
@@ -57,6 +58,7 @@ def use_own_temporary_folder(home: Path) -> None:
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT; what is under way is answered first."""
+    leave_pandas_out()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s"
     )

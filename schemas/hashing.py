@@ -4,6 +4,8 @@ Strings come as Arrow holds them, one buffer of UTF-8 and offsets into it, so th
 thousand ids is one call of a compiled kernel.
 """
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 import pyarrow as pa
@@ -82,6 +84,7 @@ def unit_hashes(keys: pa.StringArray) -> tuple[U64, U64]:
     return hash128(keys, zeros, zeros)
 
 
+@lru_cache(1 << 16)
 def stable_hash64(text: str) -> int:
     """Return a 64-bit hash of one string: for names, of which there are few."""
     _, low = unit_hashes(pa.array([text], pa.string()))

@@ -2,6 +2,7 @@
 
 import faust
 
+from schemas.arrow import leave_pandas_out
 from stream_processors.accumulate import telemetry
 from stream_processors.accumulate.agent import LivePartitions
 from stream_processors.accumulate.auditing import LiveAudit
@@ -17,4 +18,5 @@ def questions(app: faust.App, live: LivePartitions) -> Questions:
 
 
 if __name__ == "__main__":
+    leave_pandas_out()
     run_process(create_app, questions)
