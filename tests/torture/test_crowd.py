@@ -11,7 +11,7 @@ from ingest_gateway.rules import Refusal, Terms, judge
 from schemas.control import ControlState, Settings
 from schemas.definitions import Definition, Interval, Variant
 from tools.torture.crowd import Crowd, Habits, Item, as_json
-from tools.torture.experiments import Running, experiment_body
+from tools.torture.experiments import COVARIATE_DAYS, Running, experiment_body
 from tools.torture.journal import ACCEPTED, ANY, LATE, Event, Hostile
 
 NOW_MS = 1_795_284_000_000
@@ -46,9 +46,10 @@ def test_every_hard_case_comes() -> None:
     sent = items_of(4)
     events = [item.content for item in sent if isinstance(item.content, Event)]
     repeats = Counter(map(repr, events))
-    contents = {(one.unit, one.event_id): set() for one in events}
+    named = [one for one in events if one.event_id is not None]
+    contents = {(one.unit, one.event_id): set() for one in named}
     variants = {}
-    for one in events:
+    for one in named:
         contents[one.unit, one.event_id].add(repr(one))
         if one.variant:
             variants.setdefault((one.unit, one.experiment), set()).add(one.variant)
@@ -58,6 +59,8 @@ def test_every_hard_case_comes() -> None:
     assert any(len(two) > 1 for two in variants.values()), "crossovers"
     assert any(one.metric and one.experiment for one in events), "events of one experiment"
     assert any(one.timestamp is None for one in events), "events without a time"
+    assert len(events) - len(named) > 10, "events without an id"
+    assert all(one.metric for one in events if one.event_id is None)
     assert any(one.metric and one.value is None for one in events), "events without a value"
     assert {item.wanted for item in sent} >= {ACCEPTED, ANY, LATE}
     order = [one.timestamp for one in events if one.timestamp]
@@ -84,7 +87,8 @@ def test_hostile_bytes_break_the_rule_that_they_say_and_no_two_are_alike() -> No
 def test_other_events_break_none() -> None:
     for item in items_of(6):
         if isinstance(item.content, Event):
-            verdict = judge(json.dumps(as_json(item.content)).encode(), Terms(NOW_MS, control()))
+            terms = Terms(NOW_MS, control(), substitute_id="topic/0/1")
+            verdict = judge(json.dumps(as_json(item.content)).encode(), terms)
             assert verdict.event.unit_id == item.content.unit
             assert verdict.is_late == (item.wanted == LATE)
 
@@ -109,8 +113,19 @@ def control() -> ControlState:
     return ControlState(definitions, settings=Settings(lateness_ms=LATENESS_MS))
 
 
-def test_experiments_have_metrics_of_several_kinds_and_windows() -> None:
+def test_a_crowd_knows_how_many_have_come() -> None:
+    crowd = Crowd(Random(1), Running(["x"]), lateness_ms=LATENESS_MS)
+    assert crowd.unit_count == 0
+
+    units = {item.content.unit for item in crowd.settle_in(7, NOW_MS)}
+
+    assert crowd.unit_count == 7
+    assert units == {f"u-{number}" for number in range(7)}
+
+
+def test_experiments_have_metrics_of_several_kinds_windows_and_covariates() -> None:
     metrics = experiment_body("x")["metrics"]
+    assert {one.get("covariate_days", 0) for one in metrics} == {0, 2, COVARIATE_DAYS}
 
     assert {one["kind"] for one in metrics} == {"conversion", "count", "sum"}
     assert len({one.get("window") for one in metrics}) == 4

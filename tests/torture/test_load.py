@@ -17,11 +17,15 @@ from tests.stack import Broker
 from tools.ports import free_ports
 from tools.torture.crowd import Crowd, Habits
 from tools.torture.experiments import Running
-from tools.torture.journal import Attempt, Delivery, Event, Journal, Posting, read_journal
+from tools.torture.journal import Attempt, Delivery, Event, Hostile, Journal, Posting, read_journal
 from tools.torture.load import Accepted, Load
 
 NOW_MS = 1_795_284_000_000
 STEADY = ["x"]
+
+
+def _is_nameless(item: Event | Hostile) -> bool:
+    return isinstance(item, Event) and item.event_id is None
 
 
 class Door:
@@ -122,6 +126,9 @@ async def test_all_is_answered_in_the_end_through_doors_that_fail(
     assert load.retries == sum(attempts.values()) - len(attempts)
     assert {one.topic for one in by_kafka} == {ASSIGNMENTS.name, METRICS.name}
     assert len(by_kafka) == load.records
+    nameless = [one for one in postings.values() if any(_is_nameless(it) for it in one.items)]
+    assert nameless, "no event without an id was sent"
+    assert {one.door for one in nameless} == {"kafka"}
     sent = {
         (item.unit, item.event_id)
         for one in by_http

@@ -43,6 +43,7 @@ class Breaker:
             Kind.JOIN: self._join,
             Kind.LEAVE: self._leave,
             Kind.LOSE: self._lose,
+            Kind.DRAIN: self._drain,
             Kind.BROKER_RESTART: self._terminate,
             Kind.BROKER_KILL: self._kill,
             Kind.KILL_ALL: self._kill_everything,
@@ -131,6 +132,10 @@ class Breaker:
 
     async def _lose(self, _fault: Fault) -> None:
         await self._stack.joiners.pop().end(signal.SIGKILL)
+
+    async def _drain(self, _fault: Fault) -> None:
+        """Let a worker hand its partitions over, as ``litmus worker drain`` does."""
+        await self._stack.joiners.pop().end(signal.SIGUSR2)
 
     async def _kill_everything(self, _fault: Fault) -> None:
         self._stack.send_all(signal.SIGKILL)

@@ -48,6 +48,7 @@ class Habits(NamedTuple):
     hostile: float = 0.004
     late: float = 0.004
     without_time: float = 0.02
+    without_id: float = 0.01
     returning: float = 0.5
 
 
@@ -79,6 +80,11 @@ class Crowd:
     def waiting_count(self) -> int:
         """Return how many items are drawn and not due yet."""
         return len(self._waiting)
+
+    @property
+    def unit_count(self) -> int:
+        """Return how many units have come: ``u-0``, ``u-1`` and so on."""
+        return len(self._known) and int(self._known[-1].removeprefix("u-")) + 1
 
     def settle_in(self, count: int, now_ms: int) -> Iterator[Item]:
         """Yield the assignments of units that were there before the run."""
@@ -158,6 +164,10 @@ class Crowd:
         random, habits = self._random, self._habits
         event = item.content
         assert isinstance(event, Event)
+        if event.metric and random.random() < habits.without_id:
+            # Known by its place on a topic: sent twice, it is two events.
+            self._push(now_s, Item(_changed(event, None), item.wanted))
+            return
         if event.metric and random.random() < habits.late:
             when = now_ms - 2 * self._lateness_ms - random.randrange(60_000)
             event = _changed(event, f"{event.event_id}-late", timestamp=when)

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-import httpx
-
 from schemas.times import format_time_ms
 from tools.errors import LitmusError
-from tools.torture.journal import CommandAttempt, Journal
+from tools.torture.giving import Commander
 
 Json = dict[str, Any]
 
@@ -24,12 +22,14 @@ METRICS_ADDED_MAX = 6
 LATENESS_SHARES = (0.75, 1.0, 1.25, 1.5)
 """Of the lateness with which the stack was started."""
 
-_RETRY_S = 0.25
-_TIMEOUT_S = 15.0
+EVENTS = ("buy", "view")
+COVARIATE_DAYS = 7
+KEEP_DAYS = 10
+ENTRIES_ADDED_MAX = 100
 
 
 def experiment_body(experiment_id: str, crossover: str = "exclude") -> Json:
-    """Return an experiment with metrics of several kinds and windows."""
+    """Return an experiment with metrics of several kinds, windows and covariates."""
     short, long, minute = (f"{window}ms" for window in WINDOWS_MS.values())
     return {
         "id": experiment_id,
@@ -37,8 +37,10 @@ def experiment_body(experiment_id: str, crossover: str = "exclude") -> Json:
         "crossover": crossover,
         "metrics": [
             {"id": "bought", "kind": "conversion", "event": "buy", "window": short},
-            {"id": "views", "kind": "count", "event": "view", "window": long},
-            {"id": "spent", "kind": "sum", "event": "buy", "window": minute, "precision": 3},
+            {"id": "views", "kind": "count", "event": "view", "window": long}
+            | {"covariate_days": 2},
+            {"id": "spent", "kind": "sum", "event": "buy", "window": minute}
+            | {"covariate_days": COVARIATE_DAYS},
             {"id": "seen", "kind": "count", "event": "view", "role": "secondary"},
         ],
         "analysis": {"n_star": 500},
@@ -76,26 +78,28 @@ class Operator:
 
     def __init__(
         self,
-        gateway_url: str,
-        journal: Journal,
+        commander: Commander,
         *,
         lateness_ms: int,
         random: Random,
         now_ms: Callable[[], int],
     ) -> None:
-        self._client = httpx.AsyncClient(base_url=gateway_url, timeout=_TIMEOUT_S, trust_env=False)
-        self._journal = journal
+        self._commander = commander
         self._random = random
         self._now_ms = now_ms
         self._versions: dict[str, int] = {}
         self._is_paused = False
         self._waves = 0
         self._added = 0
+        self._entries = 0
         self._lateness_ms = lateness_ms
         self.running = Running()
 
     async def start_all(self) -> None:
-        """Create and start the experiments of the run."""
+        """Make the catalogue; create and start the experiments of the run."""
+        for name in EVENTS:
+            body = {"precision": 3, "keep_days": KEEP_DAYS}
+            await self._command("PUT", f"/v1/metrics/{name}", body)
         at = format_time_ms(self._now_ms() - self._lateness_ms // 2)
         for name, crossover in (STEADY | {PAUSING: "exclude"}).items():
             await self._create(name, crossover)
@@ -109,6 +113,7 @@ class Operator:
             self._add_metric,
             self._next_wave,
             self._change_lateness,
+            self._make_entry,
         ]
         while not is_over.is_set():
             await self._random.choice(turns)()
@@ -117,10 +122,6 @@ class Operator:
                 await asyncio.wait_for(is_over.wait(), pause_s)
             except TimeoutError:
                 continue
-
-    async def close(self) -> None:
-        """Close connections."""
-        await self._client.aclose()
 
     async def _pause_or_resume(self) -> None:
         action = "resume" if self._is_paused else "pause"
@@ -162,28 +163,29 @@ class Operator:
     async def _create(self, name: str, crossover: str) -> None:
         await self._command("POST", "/v1/experiments", experiment_body(name, crossover))
 
+    async def _make_entry(self) -> None:
+        """Make an entry of the catalogue, also the same again; one that differs is refused."""
+        if self._entries == ENTRIES_ADDED_MAX:
+            return
+        path = f"/v1/metrics/extra-{self._entries}"
+        self._entries += 1
+        body = {"precision": self._random.randint(0, 6), "keep_days": self._random.choice([0, 5])}
+        for _ in range(2):
+            await self._command("PUT", path, body)
+        other = body | {"precision": body["precision"] + 1}
+        answer = await self._commander.give("PUT", path, json.dumps(other).encode())
+        if (answer.status_code, answer.json().get("code")) != (409, "entry_differs"):
+            raise CommandRefusedError(f"PUT {path}: {answer.text[:500]}, must be entry_differs")
+
     async def _command(self, method: str, path: str, body: Json) -> None:
-        """Send a command until it is answered by no 5xx; keep the version it led to.
+        """Give a command; keep the version it led to.
 
         Raises:
             CommandRefusedError: If it was refused.
         """
-        raw = json.dumps(body).encode()
-        number = self._journal.command(method, path, raw, at_ms=self._now_ms())
-        headers = {"Content-Type": "application/json", "Idempotency-Key": f"command-{number}"}
-        while True:
-            try:
-                response = await self._client.request(method, path, content=raw, headers=headers)
-            except httpx.TransportError:
-                status, content = 0, b""
-            else:
-                status, content = response.status_code, response.content
-            self._journal.append(CommandAttempt(number, self._now_ms(), status, content))
-            if status and status < 500:
-                break
-            await asyncio.sleep(_RETRY_S)
-        if status >= 400:
-            raise CommandRefusedError(f"{method} {path}: {status} {content[:500].decode()}")
-        answer = json.loads(content)
-        if "id" in answer:
-            self._versions[answer["id"]] = answer["version"]
+        answer = await self._commander.give(method, path, json.dumps(body).encode())
+        if answer.status_code >= 400:
+            raise CommandRefusedError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+        told = answer.json()
+        if "version" in told and "id" in told:
+            self._versions[told["id"]] = told["version"]

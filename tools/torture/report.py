@@ -49,6 +49,8 @@ class Result(NamedTuple):
         found = list(self.progress.problems)
         if self.progress.load is not None:
             found += self.progress.load.problems
+        if self.progress.importer is not None:
+            found += self.progress.importer.problems
         endured = self.progress.endured
         found += [f"{one.fault.label}: {one.problem}" for one in endured if not one.survived]
         if self.left_out and not self.time_is_up:

@@ -17,6 +17,8 @@ from tools.torture.breaking import Breaker
 from tools.torture.crowd import Crowd
 from tools.torture.disks import Disk
 from tools.torture.experiments import STEADY, Operator
+from tools.torture.giving import Commander
+from tools.torture.importing import Importer
 from tools.torture.journal import Journal
 from tools.torture.load import Load
 from tools.torture.proxying import Proxy
@@ -27,6 +29,7 @@ from tools.torture.watching import Sample, Watch
 
 JOURNAL = "journal.msgpack"
 COMMAND_EVERY_S = 12.0
+IMPORT_EVERY_S = 1.0
 LOAD_ENDS_SECONDS_MAX = 90.0
 QUIET_SECONDS_MAX = 120.0
 QUIET_AFTER_MS = 8_000
@@ -68,7 +71,7 @@ class Progress:
         phase: In words.
         units: Prefilled so far.
         seconds: Of each phase that is over.
-        load, watch, siege: Once they are there.
+        load, importer, watch, siege: Once they are there.
         ledger: What ``/v1/ledger`` said at last.
         problems: What broke the run.
     """
@@ -78,6 +81,7 @@ class Progress:
     started_s: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     load: Load | None = None
+    importer: Importer | None = None
     watch: Watch | None = None
     siege: Siege | None = None
     ledger: dict[str, Any] = field(default_factory=dict)
@@ -108,7 +112,9 @@ class Progress:
 class Parts(NamedTuple):
     """Who takes part in a run."""
 
+    commander: Commander
     operator: Operator
+    importer: Importer
     load: Load
     watch: Watch
     siege: Siege
@@ -130,12 +136,13 @@ async def besiege(
     async with Proxy(stack.links) as proxy, stack:
         with Journal(path) as journal:
             parts = _assemble(course, stack, Breaker(stack, proxy, disks), journal, now_ms)
-            progress.load, progress.watch, progress.siege = parts.load, parts.watch, parts.siege
+            progress.load, progress.importer = parts.load, parts.importer
+            progress.watch, progress.siege = parts.watch, parts.siege
             try:
                 await _run(course, stack, progress, now_ms, parts)
             finally:
                 await parts.load.close()
-                await parts.operator.close()
+                await parts.commander.close()
                 parts.watch.close()
         progress.enter("stopping")
     progress.enter("stopped")
@@ -149,15 +156,22 @@ def _assemble(
     now_ms: Callable[[], int],
 ) -> Parts:
     watch = Watch(stack.kafka, stack.query_url, experiment_id=_EXPERIMENT, now_ms=now_ms)
+    commander = Commander(stack.gateway_url, journal, now_ms=now_ms)
     operator = Operator(
-        stack.gateway_url,
-        journal,
+        commander,
         lateness_ms=course.lateness_ms,
         random=_chance(course, "operator"),
         now_ms=now_ms,
     )
+    crowd = Crowd(_chance(course, "crowd"), operator.running, lateness_ms=course.lateness_ms)
+    importer = Importer(
+        commander,
+        unit_count=lambda: crowd.unit_count,
+        random=_chance(course, "importer"),
+        now_ms=now_ms,
+    )
     load = Load(
-        Crowd(_chance(course, "crowd"), operator.running, lateness_ms=course.lateness_ms),
+        crowd,
         journal,
         gateway_url=stack.gateway_url,
         kafka=stack.kafka,
@@ -173,13 +187,13 @@ def _assemble(
         now_ms=now_ms,
         recovery_seconds_max=course.recovery_seconds_max,
     )
-    return Parts(operator, load, watch, siege)
+    return Parts(commander, operator, importer, load, watch, siege)
 
 
 async def _run(
     course: Course, stack: TortureStack, progress: Progress, now_ms: Callable[[], int], parts: Parts
 ) -> None:
-    operator, load, watch, siege = parts
+    _, operator, importer, load, watch, siege = parts
     progress.enter("creating experiments")
     await operator.start_all()
     watch.start()
@@ -193,6 +207,7 @@ async def _run(
             async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as tasks:
                 tasks.create_task(load.run(is_over, rate=course.rate))
                 tasks.create_task(operator.go_on(is_over, every_s=COMMAND_EVERY_S))
+                tasks.create_task(importer.go_on(is_over, every_s=IMPORT_EVERY_S))
                 await siege.carry_out(
                     course.faults, progress.started_s, seconds_max=course.seconds_max
                 )

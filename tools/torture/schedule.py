@@ -21,6 +21,7 @@ class Kind(StrEnum):
     JOIN = "worker joins"
     LEAVE = "worker leaves"
     LOSE = "worker lost"
+    DRAIN = "worker drained"
     BROKER_RESTART = "broker restart"
     BROKER_KILL = "broker kill"
     KILL_ALL = "kill everything"
@@ -83,9 +84,12 @@ class _Habit(NamedTuple):
     size: tuple[int, int] = (0, 0)
 
 
-_OF_WORKERS = frozenset({Kind.JOIN, Kind.LEAVE, Kind.LOSE})
+_OF_WORKERS = frozenset({Kind.JOIN, Kind.LEAVE, Kind.LOSE, Kind.DRAIN})
 _PLAIN = frozenset({Kind.KILL_ALL, Kind.BROKER_KILL, Kind.BROKER_RESTART})
-_LEAVING = frozenset({Kind.LEAVE, Kind.LOSE})
+_LEAVING = frozenset({Kind.LEAVE, Kind.LOSE, Kind.DRAIN})
+
+_STEPS = {Kind.JOIN: 1} | dict.fromkeys(_LEAVING, -1)
+"""How a kind changes the number of workers that joined."""
 
 SESSION_TIMEOUT_S = 10.0
 """Of the consumer groups in the embedded stack; what is frozen longer is thrown out."""
@@ -104,6 +108,7 @@ _HABITS = {
     Kind.ZOMBIE: _Habit(3, SUBSTITUTED, _FROZEN_S),
     Kind.LEAVE: _Habit(2, ("joiner",)),
     Kind.LOSE: _Habit(2.5, ("joiner",)),
+    Kind.DRAIN: _Habit(2, ("joiner",)),
     Kind.BROKER_RESTART: _Habit(3, (BROKER,)),
     Kind.BROKER_KILL: _Habit(2.5, (BROKER,)),
     Kind.FULL_DISK: _Habit(3, DISKS, (3.0, 5.0)),
@@ -204,7 +209,7 @@ def _let_join_before_leaving(kinds: list[Kind]) -> None:
         elif kind is Kind.JOIN and joined == JOINERS_MAX:
             later = next(at for at in range(place, len(kinds)) if kinds[at] in _LEAVING)
             kinds[place], kinds[later] = kinds[later], kinds[place]
-        joined += {Kind.JOIN: 1, Kind.LEAVE: -1, Kind.LOSE: -1}.get(kinds[place], 0)
+        joined += _STEPS.get(kinds[place], 0)
 
 
 def expected_seconds(faults: Sequence[Fault], *, recovery_s: float = 5.0) -> float:

@@ -1,5 +1,6 @@
 """The auditor is silent about a run that is right, and sees every way in which one is not."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,8 +8,15 @@ import msgspec
 import pytest
 
 from schemas.topics import KIND_BATCH, KIND_TICK
-from tests.stream_processors.accumulate.builders import Event, batch
-from tests.tools.torture_audit.worlds import Log, Outcome, World, log_of, make_world, run_world
+from tests.stream_processors.accumulate.builders import Event, ImportRow, batch
+from tests.tools.torture_audit.worlds import (
+    Log,
+    Outcome,
+    World,
+    log_of,
+    make_world,
+    run_world,
+)
 from tools.torture import journal as journals
 from tools.torture.audit import Report, audit
 from tools.torture.audit.batches import rows_of
@@ -37,6 +45,8 @@ def test_a_run_that_counted_right_has_no_differences(seed: int) -> None:
     assert report.events_compared == len(set(world.events)) + len(world.late)
     assert report.compared["cells"] > 0
     assert report.compared["imports"] > 0
+    assert report.compared["imported rows"] == 16
+    assert report.compared["day totals"] > 0
 
 
 def test_the_worlds_hold_what_the_rules_are_about() -> None:
@@ -223,6 +233,191 @@ def test_a_refusal_without_a_dead_letter_and_a_letter_of_nothing_are_found_out()
 
     assert any("expected one of b'{'" in line for line in lost.differences)
     assert any("nobody was refused this" in line for line in invented.differences)
+
+
+# --- imports ---
+
+Rows = list[ImportRow]
+
+
+def dropped(rows: Rows, row: ImportRow) -> Rows:
+    at = rows.index(row)
+    return rows[:at] + rows[at + 1 :]
+
+
+def doubled(rows: Rows, row: ImportRow) -> Rows:
+    return [*rows, row]
+
+
+def of_another_day(rows: Rows, row: ImportRow) -> Rows:
+    return [*dropped(rows, row), row._replace(day=row.day - 1)]
+
+
+def of_another_unit(rows: Rows, row: ImportRow) -> Rows:
+    return [*dropped(rows, row), row._replace(unit="another")]
+
+
+def of_another_metric(rows: Rows, row: ImportRow) -> Rows:
+    other = {"buy": "view", "view": "buy"}[row.metric]
+    return [*dropped(rows, row), row._replace(metric=other)]
+
+
+WRONG_IMPORTS = [dropped, doubled, of_another_day, of_another_unit, of_another_metric]
+
+
+def with_import(world: World, change: Callable[[Rows, ImportRow], Rows]) -> World:
+    """Return the world with one imported row of a day that is kept changed, wherever it is sent."""
+    sent = [
+        rows for those in world.imports.values() for rows, _, sha256 in those if sha256 == "one"
+    ]
+    row = sent[0][0]
+    imports = {
+        tick: [(change(rows, row) if rows is sent[0] else rows, *rest) for rows, *rest in those]
+        for tick, those in world.imports.items()
+    }
+    return dataclasses.replace(world, imports=imports)
+
+
+@pytest.mark.parametrize("change", WRONG_IMPORTS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_engine_that_takes_an_imported_row_wrongly_is_found_out(
+    seed: int, change: Callable[[Rows, ImportRow], Rows]
+) -> None:
+    world = make_world(seed)
+
+    report = report_of(run_world(world, read=log_of(with_import(world, change), 2)))
+
+    assert "day totals" in checks_of(report)
+    assert "imported rows" not in checks_of(report)
+
+
+@pytest.mark.parametrize("change", [dropped, doubled])
+def test_an_imported_row_taken_wrongly_shows_in_covariates_of_looks(
+    change: Callable[[Rows, ImportRow], Rows],
+) -> None:
+    """In those worlds where the unit is in an experiment with a covariate of that name."""
+    lines = []
+    for seed in range(8):
+        world = make_world(seed)
+        read = log_of(with_import(world, change), 2)
+        lines += report_of(run_world(world, read=read)).differences
+
+    assert any("open_covariates: expected" in line for line in lines)
+    assert any("matured_covariates: expected" in line for line in lines)
+
+
+@pytest.mark.parametrize("change", WRONG_IMPORTS)
+def test_a_door_that_writes_another_row_than_it_was_sent_is_found_out(
+    change: Callable[[Rows, ImportRow], Rows],
+) -> None:
+    world = make_world(1)
+
+    report = doors_of(with_import(world, change), sent=world)
+
+    assert "imported rows" in checks_of(report)
+    assert any("import i, batch 1, partition" in line for line in report.differences)
+    assert "day totals" not in checks_of(report)
+
+
+def test_a_batch_that_nobody_sent_or_two_contents_of_one_are_found_out() -> None:
+    outcome = run_world(make_world(1))
+    entries = list(outcome.run.entries())
+    of_first = [
+        one for one in entries if isinstance(one, journals.Command) and one.path.endswith("/i/1")
+    ]
+    numbers = {one.number for one in of_first}
+    unsent = [
+        one
+        for one in entries
+        if not isinstance(one, journals.Command | journals.CommandAttempt)
+        or one.number not in numbers
+    ]
+    other = msgspec.structs.replace(of_first[0], number=99, body=of_first[0].body.split(b"\n")[0])
+
+    nobody = report_of(Outcome(outcome.evidence, outcome.run._replace(journal=unsent)))
+    twice = [*entries, other, journals.CommandAttempt(99, 0, 200)]
+    both = report_of(Outcome(outcome.evidence, outcome.run._replace(journal=twice)))
+    unanswered = [*entries, other, journals.CommandAttempt(99, 0, 0)]
+    neither = report_of(Outcome(outcome.evidence, outcome.run._replace(journal=unanswered)))
+
+    assert nobody.differences == [
+        "imported rows: import i, batch 1: expected nothing, nobody sent this"
+    ]
+    assert both.differences == [
+        "imported rows: import i, batch 1: two different contents were told to be done"
+    ]
+    assert neither.differences == []
+
+
+def test_a_ledger_that_says_other_rows_of_an_import_is_found_out() -> None:
+    outcome = run_world(make_world(0))
+    told = outcome.run.ledger["imports"][0]
+
+    report = report_of(
+        outcome.with_ledger(outcome.run.ledger | {"imports": [told | {"log_rows": 15}]})
+    )
+
+    assert ["import i: expected" in line for line in report.differences] == [True]
+
+
+# --- events that are known by their place on a topic ---
+
+
+def without_id(world: World, *, resent: bool) -> tuple[Outcome, World]:
+    """Return a run whose witness's metric event was sent through Kafka without an id.
+
+    Args:
+        world: As it would be.
+        resent: Whether Kafka said nothing of the record, which is there all the same.
+    """
+    witness = world.witness[1]
+    placed = witness._replace(event_id=f"{'A' * 22}/0/7")
+    changed = with_batches(
+        world, lambda events: [placed if one == witness else one for one in events]
+    )
+    outcome = run_world(changed)
+    item = journals.Event(
+        witness.unit, None, witness.timestamp, None, None, witness.metric, witness.value
+    )
+    entries = [
+        msgspec.structs.replace(
+            one, items=[it for it in one.items if getattr(it, "event_id", 0) != placed.event_id]
+        )
+        if isinstance(one, journals.Posting)
+        else one
+        for one in outcome.run.entries()
+    ]
+    posted = {one.number: len(one.items) for one in entries if isinstance(one, journals.Posting)}
+    entries = [
+        msgspec.structs.replace(one, accepted=posted[one.number] - one.late - len(one.rejected))
+        if isinstance(one, journals.Attempt) and one.status == 202
+        else one
+        for one in entries
+    ]
+    entries.append(journals.Posting(10**6, 0, "kafka", "litmus.metrics", [item]))
+    where = (-1, -1, "unknown") if resent else (0, 7, "")
+    entries.append(journals.Delivery(10**6, 0, *where))
+    return Outcome(outcome.evidence, outcome.run._replace(journal=entries)), changed
+
+
+@pytest.mark.parametrize("resent", [False, True])
+def test_a_record_without_an_id_is_known_by_its_place(resent: bool) -> None:
+    outcome, changed = without_id(make_world(1), resent=resent)
+
+    assert report_of(outcome).differences == []
+
+    twin = changed.witness[1]._replace(event_id=f"{'A' * 22}/0/8")
+    doubled_by_the_door = with_batches(
+        changed,
+        lambda events: [
+            two
+            for one in events
+            for two in ([one, twin] if one.event_id.endswith("/0/7") else [one])
+        ],
+    )
+    again = run_world(doubled_by_the_door)
+    report = report_of(Outcome(again.evidence, again.run._replace(journal=outcome.run.journal)))
+    assert any("nobody sent this" in line for line in report.differences)
 
 
 # --- looks ---

@@ -54,6 +54,16 @@ DAY = 19_675
 T0 = (DAY + 1) * DAY_MS - 300_000
 """Five minutes before midnight: days end while events come."""
 
+IMPORTED = {
+    "import_id": "i",
+    "batches": 2,
+    "rows": 16,
+    "log_rows": 16,
+    "difference": 0,
+    "parts_missing": 0,
+}
+"""What the ledger says of the import of a world."""
+
 Json = dict[str, Any]
 Log = dict[int, list[tuple[bytes, bytes]]]
 """Per partition, kind and value of its messages."""
@@ -199,6 +209,7 @@ class _Imported:
             ]
             for _ in range(2)
         )
+        first[0] = first[0]._replace(day=DAY - 1)  # kept to the end, whatever the horizon
         self.batches = {
             3: [(second, 1, "other"), (first, 1, "one"), (first, 1, "one")],
             6: [(first, 1, "one"), (second, 2, "two")],
@@ -370,6 +381,40 @@ def journal_of(world: World) -> list[journals.Entry]:
     return entries
 
 
+def import_entries(world: World) -> list[journals.Entry]:
+    """Return what senders of imports were told: a 503, an answer, and again the same."""
+    entries: list[journals.Entry] = []
+    rows_of = {
+        number: rows
+        for sent in world.imports.values()
+        for rows, number, sha256 in sent
+        if sha256 in ("one", "two")
+    }
+    for place, (batch_number, rows) in enumerate(sorted(rows_of.items())):
+        path, body = f"/v1/imports/i/{batch_number}", body_of(rows)
+        for again, statuses in enumerate([[503, 202], [200]]):
+            number = 2 * place + again
+            entries.append(journals.Command(number, 0, "POST", path, body))
+            entries += [journals.CommandAttempt(number, 0, status) for status in statuses]
+    return entries
+
+
+def body_of(rows: list[ImportRow]) -> bytes:
+    """Return the body of an import batch."""
+    return b"\n".join(
+        msgspec.json.encode(
+            {
+                "type": "metric",
+                "unit_id": one.unit,
+                "metric": one.metric,
+                "timestamp": one.day * DAY_MS + 3_600_000,
+                "value": one.value,
+            }
+        )
+        for one in rows
+    )
+
+
 def _sent(event: Event) -> journals.Event:
     return journals.Event(
         event.unit,
@@ -415,6 +460,7 @@ def run_world(world: World, *, partition_count: int = 2, read: Log | None = None
         "balanced": True,
         "doors": doors,
         "clickhouse": {"rows": received, "missing": 0, "extra": 0},
+        "imports": [IMPORTED],
     }
     late = [LogMessage(0, KIND_BATCH, _late_batch(world.late))]
     evidence = MemoryEvidence(
@@ -426,7 +472,7 @@ def run_world(world: World, *, partition_count: int = 2, read: Log | None = None
         ledgers[-20:],
         changelogs,
     )
-    return Outcome(evidence, Run(journal_of(world), ledger))
+    return Outcome(evidence, Run(journal_of(world) + import_entries(world), ledger))
 
 
 def _late_batch(events: list[Event]) -> bytes:

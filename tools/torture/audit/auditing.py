@@ -14,6 +14,7 @@ from rich.progress import Progress, TaskID, TimeElapsedColumn
 
 from tools.torture.audit.cells import comparing, read_segments
 from tools.torture.audit.control_log import ControlLog, read_control
+from tools.torture.audit.days import comparing_days
 from tools.torture.audit.doors import (
     Logged,
     Told,
@@ -26,6 +27,8 @@ from tools.torture.audit.doors import (
 from tools.torture.audit.evidence import Evidence
 from tools.torture.audit.findings import Findings, Report
 from tools.torture.audit.history import PartitionRows, Stored, compare_history
+from tools.torture.audit.imports import Batch, BatchKey, compare_imports, read_sent
+from tools.torture.audit.imports import compare_ledger as compare_imports_ledger
 from tools.torture.audit.looks import LookAudit
 from tools.torture.audit.partition_fold import FATES, PartitionFold
 from tools.torture.audit.reference import Counted, TickState, add_deltas, together, walk
@@ -62,12 +65,16 @@ class Folded(NamedTuple):
         counted: Integers and rows by tick.
         rows: By partition, what its log holds: for ClickHouse.
         fingerprints: By partition, of its rows; and where these stand.
+        anonymous: Of rows that are known by their place, to the fingerprint without it.
+        imports: By partition, the batches of imports that it took.
         findings: What was found on the way.
     """
 
     counted: Counted
     rows: dict[int, PartitionRows]
     fingerprints: dict[int, "tuple[array[int], array[int]]"]
+    anonymous: dict[int, int]
+    imports: dict[int, dict[BatchKey, Batch]]
     findings: Findings
 
 
@@ -79,7 +86,7 @@ def fold_partitions(
 ) -> Folded:
     """Count some partitions, one after the other, and compare their checkpoints."""
     findings = Findings()
-    folded = Folded(Counted({}, {}, {}), {}, {}, findings)
+    folded = Folded(Counted({}, {}, {}), {}, {}, {}, {}, findings)
     with _without_collector():
         _fold(evidence, partitions, partition_count, control, folded)
     return folded
@@ -108,6 +115,7 @@ def _fold(
         for segment in read_segments(evidence.changelog(number)):
             findings.count("segments")
             fold.watch(segment.offset, comparing(segment, findings))
+            fold.watch(segment.offset, comparing_days(segment.number, segment.days, findings))
         fold.feed(evidence.events(number))
         fold.finish()
         add_deltas(folded.counted.deltas, fold.deltas)
@@ -117,6 +125,8 @@ def _fold(
             fold.batches, fold.not_counted, tuple(fold.column_sums), tuple(fold.rows)
         )
         folded.fingerprints[number] = (fold.fingerprints, fold.places)
+        folded.anonymous.update(fold.anonymous)
+        folded.imports[number] = fold.import_batches
 
 
 def audit(
@@ -157,8 +167,11 @@ def audit(
         )
         progress.add_task("doors", total=1)
         events = _compare_doors(evidence, run, control, folded, findings)
+        imports = {number: one for part in folded for number, one in part.imports.items()}
+        compare_imports(read_sent(run.entries(), len(imports)), imports, findings)
         if run.ledger is not None:
             _compare_final_ledger(run.ledger, rows, findings)
+            compare_imports_ledger(run.ledger.get("imports", []), imports, findings)
         if run.history is not None:
             progress.add_task("ClickHouse", total=None)
             compare_history(run.history, rows, last, findings)
@@ -253,7 +266,9 @@ def _compare_doors(
         for number, (keys, places) in part.fingerprints.items():
             for key, at in zip(keys, places, strict=True):
                 events.setdefault(key, (number, at))
-    missing = compare_doors(told, Logged(events, logged.late), findings)
+    anonymous = {key: one for part in folded for key, one in part.anonymous.items()}
+    anonymous |= logged.anonymous
+    missing = compare_doors(told, Logged(events, logged.late, anonymous), findings)
     name_missing(run.entries(), missing, findings)
     letters = compare_letters(told, evidence.dead_letters(), findings)
     received = sum(rows.fates[0] for part in folded for rows in part.rows.values())

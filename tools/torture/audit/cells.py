@@ -15,6 +15,7 @@ from stream_processors.accumulate.records import (
     decode_key,
     read_record,
 )
+from tools.torture.audit.days import DayKey, DayTotal, stored_days
 from tools.torture.audit.findings import Findings
 from tools.torture.audit.partition_fold import PartitionFold
 from tools.torture.audit.rules import CONVERSION, COUNT, NEVER, SUM, Rules
@@ -63,11 +64,13 @@ class StoredSegment(NamedTuple):
         number: Of the segment.
         offset: First source offset that is not in it.
         cells: By experiment and unit, their totals still the words of the format.
+        days: Day totals.
     """
 
     number: int
     offset: int
     cells: dict[CellKey, StoredCell]
+    days: dict[DayKey, DayTotal]
 
 
 def read_segments(records: Iterable[tuple[bytes, bytes | None]]) -> list[StoredSegment]:
@@ -128,7 +131,7 @@ def _decoded(number: int, offset: int, parts: dict[int, bytes]) -> StoredSegment
             tuple(columns["total"][at : at + words]),
         )
         at += words
-    return StoredSegment(number, offset, cells)
+    return StoredSegment(number, offset, cells, stored_days(record))
 
 
 def comparing(segment: StoredSegment, findings: Findings) -> Callable[[PartitionFold], None]:

@@ -40,12 +40,15 @@ class Told(NamedTuple):
         refused: Raw bytes to how often they must at least be dead letters: 0 where they may be.
         events_refused: Fingerprints of valid events that a door said it refused.
         rejected_count: Refusals that producers were told of.
+        unplaced: Of events without an id whose record may or may not be on its topic, nobody knows
+            where: fingerprint without an id to how often.
     """
 
     events: dict[int, int]
     refused: dict[bytes, int]
     events_refused: set[int]
     rejected_count: int
+    unplaced: dict[int, int]
 
 
 @dataclass
@@ -68,7 +71,7 @@ def read_told(entries: Iterable[Entry], findings: Findings) -> Told:
             case Delivery():
                 told.deliver(entry)
     told.close()
-    return Told(told.events, told.refused, told.events_refused, told.rejected_count)
+    return Told(told.events, told.refused, told.events_refused, told.rejected_count, told.unplaced)
 
 
 class _Telling:
@@ -79,6 +82,7 @@ class _Telling:
         self.refused: dict[bytes, int] = {}
         self.events_refused: set[int] = set()
         self.rejected_count = 0
+        self.unplaced: Counter[int] = Counter()
         self._findings = findings
         self._open: dict[int, _Open] = {}
 
@@ -130,7 +134,9 @@ class _Telling:
             if fate == REFUSED:
                 self.rejected_count += 1
                 self._await_letter(item)
-        if isinstance(item, Event):
+        if isinstance(item, Event) and delivery.error and item.event_id is None:
+            self.unplaced[fingerprint_of(item, "")] += 1
+        elif isinstance(item, Event):
             self._note(item, fate, place_id(delivery.partition, delivery.offset))
         elif fate != REFUSED:
             self.refused.setdefault(item.raw, 0)
@@ -139,7 +145,9 @@ class _Telling:
         """Note what never got an answer: it may be in the log."""
         for known in self._open.values():
             for item in known.posting.items:
-                if isinstance(item, Event):
+                if isinstance(item, Event) and item.event_id is None:
+                    self.unplaced[fingerprint_of(item, "")] += 1
+                elif isinstance(item, Event):
                     self._note(item, MAY, "")
                 else:
                     self.refused.setdefault(item.raw, 0)
@@ -190,10 +198,12 @@ class Logged(NamedTuple):
     Attributes:
         events: Fingerprints of rows of ``litmus.events`` to where the first stands.
         late: The same of ``litmus.late``.
+        anonymous: Of rows that are known by their place, to the fingerprint without it.
     """
 
     events: Mapping[int, tuple[int, int]]
     late: Mapping[int, tuple[int, int]]
+    anonymous: Mapping[int, int]
 
 
 def read_late(
@@ -201,6 +211,7 @@ def read_late(
 ) -> Logged:
     """Return what stands in ``litmus.late``; each row must be late."""
     late: dict[int, tuple[int, int]] = {}
+    anonymous: dict[int, int] = {}
     for message in messages:
         for number, row in enumerate(rows_of(message.value)):
             at = message.offset << 20 | number
@@ -210,19 +221,14 @@ def read_late(
             if received_at - timestamp <= lateness_ms_min and timestamp >= floor_ms:
                 line = f"litmus.late, offset {message.offset} row {number}: received at "
                 findings.differ("late rows", f"{line}{received_at}, timestamp {timestamp}")
-            key = fingerprint(
-                unit_type,
-                unit,
-                known_id(event_id) if "/" in event_id else event_id,
-                experiment,
-                variant,
-                metric,
-                value,
-                timestamp if is_given else None,
-                attributes,
-            )
+            given = timestamp if is_given else None
+            said = (experiment, variant, metric, value, given, attributes)
+            told_id = known_id(event_id) if "/" in event_id else event_id
+            key = fingerprint(unit_type, unit, told_id, *said)
             late.setdefault(key, (0, at))
-    return Logged({}, late)
+            if told_id != event_id:
+                anonymous[key] = fingerprint(unit_type, unit, "", *said)
+    return Logged({}, late, anonymous)
 
 
 def compare_doors(told: Told, logged: Logged, findings: Findings) -> list[int]:
@@ -243,8 +249,14 @@ def compare_doors(told: Told, logged: Logged, findings: Findings) -> list[int]:
             findings.differ(DOORS, f"{where}: refused by its door, expected not to be in the log")
         elif fate & ~REFUSED == MUST_BE_LATE and in_events:
             findings.differ(DOORS, f"{_place(logged, key)}: late, expected in litmus.late only")
+    unplaced = Counter(told.unplaced)
     for key in logged.events.keys() | logged.late.keys():
-        if key not in told.events:
+        if key in told.events:
+            continue
+        nameless = logged.anonymous.get(key)
+        if nameless is not None and unplaced[nameless] > 0:
+            unplaced[nameless] -= 1
+        else:
             findings.differ(DOORS, f"{_place(logged, key)}: expected nothing, nobody sent this")
     return missing
 

@@ -25,6 +25,7 @@ from tools.torture.audit.control_log import ControlLog, TickFacts
 from tools.torture.audit.evidence import LogMessage
 from tools.torture.audit.findings import Findings
 from tools.torture.audit.hashing import hash128, partition_of
+from tools.torture.audit.imports import Batch, BatchKey, fingerprint_of_row
 from tools.torture.audit.rules import (
     CONVERSION,
     COUNT,
@@ -86,6 +87,11 @@ class PartitionFold:
         batches: Offset and rows of every batch, one after the other.
         not_counted: Positions of rows that were stale or refused.
         rows: Rows so far, by fate.
+        anonymous: Fingerprint of a row that is known by its place, to the one it has without.
+        catalogue: Of names of metric events, as of the last tick.
+        imported: By unit hash, name of the events, UTC day and value of each row of imports.
+        import_batches: Batches of imports that were the next ones.
+        horizon: Of the last tick, ms.
     """
 
     def __init__(
@@ -102,6 +108,11 @@ class PartitionFold:
         self.batches = array("Q")
         self.not_counted = array("Q")
         self.rows = [0] * len(FATES)
+        self.anonymous: dict[int, int] = {}
+        self.catalogue: dict[str, CatalogueEntry] = {}
+        self.imported: dict[tuple[int, int], list[tuple[str, int, float]]] = {}
+        self.import_batches: dict[BatchKey, Batch] = {}
+        self.horizon = 0
         self.column_sums = [0, 0, 0]
         self._partition_count = partition_count
         self._control = control
@@ -111,16 +122,15 @@ class PartitionFold:
         )
         self._by_id: dict[str, Rules] = {}
         self._tracking: dict[str, list[Rules]] = {}
-        self._catalogue: dict[str, CatalogueEntry] = {}
         self._imports: dict[str, Import] = {}
         self._imports_applied: dict[str, int] = {}
-        self._imported: dict[tuple[int, int], list[tuple[str, int, float]]] = {}
+        self._by_hash: dict[tuple[int, int], Unit] = {}
         self._integers: dict[int, list[int]] = {}
         self._reported: dict[int, list[int]] = {}
         self._touched: set[int] = set()
         self._due: list[tuple[int, int, int, Unit]] = []
         self._pushed = 0
-        self._settled = self._horizon = 0
+        self._settled = 0
         self._next_offset = 0
         self._watches: dict[int, list[Callable[[PartitionFold], None]]] = {}
 
@@ -209,25 +219,18 @@ class PartitionFold:
         elif (
             unit is not None
             and (first := unit.rows.get(event_id)) is not None
-            and first.timestamp >= self._horizon
+            and first.timestamp >= self.horizon
         ):
             fate = 2 if first[1:] == (given, experiment, variant, metric, value) else 3
         self.rows[fate or 1] += 1
         if fate != 2 or attributes is not None:
-            self.fingerprints.append(
-                fingerprint(
-                    unit_type,
-                    unit_id,
-                    known_id(event_id) if "/" in event_id else event_id,
-                    experiment,
-                    variant,
-                    metric,
-                    value,
-                    given,
-                    attributes,
-                )
-            )
+            said = (experiment, variant, metric, value, given, attributes)
+            told_id = known_id(event_id) if "/" in event_id else event_id
+            key = fingerprint(unit_type, unit_id, told_id, *said)
+            self.fingerprints.append(key)
             self.places.append(at)
+            if told_id != event_id:
+                self.anonymous[key] = fingerprint(unit_type, unit_id, "", *said)
         if at % EVENT_HASHES_CHECKED == 0:
             found, expected = (high, low), hash128(event_id, unit_high, unit_low)
             self._findings.compare("hashes", self._where(at), expected, found)
@@ -261,12 +264,12 @@ class PartitionFold:
                 return 5
         elif kind == 0:
             return 5
-        return 4 if time < self._horizon else 0
+        return 4 if time < self.horizon else 0
 
     def _new_unit(self, at: int, unit_type: str, unit_id: str, unit_hash: tuple[int, int]) -> Unit:
         unit = self.units[unit_type][unit_id] = Unit(unit_type, unit_hash)
-        if self._imported:
-            unit.imported = self._imported.setdefault(unit_hash, [])
+        self._by_hash[unit_hash] = unit
+        unit.imported = self.imported.get(unit_hash, unit.imported)
         key = f"{unit_type}/{unit_id}"
         where = f"litmus.events/{self.number}, {self._where(at)}, unit {key}"
         self._findings.compare("hashes", where, hash128(key), unit_hash)
@@ -401,12 +404,12 @@ class PartitionFold:
         changed: list[tuple[Rules, int]] = []
         for change in facts.changes:
             if isinstance(change, CatalogueChange):
-                self._catalogue[change.entry.name] = change.entry
+                self.catalogue[change.entry.name] = change.entry
             elif isinstance(change, ImportChange):
                 self._imports[change.declared.id] = change.declared
         for change in facts.changes:
             if isinstance(change, DefinitionChange):
-                rules = Rules(change.definition, self._catalogue)
+                rules = Rules(change.definition, self.catalogue)
                 before = self.rules.get(rules.ordinal)
                 since = -1
                 if before is not None:
@@ -451,7 +454,7 @@ class PartitionFold:
 
     def _settle(self, facts: TickFacts) -> None:
         """Bring matured sums to a tick's settled time."""
-        self._settled, self._horizon = facts.times.settled_ms, facts.times.horizon_ms
+        self._settled, self.horizon = facts.times.settled_ms, facts.times.horizon_ms
         waiting = self._due
         while waiting and waiting[0][0] <= self._settled:
             due, _, ordinal, unit = heapq.heappop(waiting)
@@ -480,7 +483,7 @@ class PartitionFold:
         self._touched.clear()
         self.marks.append(TickMark(next_offset, tuple(self.rows)))
         for rules in self.rules.values():
-            if not rules.is_final and self._horizon > rules.stopped:
+            if not rules.is_final and self.horizon > rules.stopped:
                 self._drop(rules)
                 self.finals.setdefault(facts.number, []).append(rules.ordinal)
         for look in self._watches.pop(next_offset, ()):
@@ -521,18 +524,25 @@ class PartitionFold:
             ),
             strict=True,
         )
+        batch, concerned = Batch(), dict[int, Unit]()
         for high, low, metric, day, amount in rows:
-            entry = self._catalogue.get(part.metrics[metric])
+            name = part.metrics[metric]
+            batch = batch.plus(fingerprint_of_row(high, low, name, day, amount))
+            entry = self.catalogue.get(name)
             if entry is not None and entry.keep_days:
-                self._imported.setdefault((high, low), []).append((entry.name, day, amount))
+                self.imported.setdefault((high, low), []).append((name, day, amount))
+                unit = self._by_hash.get((high, low))
+                if unit is not None:
+                    concerned[id(unit)] = unit
+        self.import_batches[part.import_id, part.number] = batch
         filled = set(part.metrics)
-        concerned = [
+        reached = [
             one
             for one in self.rules.values()
             if one.has_covariates and not one.is_final and filled & set(one.by_event)
         ]
-        for unit in self._all_units():
-            unit.imported = self._imported.get(unit.hash, unit.imported)
-            for rules in concerned:
-                if unit.imported and rules.ordinal in unit.cells:
+        for unit in concerned.values():
+            unit.imported = self.imported[unit.hash]
+            for rules in reached:
+                if rules.ordinal in unit.cells:
                     self._place(unit, rules)

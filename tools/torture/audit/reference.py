@@ -13,14 +13,13 @@ from schemas.control import (
 from schemas.definitions import Metric
 from tools.torture.audit.control_log import ControlLog
 from tools.torture.audit.hashing import hash128
+from tools.torture.audit.integers import shown
 from tools.torture.audit.partition_fold import Deltas, TickMark
 from tools.torture.audit.rules import (
     ATTRIBUTIONS,
-    COVARIATE_SUMS,
     NEVER,
     SUM,
     SUMS,
-    MetricRules,
     Rules,
 )
 
@@ -111,31 +110,7 @@ class Moment:
 
     def as_strings(self) -> dict[str, Any]:
         """Return the integers as a look shows them."""
-        integers, rules = self.integers, self.rules
-        width = len(rules.places)
-
-        def rows(start: int, size: int) -> list[list[str]]:
-            return [
-                [str(one) for one in integers[at : at + size]]
-                for at in range(start, start + size * width, size)
-            ]
-
-        def covariates(metric: MetricRules, start: int) -> list[list[str]]:
-            return rows(start, COVARIATE_SUMS) if metric.days else []
-
-        shown = {
-            "units": [str(one) for one in integers[:width]],
-            "crossovers": str(integers[rules.crossovers]),
-            "matured": [rows(one.matured, SUMS) for one in rules.metrics],
-            "open": [rows(one.start, SUMS) for one in rules.metrics],
-            "overflowed": [str(integers[one.overflowed]) for one in rules.metrics],
-        }
-        if rules.has_covariates:
-            shown["matured_covariates"] = [
-                covariates(one, one.matured_covariates) for one in rules.metrics
-            ]
-            shown["open_covariates"] = [covariates(one, one.covariates) for one in rules.metrics]
-        return shown
+        return shown(self.rules, self.integers)
 
     def published(self) -> list[dict[str, Any]]:
         """Return units and total of every metric, basis and variant, as results name them."""
