@@ -14,8 +14,6 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 from tools import setting_up
-from tools.auditing.command import Worker
-from tools.auditing.command import audit as audit_log
 from tools.bench.command import app as bench
 from tools.demo.command import demo
 from tools.doctor import examine
@@ -38,8 +36,6 @@ from tools.stack import (
 from tools.supervisor import DEATHS_MAX
 from tools.topics import create_topics, describe_topics, partition_counts
 from tools.torture.command import torture
-from tools.tracing.command import trace as trace_event
-from tools.tracing.rows import Unit
 from tools.workers import add_worker, drain_worker
 
 app = typer.Typer(
@@ -142,6 +138,10 @@ def logs(
 @app.command()
 def audit(*, as_json: AsJson = False) -> None:
     """Rebuild every sum and compare it with what was kept and published; exit 1 on a difference."""
+    # The engine: half a second of CPU that no other command needs.
+    from tools.auditing.command import Worker  # noqa: PLC0415
+    from tools.auditing.command import audit as audit_log  # noqa: PLC0415
+
     console = Console(highlight=False)
     with _explained(console, as_json=as_json):
         settings = _settings()
@@ -162,6 +162,9 @@ def trace(
     as_json: AsJson = False,
 ) -> None:
     """Say what became of one event, where, and why; exit 1 if there is no trace of it."""
+    from tools.tracing.command import trace as trace_event  # noqa: PLC0415  # likewise
+    from tools.tracing.rows import Unit  # noqa: PLC0415
+
     console = Console(highlight=False)
     with _explained(console, as_json=as_json):
         settings = _settings()
@@ -265,7 +268,7 @@ def describe(*, as_json: AsJson = False) -> None:
             return
         for topic in described:
             console.print(topic["name"], style="bold", markup=False)
-            for field in [field for field in topic if field != "name"]:
+            for field in [field for field in topic if field not in ("name", "value_schema")]:
                 console.print(f"  {field.replace('_', ' '):<15} {topic[field]}", markup=False)
 
 

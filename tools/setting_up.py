@@ -4,7 +4,6 @@ import time
 
 from tools.jars import ensure_jars
 from tools.narration import Say
-from tools.warm_up import warm_up
 
 
 def set_up(say: Say) -> None:
@@ -16,6 +15,8 @@ def set_up(say: Say) -> None:
 
 def warm(say: Say) -> None:
     """Compile kernels into numba's cache."""
+    from tools.warm_up import warm_up  # noqa: PLC0415  # a second of CPU, and no other needs it
+
     before = time.monotonic()
     warm_up()
     say(f"kernels are compiled ({time.monotonic() - before:.1f} s)")

@@ -8,7 +8,6 @@ import msgspec
 import typer
 from rich.console import Console
 
-from query_api.planning import InvalidQuestionError, answer, read_question
 from schemas.planning import Answer
 from tools.errors import LitmusError, NotRunningError
 from tools.home import Home
@@ -178,6 +177,12 @@ def answers_to(
     Raises:
         LitmusError: If the question is none; the message names the options.
     """
+    from query_api.planning import (  # noqa: PLC0415  # a second of CPU, for every command
+        InvalidQuestionError,
+        answer,
+        read_question,
+    )
+
     question = _merged(given, {} if measured is None else measured.question)
     for name in ("kind", "baseline"):
         if name not in question:

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import theilslopes
 
 from schemas.control import HORIZON_SLACK_MS
 from tools.soak.sampling import DRIVER, Sample
@@ -89,6 +88,8 @@ def slope_mb_per_minute(samples: Sequence[tuple[float, float]]) -> float:
     Args:
         samples: Seconds and bytes, at least two.
     """
+    from scipy.stats import theilslopes  # noqa: PLC0415  # a second of CPU, for every command
+
     at, size = np.array(samples, np.float64).T
     return float(theilslopes(size, at)[0]) * 60 / MB
 

@@ -23,7 +23,6 @@ from tools.settings import SHARED, Settings
 from tools.stack import stop_stack
 from tools.torture.disks import Disk, mount_disks
 from tools.torture.display import REFRESHES_PER_SECOND, Display
-from tools.torture.examining import examine_run
 from tools.torture.page import write_page
 from tools.torture.report import Result, figures_table, report_of
 from tools.torture.run import BROKER_LINKS, JOURNAL, Course, Progress, besiege
@@ -120,6 +119,8 @@ def _carry_out(
     audit = None
     settings = stack.settings
     if progress.ledger:
+        from tools.torture.examining import examine_run  # noqa: PLC0415  # ClickHouse, Arrow
+
         began_s = time.monotonic()
         audit = examine_run(settings, settings.home / JOURNAL, progress.ledger, console)
         progress.seconds["auditing"] = round(time.monotonic() - began_s, 1)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from tools.torture.audit import Report
+from tools.torture.audit.findings import Report
 from tools.torture.run import Course, Progress
 from tools.torture.siege import Endured
 
