@@ -261,7 +261,7 @@ def public(definition: Definition) -> dict[str, Any]:
         "crossover": definition.crossover,
         "segments": definition.segments,
         "metrics": [_public_metric(metric) for metric in definition.metrics],
-        "analysis": msgspec.to_builtins(definition.analysis),
+        "analysis": _public_analysis(definition.analysis),
         "seed": definition.seed,
         "status": definition.status,
         "version": definition.version,
@@ -288,6 +288,11 @@ def _public_metric(metric: Metric) -> dict[str, Any]:
         "covariate_days": metric.covariate_days,
         "margin": metric.margin,
     }
+
+
+def _public_analysis(analysis: Analysis) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(analysis)
+    return shown | {"planned_looks": list(analysis.planned_looks)}
 
 
 def _time_or_none(milliseconds: int | None) -> str | None:

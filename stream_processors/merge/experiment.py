@@ -2,7 +2,7 @@
 
 from schemas.definitions import Definition
 from schemas.partials import ExperimentSums
-from stream_processors.merge.look import Cut, Look, compute_look
+from stream_processors.merge.look import Asked, Cut, Look
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.merge.records import ExperimentRecord
 from stream_processors.merge.totals import ATTRIBUTIONS, Totals, add_totals, totals_of
@@ -51,15 +51,17 @@ class MergedExperiment:
         self._state_versions[partition] = state_version
         self._totals[partition] = totals_of(sums, self.definition)
 
-    def look(self, cut: Cut) -> Look | None:
-        """Return the look at a tick; None if nothing has changed since the last one."""
+    def asks(self, cut: Cut) -> Asked | None:
+        """Return the look to compute at a tick; None if nothing has changed since the last one."""
         totals = add_totals(self._totals.values(), self.definition)
         if totals == self._looked and not self.is_owed:
             return None
-        look = compute_look(self.definition, totals, cut=cut, path_before=self._path)
+        return Asked(self.definition, totals, cut, self._path)
+
+    def remember(self, asked: Asked, look: Look) -> None:
+        """Go on from a look that was asked for and computed."""
         self._path, self.sha256 = look.path_after, look.sha256
-        self._looked, self.is_owed = totals, False
-        return look
+        self._looked, self.is_owed = asked.totals, False
 
     def attribution(self) -> dict[str, int]:
         """Return what became of its metric events, over all partitions."""

@@ -17,7 +17,7 @@ from schemas.partials import Ledger, Partial
 from schemas.times import format_time_ms
 from stream_processors.merge.assembly import PartitionReports, Report
 from stream_processors.merge.experiment import MergedExperiment
-from stream_processors.merge.look import Cut
+from stream_processors.merge.look import Asked, Cut, compute_looks
 from stream_processors.merge.records import (
     EXPERIMENT_PREFIX,
     PROGRESS_KEY,
@@ -201,9 +201,9 @@ class Merger:
             if self.experiments[one].tick < self.tick and self._is_due(one)
         }
         merged = MergedTick(self.tick, self.times, [], [], [], {}, [])
-        for experiment_id in sorted(redefined | due | owed):
-            self.experiments[experiment_id].tick = self.tick
-            self._look(experiment_id, {report.state_version for report in reports}, merged)
+        touched = sorted(redefined | due | owed)
+        self._look_at(touched, {report.state_version for report in reports}, merged)
+        for experiment_id in touched:
             if experiment_id in redefined and not self.experiments[experiment_id].has_started:
                 self._publish_draft(experiment_id, merged)
             self._note(experiment_id)
@@ -242,10 +242,31 @@ class Merger:
                     due.add(sums.experiment_id)
         return due
 
-    def _look(self, experiment_id: str, tick_versions: set[int], merged: MergedTick) -> None:
+    def _look_at(self, touched: list[str], tick_versions: set[int], merged: MergedTick) -> None:
+        """Compute the looks of all experiments that were touched, together."""
+        asked: dict[str, Asked] = {}
+        for experiment_id in touched:
+            self.experiments[experiment_id].tick = self.tick
+            wanted = self._asked(experiment_id, tick_versions, merged)
+            if wanted is not None:
+                asked[experiment_id] = wanted
+        looks = compute_looks(list(asked.values()))
+        for (experiment_id, one), look in zip(asked.items(), looks, strict=True):
+            experiment = self.experiments[experiment_id]
+            experiment.remember(one, look)
+            definition = public(experiment.definition)
+            merged.looks.append((experiment_id, look.record))
+            merged.snapshots.append(
+                (experiment_id, {"definition": definition, "results": look.results})
+            )
+            merged.rows.extend(rows_of(look.results, self.times.log_ms))
+
+    def _asked(
+        self, experiment_id: str, tick_versions: set[int], merged: MergedTick
+    ) -> Asked | None:
         experiment = self.experiments[experiment_id]
         if not experiment.has_started:
-            return
+            return None
         versions = experiment.state_versions or tick_versions
         if len(versions) > 1 or len(tick_versions) > 1:
             experiment.is_owed = True
@@ -253,24 +274,17 @@ class Merger:
             merged.skipped.append(
                 SkippedLook(experiment_id, self.tick, f"mixed state versions: {listed}")
             )
-            return
-        cut = Cut(
-            log_id=self.log_id,
-            state_version=min(versions),
-            tick=self.tick,
-            times=self.times,
-            offsets=dict(enumerate(self._offsets)),
-            behind=tuple(self.behind()),
+            return None
+        return experiment.asks(
+            Cut(
+                log_id=self.log_id,
+                state_version=min(versions),
+                tick=self.tick,
+                times=self.times,
+                offsets=dict(enumerate(self._offsets)),
+                behind=tuple(self.behind()),
+            )
         )
-        look = experiment.look(cut)
-        if look is None:
-            return
-        definition = public(experiment.definition)
-        merged.looks.append((experiment_id, look.record))
-        merged.snapshots.append(
-            (experiment_id, {"definition": definition, "results": look.results})
-        )
-        merged.rows.extend(rows_of(look.results, self.times.log_ms))
 
     def _is_due(self, experiment_id: str) -> bool:
         """Return whether every partition has reported what changed in it up to this tick."""

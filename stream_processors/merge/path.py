@@ -28,6 +28,28 @@ class GroupState(msgspec.Struct, frozen=True):
     relative_std_error: float | None = None
 
 
+class GuardedArm(msgspec.Struct, frozen=True):
+    """A variant as it was at an official look."""
+
+    units: float
+    mean: float
+    std_error: float
+
+
+class GuardState(msgspec.Struct, frozen=True):
+    """The group-sequential test of a guardrail as of its last official look.
+
+    Attributes:
+        looks: One-sided, at harm: a high z is a loss. At least one.
+        control: The control there.
+        treatment: The treatment there.
+    """
+
+    looks: GroupPath
+    control: GuardedArm
+    treatment: GuardedArm
+
+
 class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
     """The looks so far at one variant and metric, matured units only.
 
@@ -36,12 +58,16 @@ class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
         low: Highest lower end so far; None before the first look after the burn-in.
         high: Lowest upper end so far.
         group: Of method group_sequential; None before the first official look.
+        harm_p_value: Of a guardrail: smallest p-value of "it got no worse" so far.
+        guard: Of a guardrail and method group_sequential: the one-sided test of harm.
     """
 
     p_value: float = 1.0
     low: float | None = None
     high: float | None = None
     group: GroupState | None = None
+    harm_p_value: float = 1.0
+    guard: GuardState | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -55,11 +81,9 @@ class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
             low if self.low is None else max(self.low, low),
             high if self.high is None else min(self.high, high),
             self.group,
+            self.harm_p_value,
+            self.guard,
         )
-
-    def with_group(self, group: GroupState) -> "ComparisonPath":
-        """Return the path after an official look."""
-        return ComparisonPath(self.p_value, self.low, self.high, group)
 
 
 Paths = dict[str, dict[str, ComparisonPath]]

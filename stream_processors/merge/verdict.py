@@ -176,13 +176,13 @@ def _treatment(
 
 
 def _guardrail_state(effect: Entry) -> str:
-    """Return ``pass``, ``fail``, ``harm`` or ``undecided``; harm only if it survives correction."""
+    """Return the status of a guardrail; harm only where it survives the correction."""
     if effect["status"] == "invalid_input":
         return "invalid"
     state = str(effect["guardrail"]["status"])
     adjusted = effect["adjusted"]
     if state == "harm" and adjusted is not None and not adjusted["rejects"]:
-        return "undecided"
+        return "watched" if effect["guardrail"]["margin"] is None else "undecided"
     return state
 
 
@@ -200,7 +200,7 @@ def _reading(sides: Sequence[Side], guardrails: Sequence[str]) -> Reading:
     if Side.INCONSISTENT in seen:
         return Reading.INCONSISTENT
     if Side.BETTER in seen:
-        is_open = any(state != "pass" for state in guardrails)
+        is_open = any(state not in ("pass", "watched") for state in guardrails)
         return Reading.IMPROVEMENT_GUARDRAILS_OPEN if is_open else Reading.IMPROVEMENT
     return _without_finding(seen)
 

@@ -65,6 +65,7 @@ _GUARDRAILS = {
     "fail": "is worse by more than its margin",
     "harm": "got worse",
     "undecided": "is not settled yet",
+    "watched": "is watched for harm, and none was shown",
     "invalid": "has sums that contradict each other",
 }
 

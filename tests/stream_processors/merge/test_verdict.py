@@ -51,7 +51,7 @@ def effect(metric: str, says: dict[str, Any], variant: str = "treatment") -> dic
         "adjusted": None,
     }
     if METRICS[metric].role == "guardrail":
-        entry["guardrail"] = {"status": says.get("state", "undecided")}
+        entry["guardrail"] = {"status": says.get("state", "undecided"), "margin": 0.01}
     if status == "ok":
         rejects = says.get("survives", says.get("rejects", False))
         entry["adjusted"] = {"method": "holm", "rejects": rejects}

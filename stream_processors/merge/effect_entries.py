@@ -1,0 +1,269 @@
+"""The entry of one effect: both scales, every method that has numbers, and which one decides. Pure.
+
+``fixed_horizon`` and ``always_valid`` are there for every experiment, ``group_sequential`` and
+``posterior`` where the definition says so. What decides is copied to ``decision``: numbers of one
+method only, of the adjusted effect where the metric has a covariate.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from schemas.definitions import Definition, Metric
+from stream_processors.merge.entries import (
+    absolute_entry,
+    always_valid_entry,
+    cuped_entry,
+    relative_always_valid,
+    relative_entry,
+)
+from stream_processors.merge.guarding import guarded
+from stream_processors.merge.path import NO_LOOK, ComparisonPath
+from stream_processors.merge.planned import (
+    Information,
+    group_after,
+    group_entry,
+    relative_group_entry,
+)
+from stream_processors.merge.posteriors import (
+    posterior_entry,
+    rate_posterior_entry,
+    relative_posterior_entry,
+)
+from stream_processors.merge.questions import Question
+from stream_processors.stats.effects import CupedEffect, Effect
+from stream_processors.stats.families import Candidate, family_of
+
+Entry = dict[str, Any]
+
+_DECIDES = {
+    "always_valid": "always_valid",
+    "group_sequential": "group_sequential",
+    "fixed_horizon": "fixed_horizon",
+    "bayesian": "posterior",
+}
+"""Field of ``absolute`` and ``relative`` that decides, by the method of the definition."""
+
+
+class EffectPaths(NamedTuple):
+    """What looks remember of an effect as it is, and of the adjusted one."""
+
+    plain: ComparisonPath = NO_LOOK
+    adjusted: ComparisonPath = NO_LOOK
+
+
+class Told(NamedTuple):
+    """An effect at a look.
+
+    Attributes:
+        entry: For the results object; ``adjusted`` is still null.
+        candidate: As it enters the family of its role.
+        paths: After this look.
+    """
+
+    entry: Entry
+    candidate: Candidate
+    paths: EffectPaths
+
+
+def open_effect(question: Question, effect: Effect, control: str) -> Entry:
+    """Return an effect on all units with totals to date: pointwise, nothing to decide on."""
+    entry = _head(question, effect, control)
+    if entry["status"] == "warming_up":
+        entry["status"] = "ok"
+    if effect.cuped is not None:
+        entry["cuped"] = cuped_entry(effect.cuped)
+        if entry["cuped"]["status"] == "warming_up":
+            entry["cuped"]["status"] = "ok"
+    return entry
+
+
+def matured_effect(
+    definition: Definition, question: Question, effect: Effect, before: EffectPaths, *, final: bool
+) -> Told:
+    """Return an effect on matured units; its paths move by this look."""
+    metric = question.metric
+    units = effect.control.unit_count + effect.treatment.unit_count
+    information = Information(units, final)
+    entry = _head(question, effect, definition.control)
+    plain = _sequence_after(before.plain, effect)
+    if effect.sequence is not None and plain.is_empty:
+        entry["status"] = "empty_intersection"
+    _add_always_valid(entry["absolute"], entry["relative"], effect, plain)
+    adjusted, cuped = before.adjusted, effect.cuped
+    if cuped is not None:
+        adjusted = _sequence_after(adjusted, cuped)
+        entry["cuped"] = cuped_entry(cuped)
+        if cuped.sequence is not None and adjusted.is_empty:
+            entry["cuped"]["status"] = "empty_intersection"
+        _add_always_valid(entry["cuped"], entry["cuped"]["relative"], cuped, adjusted)
+    decides_on = "cuped" if metric.covariate_days else "absolute"
+    if definition.analysis.method == "group_sequential":
+        if metric.covariate_days:
+            adjusted = _group_moved(adjusted, cuped, information, definition)
+        else:
+            plain = _group_moved(plain, effect, information, definition)
+        _add_group(entry, decides_on, adjusted if metric.covariate_days else plain, definition)
+    if definition.analysis.method == "bayesian":
+        _add_posterior(entry, decides_on, question, effect, definition)
+    entry["decision"] = _decision(definition, entry, decides_on, final=final)
+    deciding_effect = cuped if metric.covariate_days else effect
+    candidate = _candidate(definition, metric, entry["decision"], deciding_effect)
+    if metric.role == "guardrail":
+        rail = guarded(definition, metric, effect, plain, information)
+        entry["guardrail"], plain = rail.entry, rail.path
+        harm = rail.entry["harm_p_value"]
+        candidate = Candidate(family_of("guardrail"), harm)
+    return Told(entry, candidate, EffectPaths(plain, adjusted))
+
+
+def _head(question: Question, effect: Effect, control: str) -> Entry:
+    return {
+        "variant": question.variant,
+        "control": control,
+        "status": effect.status,
+        "flags": list(effect.flags),
+        "absolute": absolute_entry(effect),
+        "relative": relative_entry(effect.relative),
+        "cuped": None,
+    }
+
+
+def _sequence_after(path: ComparisonPath, effect: Effect | CupedEffect) -> ComparisonPath:
+    sequence = effect.sequence
+    if sequence is None:
+        return path
+    return path.after(sequence.p_value, sequence.low, sequence.high)
+
+
+def _add_always_valid(
+    absolute: Entry, relative: Entry, effect: Effect | CupedEffect, path: ComparisonPath
+) -> None:
+    absolute["always_valid"] = always_valid_entry(effect.sequence, path)
+    relative["always_valid"] = relative_always_valid(effect.relative.sequence, effect.status)
+    absolute["group_sequential"] = absolute["posterior"] = None
+
+
+def _group_moved(
+    path: ComparisonPath,
+    effect: Effect | CupedEffect | None,
+    information: Information,
+    definition: Definition,
+) -> ComparisonPath:
+    if effect is None:
+        return path
+    state = group_after(path.group, effect, information, definition.analysis)
+    return msgspec.structs.replace(path, group=state)
+
+
+def _add_group(entry: Entry, decides_on: str, path: ComparisonPath, definition: Definition) -> None:
+    source = entry[decides_on]
+    if source is None:
+        return
+    source["group_sequential"] = group_entry(path.group, definition.analysis)
+    relative = source["relative"] if decides_on == "cuped" else entry["relative"]
+    relative["group_sequential"] = relative_group_entry(path.group)
+
+
+def _add_posterior(
+    entry: Entry, decides_on: str, question: Question, effect: Effect, definition: Definition
+) -> None:
+    metric, analysis = question.metric, definition.analysis
+    source = entry["absolute"]
+    relative, its = entry["relative"], effect.relative
+    if decides_on == "cuped":
+        if effect.cuped is None:
+            return
+        source, relative, its = entry["cuped"], entry["cuped"]["relative"], effect.cuped.relative
+        source["posterior"] = posterior_entry(metric, effect.cuped, analysis)
+    elif metric.kind == "conversion":
+        control, treatment = question.comparison.control, question.comparison.treatment
+        source["posterior"] = rate_posterior_entry(
+            metric, control.total, treatment.total, effect, analysis
+        )
+    else:
+        source["posterior"] = posterior_entry(metric, effect, analysis)
+    relative["posterior"] = relative_posterior_entry(metric, its, analysis)
+
+
+def _decision(definition: Definition, entry: Entry, decides_on: str, *, final: bool) -> Entry:
+    """Return the numbers that decide, all of one method and of one estimate."""
+    method = definition.analysis.method
+    is_cuped = decides_on == "cuped"
+    source = entry[decides_on] or {}
+    status = str(source["status"] if is_cuped and source else entry["status"])
+    relative = source.get("relative", {}) if is_cuped else entry["relative"]
+    field = _DECIDES[method]
+    numbers = source.get(field)
+    if method != "always_valid" and status in _OF_SEQUENCES:
+        status = "ok"
+    if method == "fixed_horizon" and not final:
+        numbers = None
+    if numbers is None and status == "ok":
+        status = _WITHOUT_NUMBERS[method]
+    decision: Entry = {
+        "method": method,
+        "of": decides_on,
+        "status": status,
+        "p_value": None,
+        "estimate": None,
+        "low": None,
+        "high": None,
+        "rejects": None,
+        "relative": {"estimate": None, "low": None, "high": None},
+    }
+    if numbers is not None:
+        decision |= _numbers_of(method, numbers, source["estimate"], definition.analysis.alpha)
+        decision["relative"] = _relative_of(relative, field)
+    return decision
+
+
+_OF_SEQUENCES = ("warming_up", "empty_intersection")
+"""Statuses of the always-valid numbers; what else decides does not mind them."""
+
+_WITHOUT_NUMBERS = {
+    "always_valid": "warming_up",
+    "group_sequential": "waiting_for_look",
+    "fixed_horizon": "waiting_for_look",
+    "bayesian": "undefined",
+}
+
+
+def _numbers_of(method: str, numbers: Entry, estimate: float, alpha: float) -> Entry:
+    """Return p-value, estimate, interval and claim of the method, before any correction."""
+    if method == "always_valid":
+        low, high, p_value = (numbers[f"running_{name}"] for name in ("low", "high", "p_value"))
+        rejects = p_value <= alpha
+    else:
+        low, high, p_value = numbers["low"], numbers["high"], numbers.get("p_value")
+        rejects = low > 0 or high < 0
+    if method == "group_sequential":
+        estimate, rejects = numbers["estimate"], numbers["status"] == "rejected"
+    if method == "bayesian":
+        estimate = numbers["mean"]
+    return {
+        "p_value": p_value,
+        "estimate": estimate,
+        "low": low,
+        "high": high,
+        "rejects": rejects,
+    }
+
+
+def _relative_of(relative: Entry, field: str) -> Entry:
+    interval = relative.get(field) or {}
+    return {
+        "estimate": interval.get("estimate", relative.get("estimate")),
+        "low": interval.get("low"),
+        "high": interval.get("high"),
+    }
+
+
+def _candidate(
+    definition: Definition, metric: Metric, decision: Entry, deciding: Effect | CupedEffect | None
+) -> Candidate:
+    sequence = None if deciding is None else deciding.sequence
+    log_e_value = None
+    if definition.analysis.method == "always_valid" and sequence is not None:
+        log_e_value = sequence.log_e_value
+    return Candidate(family_of(metric.role), decision["p_value"], log_e_value)

@@ -1,0 +1,158 @@
+"""Statistics as the results object shows them: dictionaries of numbers that are finite or null."""
+
+from typing import Any
+
+from schemas.definitions import CapQuantile, Metric
+from schemas.times import format_duration_ms
+from stream_processors.merge.path import ComparisonPath
+from stream_processors.merge.questions import Question, precision_of
+from stream_processors.stats.effects import (
+    AppliedCap,
+    CupedEffect,
+    Effect,
+    FixedHorizon,
+    RelativeEffect,
+    Summary,
+)
+from stream_processors.stats.relative import Interval
+from stream_processors.stats.sequential import SequentialTest
+from stream_processors.stats.sums import MetricSums, quanta
+
+Entry = dict[str, Any]
+
+_TWO_TOTALS = ("ratio", "mean")
+"""Kinds of metrics that have a numerator and a denominator."""
+
+
+def metric_head(metric: Metric, basis: str, overflowed: int) -> Entry:
+    """Return what a metric's entry says before its variants and effects."""
+    return {
+        "metric_id": metric.id,
+        "kind": metric.kind,
+        "role": metric.role,
+        "direction": metric.direction,
+        "basis": basis,
+        "window": None if metric.window_ms is None else format_duration_ms(metric.window_ms),
+        "status": "units_overflowed" if overflowed else "ok",
+        "overflowed": overflowed,
+    }
+
+
+def variant_entry(variant: str, question: Question, sums: MetricSums, summary: Summary) -> Entry:
+    """Return one variant of a metric; of a ratio both totals, of a quantile its value as mean."""
+    metric = question.metric
+    total, scale = sums.total, quanta(precision_of(metric))
+    first = total.sums[0]
+    choice = question.comparison.cap
+    if metric.kind in ("count", "sum") and sums.caps is not None and not _is_free(choice):
+        first = sums.caps[choice.cap_index].sum_q  # type: ignore[union-attr,index]
+    entry: Entry = {
+        "variant": variant,
+        "units": total.unit_count,
+        "total": first / scale if scale > 1 else first,
+    }
+    if metric.kind in _TWO_TOTALS:
+        counted = 1 if metric.kind == "mean" else scale
+        entry["denominator"] = total.sums[1] / counted if counted > 1 else total.sums[1]
+    entry["mean"] = summary.mean
+    entry["variance"] = summary.variance
+    entry["std_error"] = summary.std_error
+    entry["status"] = summary.status
+    return entry
+
+
+def _is_free(choice: Any) -> bool:
+    return choice is None or choice.cap_index is None
+
+
+def cap_entry(metric: Metric, cap: AppliedCap | None, imbalance: float | None) -> Entry | None:
+    """Return the cap of a metric: what was asked, what was applied, whether it hits all alike."""
+    if metric.cap is None:
+        return None
+    if not isinstance(metric.cap, CapQuantile):
+        return {
+            "status": "ok",
+            "cap": metric.cap,
+            "quantile": None,
+            "capped_units": None,
+            "imbalance_p_value": None,
+        }
+    return {
+        "status": "no_units" if cap is None else cap.status,
+        "cap": None if cap is None else cap.cap,
+        "quantile": metric.cap.quantile,
+        "capped_units": None if cap is None else list(cap.capped_units),
+        "imbalance_p_value": imbalance,
+    }
+
+
+def absolute_entry(effect: Effect | CupedEffect) -> Entry:
+    """Return the effect in metric units, with the test for one look."""
+    return {
+        "estimate": effect.estimate,
+        "std_error": effect.std_error,
+        "fixed_horizon": _fixed_horizon(effect.fixed_horizon),
+    }
+
+
+def _fixed_horizon(fixed: FixedHorizon | None) -> Entry | None:
+    if fixed is None:
+        return None
+    entry: Entry = {
+        "test": fixed.test,
+        "statistic": fixed.statistic,
+        "p_value": fixed.p_value,
+        "low": fixed.low,
+        "high": fixed.high,
+    }
+    if fixed.degrees_of_freedom is not None:
+        entry["degrees_of_freedom"] = fixed.degrees_of_freedom
+    return entry
+
+
+def relative_entry(relative: RelativeEffect) -> Entry:
+    """Return the effect as a share of the control's mean, with its interval for one look."""
+    low, high = relative.fixed_horizon or (None, None)
+    return {
+        "estimate": relative.estimate,
+        "status": relative.status,
+        "std_error": relative.std_error,
+        "fixed_horizon": {"method": relative.method, "low": low, "high": high},
+    }
+
+
+def cuped_entry(cuped: CupedEffect) -> Entry:
+    """Return the effect adjusted by the covariate, in the shape of the absolute one."""
+    return {
+        "status": cuped.status,
+        "flags": list(cuped.flags),
+        **absolute_entry(cuped),
+        "relative": relative_entry(cuped.relative),
+        "theta": cuped.theta,
+        "variance_reduction": cuped.variance_reduction,
+        "covered_share": cuped.covered_share,
+        "control_mean": cuped.control_mean,
+        "treatment_mean": cuped.treatment_mean,
+    }
+
+
+def always_valid_entry(sequence: SequentialTest | None, path: ComparisonPath) -> Entry | None:
+    """Return the test for all looks, at this one and over those so far."""
+    if sequence is None:
+        return None
+    is_empty = path.is_empty
+    return {
+        "p_value": sequence.p_value,
+        "low": sequence.low,
+        "high": sequence.high,
+        "running_p_value": path.p_value,
+        "running_low": None if is_empty else path.low,
+        "running_high": None if is_empty else path.high,
+    }
+
+
+def relative_always_valid(interval: Interval | None, status: str) -> Entry:
+    """Return the relative interval for all looks; ``status`` is the effect's."""
+    if interval is not None:
+        return {"low": interval.low, "high": interval.high, "status": "ok"}
+    return {"low": None, "high": None, "status": "undefined" if status == "ok" else status}

@@ -1,0 +1,212 @@
+"""Guardrails of a look: within the margin, beyond it, or worse at all; by the method. Pure.
+
+They are read on the effect as it is, not as a covariate adjusts it.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from scipy import special
+
+from schemas.definitions import Definition, Metric
+from stream_processors.merge.path import ComparisonPath, GuardedArm, GuardState
+from stream_processors.merge.planned import Information, group_plan, path_after
+from stream_processors.stats.effects import Effect, Summary
+from stream_processors.stats.group_sequential import repeated_p_value
+from stream_processors.stats.guardrails import (
+    ArmMean,
+    Guardrail,
+    GuardrailTest,
+    Margin,
+    fixed_guardrail,
+    gain_of,
+    planned_guardrail,
+    room_of,
+    sequential_guardrail,
+)
+
+Entry = dict[str, Any]
+
+
+class Guarded(NamedTuple):
+    """A guardrail at a look, and what is remembered of it.
+
+    Attributes:
+        entry: For the results object.
+        path: With what has to be remembered.
+    """
+
+    entry: Entry
+    path: ComparisonPath
+
+
+class _Arms(NamedTuple):
+    control: ArmMean
+    treatment: ArmMean
+
+
+def guarded(
+    definition: Definition,
+    metric: Metric,
+    effect: Effect,
+    before: ComparisonPath,
+    information: Information,
+) -> Guarded:
+    """Return a guardrail of one treatment, by the method of the definition.
+
+    The entry's ``status`` is ``pass``, ``fail``, ``harm`` or ``undecided``; ``watched`` where
+    there is no margin, so that only harm can be told. ``harm_p_value`` is the smallest so far
+    where looks may be repeated.
+    """
+    analysis, rail = definition.analysis, guardrail_of(metric, definition.analysis.alpha)
+    arms = _arms(effect)
+    if analysis.method == "group_sequential":
+        return _planned(definition, metric, arms, before, information)
+    if arms is None:
+        return _undecided(metric, effect.status, before)
+    if analysis.method == "bayesian":
+        return Guarded(_believed(metric, rail, arms), before)
+    if analysis.method == "fixed_horizon":
+        if not information.is_final:
+            return _undecided(metric, "waiting_for_look", before)
+        test = fixed_guardrail(*arms, rail, is_rate=metric.kind == "conversion")
+        return Guarded(_entry(metric, test, test.harm_p_value), before)
+    if effect.sequence is None:
+        return _undecided(metric, effect.status, before)
+    test = sequential_guardrail(*arms, rail, n_star=analysis.n_star)
+    harm = before.harm_p_value
+    if test.harm_p_value is not None:
+        harm = min(harm, test.harm_p_value)
+    path = msgspec.structs.replace(before, harm_p_value=harm)
+    return Guarded(_entry(metric, test, harm), path)
+
+
+def guardrail_of(metric: Metric, alpha: float) -> Guardrail:
+    """Return what is guarded; without a margin, anything worse than the control."""
+    for size in (metric.margin or {}).values():
+        scale = "relative" if "relative" in (metric.margin or {}) else "absolute"
+        return Guardrail(Margin(size, scale), metric.direction, alpha)  # type: ignore[arg-type]
+    return Guardrail(Margin(0.0, "absolute"), metric.direction, alpha)
+
+
+def _arms(effect: Effect) -> _Arms | None:
+    control, treatment = _arm(effect.control), _arm(effect.treatment)
+    if control is None or treatment is None:
+        return None
+    return _Arms(control, treatment)
+
+
+def _arm(summary: Summary) -> ArmMean | None:
+    if summary.status != "ok" or summary.mean is None or summary.std_error is None:
+        return None
+    return ArmMean(summary.unit_count, summary.mean, summary.std_error)
+
+
+def _planned(
+    definition: Definition,
+    metric: Metric,
+    arms: _Arms | None,
+    before: ComparisonPath,
+    information: Information,
+) -> Guarded:
+    """Return the guardrail as of the last official look, whatever came after it."""
+    plan = group_plan(definition.analysis, one_sided=True)
+    rail = guardrail_of(metric, definition.analysis.alpha)
+    state = before.guard
+    if arms is not None:
+        state = _guard_after(definition, rail, arms, state, information)
+    if state is None:
+        return _undecided(metric, "waiting_for_look", before)
+    at_look = [
+        ArmMean(round(one.units), one.mean, one.std_error)
+        for one in (state.control, state.treatment)
+    ]
+    test = planned_guardrail(at_look[0], at_look[1], rail, boundary=state.looks[-1].boundary)
+    path = msgspec.structs.replace(before, guard=state)
+    return Guarded(_entry(metric, test, repeated_p_value(state.looks, plan)), path)
+
+
+def _guard_after(
+    definition: Definition,
+    rail: Guardrail,
+    arms: _Arms,
+    before: GuardState | None,
+    information: Information,
+) -> GuardState | None:
+    gain = gain_of(*arms, rail.direction)
+    if gain.std_error == 0:
+        return before
+    looks = before.looks if before is not None else ()
+    after = path_after(
+        looks,
+        information,
+        -gain.estimate / gain.std_error,
+        analysis=definition.analysis,
+        plan=group_plan(definition.analysis, one_sided=True),
+    )
+    if after == looks:
+        return before
+    control, treatment = (GuardedArm(float(arm.unit_count), *arm[1:]) for arm in arms)
+    return GuardState(after, control, treatment)
+
+
+def _entry(metric: Metric, test: GuardrailTest, harm_p_value: float | None) -> Entry:
+    has_margin = metric.margin is not None
+    status: str = test.status
+    if not has_margin:
+        status = "harm" if test.is_harmed else "watched"
+    return {
+        "status": status,
+        "reason": test.reason,
+        "is_harmed": test.is_harmed,
+        "margin": test.margin if has_margin else None,
+        "gain": test.gain,
+        "low": test.low,
+        "high": test.high,
+        "room": test.room if has_margin else None,
+        "room_low": test.room_low if has_margin else None,
+        "room_high": test.room_high if has_margin else None,
+        "p_value": test.p_value if has_margin else None,
+        "harm_p_value": harm_p_value,
+    }
+
+
+def _undecided(metric: Metric, reason: str, before: ComparisonPath) -> Guarded:
+    entry: Entry = dict.fromkeys(_FIELDS)
+    entry["status"] = "undecided" if metric.margin is not None else "watched"
+    entry["reason"], entry["is_harmed"] = reason, False
+    return Guarded(entry, before)
+
+
+_FIELDS = (
+    *("status", "reason", "is_harmed", "margin", "gain", "low", "high"),
+    *("room", "room_low", "room_high", "p_value", "harm_p_value"),
+)
+
+
+def _believed(metric: Metric, rail: Guardrail, arms: _Arms) -> Entry:
+    """Return the guardrail by a flat prior: chances in place of p-values."""
+    room, gain = room_of(*arms, rail), gain_of(*arms, rail.direction)
+    entry = _undecided(metric, "zero_variance", ComparisonPath()).entry
+    if room.std_error == 0 or gain.std_error == 0:
+        return entry
+    within = float(special.ndtr(room.estimate / room.std_error))
+    worse = float(special.ndtr(-gain.estimate / gain.std_error))
+    reach = -float(special.ndtri(rail.alpha)) * gain.std_error
+    entry |= {
+        "reason": None,
+        "gain": gain.estimate,
+        "low": gain.estimate - reach,
+        "high": gain.estimate + reach,
+        "is_harmed": worse >= 1 - rail.alpha,
+        "chance_worse": worse,
+    }
+    if metric.margin is not None:
+        entry |= {"room": room.estimate, "chance_within_margin": within}
+        if within >= 1 - rail.alpha:
+            entry["status"] = "pass"
+        elif within <= rail.alpha:
+            entry["status"] = "fail"
+    if entry["is_harmed"] and entry["status"] in ("undecided", "watched"):
+        entry["status"] = "harm"
+    return entry

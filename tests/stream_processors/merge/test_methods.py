@@ -1,0 +1,493 @@
+"""Every method decides by its own numbers: at its own looks, with its own correction, and alone."""
+
+import json
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.definitions import Analysis, Definition, Metric, Prior
+from schemas.partials import CovariateSums
+from stream_processors.merge.look import Asked, Look, compute_look, compute_looks, recompute
+from stream_processors.merge.path import ExperimentPath
+from stream_processors.merge.totals import Totals
+from stream_processors.stats.sums import Sums
+from tests.stream_processors.merge.builders import (
+    CONVERSION,
+    finite_numbers_only,
+    make_cut,
+    make_definition,
+    make_totals,
+    rate,
+)
+
+Method = Literal["always_valid", "group_sequential", "fixed_horizon", "bayesian"]
+METHODS: tuple[Method, ...] = ("always_valid", "group_sequential", "fixed_horizon", "bayesian")
+HOUR_MS = 3_600_000
+ORDERS = Metric("orders", "count", "purchase", window_ms=HOUR_MS)
+REFUNDS = Metric(
+    "refunds",
+    "conversion",
+    "refund",
+    role="guardrail",
+    window_ms=HOUR_MS,
+    direction="decrease",
+    margin={"absolute": 0.01},
+)
+ADJUSTED = Metric("revenue", "sum", "purchase", window_ms=HOUR_MS, precision=0, covariate_days=7)
+CLICKS = Metric("clicks", "count", "click", role="secondary", window_ms=HOUR_MS)
+
+
+def planned(method: Method, **fields: Any) -> Analysis:
+    if method == "group_sequential":
+        fields = {"units_max": 10_000, **fields}
+    return Analysis(method=method, **fields)
+
+
+def define(method: Method, *metrics: Metric, variants: int = 2, **fields: Any) -> Definition:
+    made = make_definition(metrics=metrics or (CONVERSION,), weights=(1 / variants,) * variants)
+    return msgspec.structs.replace(made, analysis=planned(method, **fields))
+
+
+def look_at(
+    definition: Definition, totals: Totals, path: ExperimentPath | None = None, tick: int = 1
+) -> Look:
+    return compute_look(
+        definition, totals, cut=make_cut(tick), path_before=path or ExperimentPath()
+    )
+
+
+def effect_of(look: Look, metric_id: str = "conversion") -> Any:
+    return next(
+        entry["effects"][0]
+        for entry in look.results["metrics"]
+        if (entry["metric_id"], entry["basis"]) == (metric_id, "matured")
+    )
+
+
+def counts(units: int, total: int) -> Sums:
+    return Sums(units, total, 3 * total)
+
+
+NEARLY_EQUAL = make_totals([rate(1_000, 100), rate(1_000, 104)])
+CLEAR = make_totals([rate(1_000, 100), rate(1_000, 300)])
+CLEAR_AT_END = make_totals([rate(1_000, 100), rate(1_000, 300)], is_final=True)
+
+
+# --- which numbers are there, and which decide ---
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_method_of_the_definition_has_its_own_numbers(method: Method) -> None:
+    absolute = effect_of(look_at(define(method), CLEAR))["absolute"]
+
+    assert absolute["fixed_horizon"] is not None
+    assert absolute["always_valid"] is not None
+    assert (absolute["group_sequential"] is not None) == (method == "group_sequential")
+    assert (absolute["posterior"] is not None) == (method == "bayesian")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_decides_is_of_one_method_only(method: Method) -> None:
+    effect = effect_of(look_at(define(method), CLEAR_AT_END))
+    decision, absolute = effect["decision"], effect["absolute"]
+
+    assert (decision["method"], decision["of"], decision["status"]) == (method, "absolute", "ok")
+    match method:
+        case "always_valid":
+            valid = absolute["always_valid"]
+            assert decision["p_value"] == valid["running_p_value"]
+            assert (decision["low"], decision["high"]) == (
+                valid["running_low"],
+                valid["running_high"],
+            )
+        case "bayesian":
+            assert decision["p_value"] is None
+            assert decision["low"] == absolute["posterior"]["low"]
+        case _:
+            numbers = absolute[method]
+            assert [decision[name] for name in ("p_value", "low", "high")] == [
+                numbers[name] for name in ("p_value", "low", "high")
+            ]
+    assert decision["rejects"] is True
+
+
+def test_a_fixed_horizon_decides_at_the_last_look_only() -> None:
+    definition = define("fixed_horizon")
+
+    live, last = look_at(definition, CLEAR), look_at(definition, CLEAR_AT_END)
+
+    assert effect_of(live)["decision"]["status"] == "waiting_for_look"
+    assert effect_of(live)["decision"]["p_value"] is None
+    assert live.results["verdict"]["reading"] == "waiting_for_look"
+    assert last.results["verdict"]["reading"] == "improvement"
+
+
+def test_a_posterior_is_labelled_and_corrected_by_nothing() -> None:
+    look = look_at(define("bayesian"), CLEAR)
+    effect = effect_of(look)
+
+    posterior = effect["absolute"]["posterior"]
+    assert "not protected against repeated looks" in posterior["label"]
+    assert posterior["model"] == "beta"
+    assert posterior["chance"] > 0.999
+    assert posterior["loss_treatment"] < posterior["loss_control"]
+    assert effect["adjusted"] is None
+    assert "No error rate is guaranteed" in look.results["verdict"]["guarantee"]
+
+
+def test_a_posterior_knows_which_way_is_better() -> None:
+    fewer = msgspec.structs.replace(CONVERSION, direction="decrease")
+    posterior = effect_of(look_at(define("bayesian", fewer), CLEAR))["absolute"]["posterior"]
+
+    assert posterior["chance"] < 0.001
+    assert posterior["loss_treatment"] > posterior["loss_control"]
+
+
+def test_a_prior_pulls_a_mean_to_itself() -> None:
+    totals = make_totals([counts(1_000, 500), counts(1_000, 600)])
+
+    flat = effect_of(look_at(define("bayesian", ORDERS), totals), "orders")
+    tight = effect_of(look_at(define("bayesian", ORDERS, prior=Prior(0.001)), totals), "orders")
+
+    assert flat["absolute"]["posterior"]["mean"] == pytest.approx(flat["absolute"]["estimate"])
+    assert abs(tight["absolute"]["posterior"]["mean"]) < 0.01
+
+
+# --- planned looks ---
+
+
+def test_planned_looks_are_taken_when_due_and_stay_as_they_were() -> None:
+    definition = define("group_sequential")
+    path = ExperimentPath()
+    taken = []
+    for tick, units in enumerate((500, 1_000, 1_400, 2_000, 2_100, 4_900, 5_000, 5_100), 1):
+        totals = make_totals([rate(units, units // 10), rate(units, units // 9)])
+        look = look_at(definition, totals, path, tick)
+        path = look.path_after
+        entry = effect_of(look)["absolute"]["group_sequential"]
+        taken.append(None if entry is None else (entry["look"], entry["information"]))
+
+    assert taken == [
+        None, (1, 0.2), (1, 0.2), (2, 0.4), (2, 0.4), (3, 0.98), (4, 1.0), (4, 1.0),
+    ]  # fmt: skip
+
+
+def test_between_planned_looks_nothing_is_decided_by_what_came_since() -> None:
+    definition = define("group_sequential")
+    first = look_at(definition, make_totals([rate(1_000, 100), rate(1_000, 104)]))
+    between = look_at(definition, make_totals([rate(1_500, 100), rate(1_500, 500)]),
+                      first.path_after, 2)  # fmt: skip
+
+    assert effect_of(first)["decision"]["rejects"] is False
+    assert effect_of(between)["decision"] == effect_of(first)["decision"]
+    assert between.results["verdict"]["reading"] == "running_no_evidence"
+    assert between.path_after.of("conversion", "treatment").group == (
+        first.path_after.of("conversion", "treatment").group
+    )
+
+
+def test_a_boundary_that_was_crossed_stays_crossed() -> None:
+    definition = define("group_sequential")
+    crossed = look_at(definition, CLEAR)
+    later = look_at(definition, make_totals([rate(4_000, 400), rate(4_000, 400)]),
+                    crossed.path_after, 2)  # fmt: skip
+
+    for look in (crossed, later):
+        group = effect_of(look)["absolute"]["group_sequential"]
+        assert group["status"] == "rejected"
+        assert group["p_value"] <= 0.05
+        assert group["stagewise"]["p_value"] <= 0.05
+        assert look.results["verdict"]["reading"] == "improvement"
+
+
+def test_an_end_short_of_the_plan_is_looked_at_by_what_may_be_spent_there() -> None:
+    totals = make_totals([rate(1_500, 150), rate(1_500, 152)], is_final=True)
+    group = effect_of(look_at(define("group_sequential"), totals))["absolute"]["group_sequential"]
+
+    assert group["information"] == 0.3
+    assert group["alpha_spent"] < 0.01
+
+
+def test_open_units_and_a_warm_up_take_no_planned_look() -> None:
+    definition = define("group_sequential", units_max=100)
+    look = look_at(definition, make_totals([rate(60, 30), rate(60, 30)]))
+
+    assert effect_of(look)["decision"]["status"] == "waiting_for_look"
+    assert "group_sequential" not in look.results["metrics"][1]["effects"][0]["absolute"]
+
+
+# --- several comparisons ---
+
+
+def test_decisions_are_corrected_together_and_secondary_metrics_among_themselves() -> None:
+    metrics = (CONVERSION, ORDERS, CLICKS)
+    totals = make_totals(
+        [rate(1_000, 100), rate(1_000, 300), rate(1_000, 100)],
+        [counts(1_000, 500), counts(1_000, 500), counts(1_000, 505)],
+        [counts(1_000, 500), counts(1_000, 900), counts(1_000, 500)],
+    )
+    look = look_at(define("always_valid", *metrics, variants=3), totals)
+    adjusted = {
+        (entry["metric_id"], effect["variant"]): effect["adjusted"]
+        for entry in look.results["metrics"]
+        if entry["basis"] == "matured"
+        for effect in entry["effects"]
+    }
+
+    first = adjusted["conversion", "treatment"]
+    assert (first["method"], first["family"], first["family_size"]) == ("holm", "decision", 4)
+    assert first["p_value"] == pytest.approx(
+        4 * effect_of(look)["absolute"]["always_valid"]["running_p_value"]
+    )
+    assert first["rejects"] is True
+    assert adjusted["orders", "arm-2"]["rejects"] is False
+    clicks = adjusted["clicks", "treatment"]
+    assert (clicks["method"], clicks["family"], clicks["family_size"]) == ("e_bh", "secondary", 2)
+    assert clicks["e_value"] == pytest.approx(np.exp(clicks["log_e_value"]))
+    assert clicks["rejects"] is True
+
+
+def test_what_one_comparison_finds_a_family_of_many_may_not() -> None:
+    """A finding taken alone, among 20 decision metrics."""
+    alone = [rate(2_000, 200), rate(2_000, 276)]
+    many = [msgspec.structs.replace(CONVERSION, id=f"m{index}") for index in range(20)]
+    equal = [rate(2_000, 200), rate(2_000, 200)]
+
+    one = look_at(define("always_valid"), make_totals(alone))
+    crowd = look_at(define("always_valid", *many), make_totals(alone, *[equal] * 19))
+
+    assert 0.0025 < effect_of(one)["decision"]["p_value"] <= 0.05
+    assert one.results["verdict"]["reading"] == "improvement"
+    assert effect_of(crowd, "m0")["decision"]["rejects"] is True
+    assert crowd.results["verdict"]["reading"] == "running_no_evidence"
+
+
+# --- guardrails ---
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("refunds", "status"), [(400, "pass"), (800, "fail"), (500, "undecided")])
+def test_a_guardrail_is_held_against_its_margin(method: Method, refunds: int, status: str) -> None:
+    """10,000 units per variant: 0.04 against 0.04, 0.08, or 0.05, at a margin of 0.01."""
+    totals = make_totals(
+        [rate(10_000, 1_000), rate(10_000, 1_500)],
+        [rate(10_000, 400), rate(10_000, refunds)],
+        is_final=True,
+    )
+    look = look_at(define(method, CONVERSION, REFUNDS), totals)
+    found = effect_of(look, "refunds")["guardrail"]
+
+    readings = {
+        "pass": "improvement",
+        "fail": "guardrail_failed",
+        "undecided": "guardrail_failed",
+    }
+    shown = "harm" if status == "undecided" else status
+    assert found["status"] == shown
+    assert look.results["verdict"]["reading"] == readings[status]
+
+
+def test_a_guardrail_without_a_margin_is_watched_for_harm() -> None:
+    watched = msgspec.structs.replace(REFUNDS, margin=None)
+    definition = define("always_valid", CONVERSION, watched)
+    deciding = [rate(10_000, 1_000), rate(10_000, 1_500)]
+
+    calm = look_at(definition, make_totals(deciding, [rate(10_000, 400), rate(10_000, 400)]))
+    worse = look_at(definition, make_totals(deciding, [rate(10_000, 400), rate(10_000, 800)]))
+
+    assert effect_of(calm, "refunds")["guardrail"]["status"] == "watched"
+    assert calm.results["verdict"]["reading"] == "improvement"
+    assert effect_of(worse, "refunds")["guardrail"]["status"] == "harm"
+    assert worse.results["verdict"]["reading"] == "guardrail_failed"
+
+
+def test_evidence_of_harm_is_remembered_over_looks() -> None:
+    definition = define("always_valid", CONVERSION, REFUNDS)
+    deciding = [rate(10_000, 1_000), rate(10_000, 1_000)]
+    bad = look_at(definition, make_totals(deciding, [rate(10_000, 400), rate(10_000, 480)]))
+    good = look_at(definition, make_totals(deciding, [rate(10_000, 400), rate(10_000, 400)]),
+                   bad.path_after, 2)  # fmt: skip
+
+    before, after = (effect_of(one, "refunds")["guardrail"]["harm_p_value"] for one in (bad, good))
+    assert after == before < 1
+
+
+# --- covariates ---
+
+
+def covariates_of(rng: np.random.Generator, units: int, lift: int) -> tuple[Sums, CovariateSums]:
+    x = rng.poisson(100, units)
+    y = x + rng.poisson(10, units) + lift
+    sums = [int(one) for one in (y.sum(), (y * y).sum(), x.sum(), (x * x).sum(), (x * y).sum())]
+    return Sums(units, sums[0], sums[1]), CovariateSums(units, *sums)
+
+
+def adjusted_totals(seed: int, lift: int) -> Totals:
+    rng = np.random.default_rng(seed)
+    arms = [covariates_of(rng, 1_000, 0), covariates_of(rng, 1_000, lift)]
+    totals = make_totals([sums for sums, _ in arms])
+    covariates = (tuple(covariate for _, covariate in arms),)
+    return totals._replace(matured_covariates=covariates, open_covariates=covariates)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_there_is_a_covariate_the_adjusted_effect_decides(method: Method) -> None:
+    definition = define(method, ADJUSTED)
+    totals = adjusted_totals(7, lift=1)._replace(is_final=True)
+
+    look = look_at(definition, totals)
+
+    effect = effect_of(look, "revenue")
+    cuped, decision = effect["cuped"], effect["decision"]
+    assert cuped["variance_reduction"] > 0.85
+    assert cuped["std_error"] < 0.5 * effect["absolute"]["std_error"]
+    assert (decision["of"], decision["status"], decision["rejects"]) == ("cuped", "ok", True)
+    assert look.results["verdict"]["reading"] == "improvement"
+    assert cuped["estimate"] == pytest.approx(1, abs=0.5)
+
+
+def test_running_numbers_of_both_estimates_are_kept_apart() -> None:
+    definition = define("always_valid", ADJUSTED)
+    first = look_at(definition, adjusted_totals(7, lift=1))
+    second = look_at(definition, adjusted_totals(8, lift=1), first.path_after, 2)
+
+    effect = effect_of(second, "revenue")
+    for shown, path in (
+        (effect["absolute"], second.path_after.of("revenue", "treatment")),
+        (effect["cuped"], second.path_after.adjusted_of("revenue", "treatment")),
+    ):
+        assert shown["always_valid"]["running_low"] == path.low
+        assert shown["always_valid"]["running_high"] == path.high
+    assert effect["decision"]["low"] == effect["cuped"]["always_valid"]["running_low"]
+
+
+# --- looks are values ---
+
+
+def random_totals(data: Any, definition: Definition, *, is_final: bool) -> Totals:
+    def sums(metric: Metric) -> Sums:
+        units = data.draw(st.integers(0, 3_000))
+        hits = data.draw(st.integers(0, units))
+        return rate(units, hits) if metric.kind == "conversion" else counts(units, hits)
+
+    totals = make_totals(
+        *[[sums(one) for _ in definition.variants] for one in definition.metrics],
+        is_final=is_final,
+    )
+    covariates = tuple(
+        tuple(
+            CovariateSums(one.unit_count, one.sum_q, one.sum_squares_q, one.sum_q,
+                          one.sum_squares_q, one.sum_squares_q)
+            for one in totals.matured[index]
+        ) if metric.covariate_days else ()
+        for index, metric in enumerate(definition.metrics)
+    )  # fmt: skip
+    return totals._replace(matured_covariates=covariates, open_covariates=covariates)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(data=st.data())
+def test_every_look_can_be_computed_again_from_its_record(method: Method, data: Any) -> None:
+    definition = define(method, CONVERSION, ORDERS, REFUNDS, ADJUSTED, CLICKS)
+    path = ExperimentPath()
+    for tick, is_final in enumerate((False, False, True), 1):
+        totals = random_totals(data, definition, is_final=is_final)
+        look = look_at(definition, totals, path, tick)
+        published = json.loads(json.dumps(look.record, allow_nan=False))
+        assert recompute(published, definition).record == look.record
+        assert finite_numbers_only(look.record)
+        path = msgspec.msgpack.decode(msgspec.msgpack.encode(look.path_after), type=ExperimentPath)
+        assert path == look.path_after
+
+
+@given(data=st.data())
+def test_nothing_that_runs_widens(data: Any) -> None:
+    definition = define("always_valid", CONVERSION)
+    path = ExperimentPath()
+    before = (1.0, -np.inf, np.inf)
+    for tick in (1, 2, 3, 4):
+        look = look_at(definition, random_totals(data, definition, is_final=False), path, tick)
+        path = look.path_after
+        now = path.of("conversion", "treatment")
+        low, high = (-np.inf if now.low is None else now.low,
+                     np.inf if now.high is None else now.high)  # fmt: skip
+        assert now.p_value <= before[0]
+        assert low >= before[1]
+        assert high <= before[2]
+        before = (now.p_value, low, high)
+
+
+def test_looks_that_are_computed_together_are_those_computed_alone() -> None:
+    asked = [
+        Asked(
+            msgspec.structs.replace(define(method, CONVERSION, REFUNDS), id=f"x-{index}"),
+            make_totals(
+                [rate(1_000 + index, 100), rate(1_000, 120 + index)],
+                [rate(1_000 + index, 10), rate(1_000, 30)],
+            ),
+            make_cut(index + 1),
+            ExperimentPath(),
+        )
+        for index, method in enumerate(METHODS * 3)
+    ]
+
+    together = compute_looks(asked)
+
+    for one, look in zip(asked, together, strict=True):
+        alone = compute_look(one.definition, one.totals, cut=one.cut, path_before=one.path_before)
+        assert alone == look
+
+
+# --- what a verdict is worth ---
+
+
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential", "fixed_horizon"])
+def test_equal_variants_are_seldom_told_apart(method: Method) -> None:
+    """A/A/B under the null: two metrics, two treatments, ten looks, alpha 0.1.
+
+    A false reading at any look counts. The bound is three standard errors above alpha.
+    """
+    experiments = 60 if method == "group_sequential" else 300
+    looks, step, alpha = 10, 500, 0.1
+    definition = msgspec.structs.replace(
+        define(method, CONVERSION, ORDERS, variants=3, alpha=alpha, n_star=5_000)
+    )
+    rng = np.random.default_rng(20_261_122)
+    hits = rng.binomial(step, 0.2, size=(experiments, looks, 3)).cumsum(axis=1)
+    orders = rng.poisson(0.5, size=(experiments, looks, 3, step))
+    totals_of = orders.sum(axis=3).cumsum(axis=1)
+    squares_of = (orders**2).sum(axis=3).cumsum(axis=1)
+    paths = [ExperimentPath()] * experiments
+    told = np.zeros(experiments, dtype=bool)
+    for look_index in range(looks):
+        units, is_last = step * (look_index + 1), look_index == looks - 1
+        asked = [
+            Asked(
+                definition,
+                make_totals(
+                    [rate(units, int(one)) for one in hits[index, look_index]],
+                    [
+                        Sums(units, int(total), int(square))
+                        for total, square in zip(
+                            totals_of[index, look_index],
+                            squares_of[index, look_index],
+                            strict=True,
+                        )
+                    ],
+                    is_final=is_last,
+                ),
+                make_cut(look_index + 1),
+                paths[index],
+            )
+            for index in range(experiments)
+        ]
+        computed = compute_looks(asked)
+        paths = [look.path_after for look in computed]
+        readings = [look.results["verdict"]["reading"] for look in computed]
+        told |= np.isin(readings, ["improvement", "harm", "mixed", "inconsistent"])
+
+    assert told.mean() <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / experiments)
