@@ -19,6 +19,8 @@ from query_api.problems import (
     unknown_experiment,
 )
 from query_api.snapshots import Json, Snapshot, current_results, with_age
+from schemas.json_schema import schema_of
+from schemas.results import BySegment, Results
 from schemas.times import format_time_ms, parse_duration_ms, parse_time_ms
 
 router = APIRouter(prefix="/v1")
@@ -68,7 +70,17 @@ async def get_experiment(snapshot: SnapshotOf) -> Response:
     return _json(snapshot.definition)
 
 
-@router.get("/experiments/{experiment_id}/results")  # noqa: FAST003  # the same
+_RESULTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The look; with ?segment= the results of each of its values.",
+        "content": {
+            "application/json": {"schema": {"oneOf": [schema_of(Results), schema_of(BySegment)]}}
+        },
+    }
+}
+
+
+@router.get("/experiments/{experiment_id}/results", responses=_RESULTS)  # noqa: FAST003  # the same
 async def get_results(
     snapshot: SnapshotOf,
     parts: PartsOf,

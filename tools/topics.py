@@ -6,12 +6,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from schemas.json_schema import schema_of
+from schemas.results import Record, Snapshot
 from schemas.times import format_duration_ms
-from schemas.topics import CHANGELOGS, FOR_EVER, TOPICS, Topic
+from schemas.topics import CHANGELOGS, FOR_EVER, LOOKS, SNAPSHOTS, TOPICS, Topic
 from tools.broker import client_settings
 from tools.errors import LitmusError, TopicMismatchError
 
 EVERY_TOPIC: tuple[Topic, ...] = (*TOPICS, *CHANGELOGS)
+VALUES = {LOOKS.name: Record, SNAPSHOTS.name: Snapshot}
+"""Types of the values that others read: topics of results."""
+
 ANSWER_SECONDS = 10.0
 TIMEOUT_SECONDS = 30.0
 
@@ -92,7 +97,7 @@ def partition_counts(bootstrap: str) -> dict[str, int]:
 
 
 def describe_topics(partitions: int) -> list[dict[str, Any]]:
-    """Return what is promised of every topic."""
+    """Return what is promised of every topic; no ``value_schema`` where no type is published."""
     return [
         {
             "name": topic.name,
@@ -102,6 +107,7 @@ def describe_topics(partitions: int) -> list[dict[str, Any]]:
             "retention": "compacted" if topic.cleanup_policy == "compact" else _retention(topic),
             "cleanup_policy": topic.cleanup_policy,
             "timestamps": "append time" if topic.append_time else "create time",
+            "value_schema": schema_of(VALUES[topic.name]) if topic.name in VALUES else None,
         }
         for topic in EVERY_TOPIC
     ]
