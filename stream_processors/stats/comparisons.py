@@ -10,25 +10,24 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from stream_processors.stats.adjusting import Adjusted, adjusted_effects, adjusted_pair
 from stream_processors.stats.caps import CapChoice, cap_grid, choose_cap
-from stream_processors.stats.cuped import NO_STRATUM, Adjustment, adjust
-from stream_processors.stats.edges import Pairs, flag_names, status_name
+from stream_processors.stats.cuped import Strata, strata_of
+from stream_processors.stats.edges import Pairs
 from stream_processors.stats.effects import (
     AppliedCap,
     CupedEffect,
     Effect,
-    FixedHorizon,
     Plan,
-    RelativeEffect,
     Summary,
+    TestName,
+    shared_fields,
 )
 from stream_processors.stats.inference import Inference, Plans, infer
 from stream_processors.stats.quantiles import event_quantile, unit_quantile
-from stream_processors.stats.relative import Contrast, Interval, contrast_of
-from stream_processors.stats.sequential import SequentialTest
+from stream_processors.stats.relative import Contrast, contrast_of
 from stream_processors.stats.sides import (
     Facts,
-    adjusted_facts,
     columns_of,
     facts_of_quantile,
     facts_of_sums,
@@ -74,6 +73,7 @@ class _Known(NamedTuple):
     facts: Facts
     share: Share | None
     summary: Summary
+    strata: Strata | None = None
 
 
 class _Row(NamedTuple):
@@ -84,7 +84,7 @@ class _Row(NamedTuple):
     treatment: _Known
     difference: float
     cap: AppliedCap | None
-    adjustment: Adjustment | None
+    adjusted: Adjusted | None
 
 
 def compare_all(comparisons: Iterable[Comparison]) -> list[Effect]:
@@ -99,17 +99,11 @@ def compare_all(comparisons: Iterable[Comparison]) -> list[Effect]:
     if not rows:
         return []
     inference, contrast = _infer_unadjusted(rows)
-    adjusted = _adjusted_effects(rows, contrast)
-    results = _results(inference, contrast, [_test_name(row.comparison) for row in rows])
+    fields = shared_fields(inference, contrast, [_test_name(row.comparison) for row in rows])
+    cuped = _cuped_effects(rows, contrast)
     return [
-        Effect(
-            *result,
-            control=row.control.summary,
-            treatment=row.treatment.summary,
-            cuped=adjusted.get(index),
-            cap=row.cap,
-        )
-        for index, (row, result) in enumerate(zip(rows, results, strict=True))
+        Effect(*shared, row.control.summary, row.treatment.summary, cuped.get(index), row.cap)
+        for index, (row, shared) in enumerate(zip(rows, fields, strict=True))
     ]
 
 
@@ -123,9 +117,9 @@ def compare(control: Sums, treatment: Sums, *, precision: int, is_rate: bool, pl
         is_rate: Whether a unit's value can only be 0 or 1.
         plan: Error probability and tuning.
     """
-    both = (MetricSums(joint_sums(sums)) for sums in (control, treatment))
+    one, other = MetricSums(joint_sums(control)), MetricSums(joint_sums(treatment))
     kind: Kind = "conversion" if is_rate else "sum"
-    return compare_all([Comparison(kind, *both, plan=plan, precision=precision)])[0]
+    return compare_all([Comparison(kind, one, other, plan, precision)])[0]
 
 
 def summarise(
@@ -165,8 +159,9 @@ def _row(comparison: Comparison, known: dict[tuple[Any, ...], _Known]) -> _Row:
     else:
         difference = treatment.facts.mean - control.facts.mean
     cap = None if choice is None else _applied_cap(comparison, choice)
-    row = _Row(comparison, control, treatment, difference, cap, None)
-    return row._replace(adjustment=_adjustment(row))
+    return _Row(
+        comparison, control, treatment, difference, cap, _adjusted(comparison, control, treatment)
+    )
 
 
 def _known(comparison: Comparison, sums: MetricSums, choice: CapChoice | None) -> _Known:
@@ -183,7 +178,21 @@ def _known(comparison: Comparison, sums: MetricSums, choice: CapChoice | None) -
         is_ratio=_is_ratio(comparison),
         quanta=_quanta(comparison),
     )
-    return _Known(facts, share, summary_of(facts, has_variance=True))
+    strata = None
+    if sums.covariates is not None and comparison.cap is None:
+        strata = strata_of(sums)
+    return _Known(facts, share, summary_of(facts, has_variance=True), strata)
+
+
+def _adjusted(comparison: Comparison, control: _Known, treatment: _Known) -> Adjusted | None:
+    if control.strata is None or treatment.strata is None:
+        return None
+    return adjusted_pair(
+        (control.facts, control.strata),
+        (treatment.facts, treatment.strata),
+        is_ratio=_is_ratio(comparison),
+        quanta=_quanta(comparison),
+    )
 
 
 def _is_ratio(comparison: Comparison) -> bool:
@@ -260,187 +269,18 @@ def _plans(comparisons: Sequence[Comparison], *, has_rates: bool = True) -> Plan
     )
 
 
-def _test_name(comparison: Comparison) -> Literal["z", "welch", "woodruff"]:
+def _test_name(comparison: Comparison) -> TestName:
     if comparison.kind == "quantile":
         return "woodruff"
     return "z" if comparison.kind == "conversion" else "welch"
 
 
-def _results(
-    inference: Inference, contrast: Contrast, tests: Sequence[Literal["z", "welch", "woodruff"]]
-) -> list[tuple[Any, ...]]:
-    """Return the fields that unadjusted and adjusted effects share, per comparison.
-
-    They are status, flags, estimate, standard error, fixed horizon, sequence, relative effect and
-    degrees of freedom.
-    """
-    verdicts = inference.verdicts
-    columns = zip(
-        tests,
-        verdicts.status.tolist(),
-        verdicts.relative_status.tolist(),
-        verdicts.flags.tolist(),
-        verdicts.shows_effect.tolist(),
-        verdicts.shows_tests.tolist(),
-        verdicts.shows_sequence.tolist(),
-        inference.interval_decides.tolist(),
-        contrast.difference.tolist(),
-        inference.effect.T.tolist(),
-        inference.fixed.T.tolist(),
-        inference.sequence.T.tolist(),
-        _relatives(inference),
-        strict=True,
-    )
-    results: list[tuple[Any, ...]] = []
-    for (
-        test, status, relative_status, flags, has_effect, has_tests, has_sequence, decides,
-        difference, (std_error, freedom), fixed, sequence, relative,
-    ) in columns:  # fmt: skip
-        name = status_name(status)
-        if not has_effect:
-            results.append((name, (), None, None, None, None, RelativeEffect(name), None))
-            continue
-        if not has_tests:
-            results.append(
-                (name, (), difference, std_error, None, None, RelativeEffect(name), None)
-            )
-            continue
-        results.append(
-            (
-                name,
-                flag_names(flags) + (("interval_decides",) if decides else ()),
-                difference,
-                std_error,
-                FixedHorizon(test, *fixed, None if test == "z" else freedom),
-                SequentialTest(*sequence) if has_sequence else None,
-                relative or RelativeEffect(status_name(relative_status)),
-                freedom,
-            )
-        )
-    return results
-
-
-def _relatives(inference: Inference) -> list[RelativeEffect | None]:
-    """Return the effects on the relative scale; None where the verdict hides them."""
-    relatives: list[RelativeEffect | None] = []
-    for shown, is_log, bounded, always, numbers in zip(
-        inference.verdicts.shows_relative.tolist(),
-        inference.is_log.tolist(),
-        inference.is_bounded.tolist(),
-        inference.is_sequence_bounded.tolist(),
-        inference.relative.T.tolist(),
-        strict=True,
-    ):
-        if not shown:
-            relatives.append(None)
-            continue
-        estimate, std_error, freedom, low, high, sequence_low, sequence_high = numbers
-        relatives.append(
-            RelativeEffect(
-                "ok" if bounded else "undefined",
-                estimate,
-                "log" if is_log else "fieller",
-                Interval(low, high) if bounded else None,
-                Interval(sequence_low, sequence_high) if always else None,
-                std_error,
-                freedom if is_log and math.isfinite(freedom) else None,
-            )
-        )
-    return relatives
-
-
-def _has_covariate(comparison: Comparison) -> bool:
-    sides = comparison.control, comparison.treatment
-    return (
-        comparison.kind != "quantile"
-        and comparison.cap is None
-        and all(side.covariates is not None for side in sides)
-    )
-
-
-def _adjusted_effects(rows: Sequence[_Row], contrast: Contrast) -> dict[int, CupedEffect]:
-    """Return the adjusted effects by the number of their row."""
-    places = [index for index, row in enumerate(rows) if _has_covariate(row.comparison)]
-    if not places:
+def _cuped_effects(rows: Sequence[_Row], contrast: Contrast) -> dict[int, CupedEffect]:
+    """Return the adjusted effects, by the number of their row."""
+    chosen = {index: row.adjusted for index, row in enumerate(rows) if row.adjusted is not None}
+    if not chosen:
         return {}
-    chosen = [rows[index] for index in places]
-    facts = [_adjusted_facts(row, row.adjustment) for row in chosen]
-    control = columns_of([one for one, _ in facts])
-    treatment = columns_of([one for _, one in facts])
-    adjusted = _adjusted_contrast([row.adjustment for row in chosen])
-    plans = _plans([row.comparison for row in chosen], has_rates=False)
-    inference = infer(Pairs(side_of(control), side_of(treatment)), adjusted, plans)
-    results = _results(inference, adjusted, ["welch"] * len(chosen))
-    before = contrast.variances.sum(axis=0)[places].tolist()
-    return {
-        index: _adjusted_effect(row.adjustment, result, variance)
-        for index, row, result, variance in zip(places, chosen, results, before, strict=True)
-    }
-
-
-def _adjusted_effect(
-    adjustment: Adjustment | None, result: tuple[Any, ...], variance: float
-) -> CupedEffect:
-    status, flags, estimate, std_error, fixed, sequence, relative, freedom = result
-    effect = CupedEffect(status, flags, estimate, std_error, freedom, fixed, sequence, relative)
-    if adjustment is None or std_error is None:
-        return effect
-    return effect._replace(
-        flags=flags + adjustment.flags,
-        theta=adjustment.theta,
-        variance_reduction=1 - std_error**2 / variance if variance > 0 else 0.0,
-        covered_share=adjustment.covered_share,
-        control_mean=adjustment.control_mean,
-        treatment_mean=adjustment.treatment_mean,
-    )
-
-
-def _adjusted_contrast(adjustments: Sequence[Adjustment | None]) -> Contrast:
-    """Return the contrasts over both strata; those that are not adjusted are not read."""
-    head = np.array([(one.difference, one.baseline) if one else (0.0, 1.0) for one in adjustments])
-    strata = [one.strata if one else (NO_STRATUM, NO_STRATUM) for one in adjustments]
-    # Shape (comparisons, strata, fields) → fields of shape (strata, comparisons).
-    fields = np.moveaxis(np.array(strata, dtype=np.float64), (0, 1, 2), (2, 1, 0))
-    control_counts, treatment_counts, by_control, by_treatment, by_baseline, covariance = fields
-    return Contrast(
-        difference=head[:, 0],
-        baseline=head[:, 1],
-        treatment_variances=by_treatment,
-        control_variances=by_control,
-        baseline_variances=by_baseline,
-        covariances=covariance,
-        treatment_counts=treatment_counts,
-        control_counts=control_counts,
-    )
-
-
-def _adjusted_facts(row: _Row, adjustment: Adjustment | None) -> tuple[Facts, Facts]:
-    comparison = row.comparison
-    both = (comparison.control, row.control.facts), (comparison.treatment, row.treatment.facts)
-    has_uncovered = any(
-        sums.covariates is not None and sums.total.unit_count != sums.covariates.unit_count
-        for sums, _ in both
-    )
-    control, treatment = (
-        adjusted_facts(sums, facts, adjustment, is_control=is_control, has_uncovered=has_uncovered)
-        for is_control, (sums, facts) in zip((True, False), both, strict=True)
-    )
-    return control, treatment
-
-
-def _adjustment(row: _Row) -> Adjustment | None:
-    """Return the adjusted effect, or None where there is nothing that rules would show."""
-    comparison = row.comparison
-    if not _has_covariate(comparison):
-        return None
-    if any(
-        not facts.is_possible or facts.least_count < 2 or facts.denominator == 0
-        for facts in _adjusted_facts(row, None)
-    ):
-        return None
-    return adjust(
-        comparison.control,
-        comparison.treatment,
-        is_ratio=_is_ratio(comparison),
-        quanta=_quanta(comparison),
-    )
+    plans = _plans([rows[index].comparison for index in chosen], has_rates=False)
+    before = contrast.variances.sum(axis=0)[list(chosen)].tolist()
+    effects = adjusted_effects(list(chosen.values()), plans, before)
+    return dict(zip(chosen, effects, strict=True))

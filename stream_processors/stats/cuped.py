@@ -15,7 +15,15 @@ References:
 from typing import NamedTuple
 
 from stream_processors.stats.ratio import mean_form, mean_share, ratio_form, ratio_share
-from stream_processors.stats.sums import Form, JointSums, MetricSums, Share, bilinear, covariance
+from stream_processors.stats.sums import (
+    Form,
+    JointSums,
+    MetricSums,
+    Share,
+    Spread,
+    bilinear,
+    covariance,
+)
 
 
 class Stratum(NamedTuple):
@@ -83,70 +91,72 @@ class _Theta(NamedTuple):
 
 
 _NO_THETA = _Theta(0, 1)
+_NO_SPREAD = Spread(0, 0, ())
 
 
-def covariates_are_possible(sums: MetricSums) -> bool:
-    """Return whether any units have these sums, those without a pre-period included."""
+class Strata(NamedTuple):
+    """The units of one variant with a pre-period and without.
+
+    Attributes:
+        covered: Sums of totals and covariates of those with.
+        uncovered: Sums of totals of those without.
+        covered_spread: How the former vary together.
+        uncovered_spread: The same of the latter.
+        is_possible: Whether any units have these sums; if not, the spreads mean nothing.
+    """
+
+    covered: JointSums
+    uncovered: JointSums
+    covered_spread: Spread
+    uncovered_spread: Spread
+    is_possible: bool
+
+
+def strata_of(sums: MetricSums) -> Strata:
+    """Return the units with a pre-period and without.
+
+    Raises:
+        ValueError: If there are no sums of covariates.
+    """
     if sums.covariates is None:
-        return True
+        raise ValueError("covariates is None, an adjustment needs them")
     dimension = len(sums.total.sums)
-    return (
-        len(sums.covariates.sums) == 2 * dimension
-        and sums.covariates.is_possible
-        and sums.total.minus(sums.covariates.of_first(dimension)).is_possible
+    if len(sums.covariates.sums) != 2 * dimension:
+        return Strata(sums.covariates, sums.total, _NO_SPREAD, _NO_SPREAD, is_possible=False)
+    uncovered = sums.total.minus(sums.covariates.of_first(dimension))
+    spreads = sums.covariates.checked_spread(), uncovered.checked_spread()
+    return Strata(
+        sums.covariates,
+        uncovered,
+        spreads[0] or _NO_SPREAD,
+        spreads[1] or _NO_SPREAD,
+        is_possible=None not in spreads,
     )
 
 
-def uncovered_sums(sums: MetricSums) -> JointSums:
-    """Return the sums over the units without a pre-period."""
-    if sums.covariates is None:
-        return sums.total
-    return sums.total.minus(sums.covariates.of_first(len(sums.total.sums)))
-
-
-def adjust(
-    control: MetricSums, treatment: MetricSums, *, is_ratio: bool, quanta: int
-) -> Adjustment | None:
+def adjust(control: Strata, treatment: Strata, *, is_ratio: bool, quanta: int) -> Adjustment | None:
     """Return the effect adjusted by the covariates.
 
     Args:
-        control: With covariates; at least two units with a pre-period, and none or at least two
-            without.
-        treatment: The same.
+        control: Possible; at least two units with a pre-period, and none or at least two without.
+        treatment: The same; without a pre-period none only if the control has none.
         is_ratio: Whether totals are (y, d), covariates (x, w), and y is divided by d.
         quanta: Quanta of y to the metric unit, over those of d for a ratio.
 
     Returns:
         None if a ratio's denominators sum to 0.
     """
-    covered = _covariates(control), _covariates(treatment)
-    uncovered = uncovered_sums(control), uncovered_sums(treatment)
-    counts = (
-        covered[0].unit_count + covered[1].unit_count,
-        uncovered[0].unit_count + uncovered[1].unit_count,
-    )
-    sides = [
-        _side(*strata, counts, is_ratio=is_ratio, quanta=quanta)
-        for strata in zip(covered, uncovered, strict=True)
-    ]
-    pooled = _side(
-        covered[0].plus(covered[1]),
-        uncovered[0].plus(uncovered[1]),
-        counts,
-        is_ratio=is_ratio,
-        quanta=quanta,
-    )
-    if any(side is None for side in (*sides, pooled)):
-        return None
-    known = [side for side in (*sides, pooled) if side is not None]
-    theta, flags = _theta(covered[0].plus(covered[1]), *known)
-    return _adjusted(covered, uncovered, counts, known, theta=theta, flags=flags)
-
-
-def _covariates(sums: MetricSums) -> JointSums:
-    if sums.covariates is None:
-        raise ValueError("covariates is None, an adjustment needs them")
-    return sums.covariates
+    pooled = control.covered.plus(treatment.covered)
+    rest = control.uncovered.plus(treatment.uncovered)
+    counts = pooled.unit_count, rest.unit_count
+    known = []
+    for covered, uncovered in (control[:2], treatment[:2], (pooled, rest)):
+        side = _side(covered, uncovered, counts, is_ratio=is_ratio, quanta=quanta)
+        if side is None:
+            return None
+        known.append(side)
+    theta, flags = _theta(pooled.spread, *known)
+    return _adjusted(control, treatment, counts, known, theta=theta, flags=flags)
 
 
 def _side(
@@ -196,18 +206,18 @@ def _side(
 
 
 def _theta(
-    sums: JointSums, control: _Side, treatment: _Side, pooled: _Side
+    spread: Spread, control: _Side, treatment: _Side, pooled: _Side
 ) -> tuple[_Theta, tuple[str, ...]]:
     """Return the pooled covariance over the pooled variance of the covariate, as integers."""
     if any(side.covariate_share.denominator == 0 for side in (control, treatment, pooled)):
         return _NO_THETA, ("covariate_undefined",)
     form, before = pooled.form, pooled.covariate_form
-    variance = bilinear(sums, before, before)
+    variance = bilinear(spread, before, before)
     if variance == 0:
         return _NO_THETA, ("covariate_constant",)
     return (
         _Theta(
-            bilinear(sums, form, before) * before.denominator,
+            bilinear(spread, form, before) * before.denominator,
             variance * form.denominator,
         ),
         (),
@@ -215,31 +225,32 @@ def _theta(
 
 
 def _adjusted(
-    covered: tuple[JointSums, JointSums],
-    uncovered: tuple[JointSums, JointSums],
+    control: Strata,
+    treatment: Strata,
     counts: tuple[int, int],
     sides: list[_Side],
     *,
     theta: _Theta,
     flags: tuple[str, ...],
 ) -> Adjustment:
-    control, treatment, pooled = sides
-    units = counts[0] + counts[1]
-    means = [_adjusted_mean(side, pooled, theta, counts) for side in (control, treatment)]
-    forms = [_adjusted_form(side, theta) for side in (control, treatment)]
-    with_covariate = _stratum(covered, sides, forms, counts[0] / units)
+    pooled = sides[2]
+    plain = sides[0].form, sides[1].form
+    share = counts[0] / (counts[0] + counts[1])
+    means = [_adjusted_mean(side, pooled, theta, counts) for side in sides[:2]]
+    adjusted = _adjusted_form(sides[0], theta), _adjusted_form(sides[1], theta)
+    spreads = control.covered_spread, treatment.covered_spread
     without = NO_STRATUM
     if counts[1]:
-        plain = [control.form, treatment.form]
-        without = _stratum(uncovered, sides, plain, counts[1] / units)
+        rest = control.uncovered_spread, treatment.uncovered_spread
+        without = _stratum(rest, plain, plain[0], counts[1] / (counts[0] + counts[1]))
     return Adjustment(
         theta=theta.numerator / theta.denominator,
         difference=means[1].minus(means[0]).value,
         control_mean=means[0].value,
         treatment_mean=means[1].value,
-        baseline=control.share.value,
-        covered_share=counts[0] / units,
-        strata=(with_covariate, without),
+        baseline=sides[0].share.value,
+        covered_share=share,
+        strata=(_stratum(spreads, adjusted, plain[0], share), without),
         flags=flags,
     )
 
@@ -276,16 +287,18 @@ def _adjusted_form(side: _Side, theta: _Theta) -> Form:
 
 
 def _stratum(
-    sums: tuple[JointSums, JointSums], sides: list[_Side], forms: list[Form], share: float
+    spreads: tuple[Spread, Spread], forms: tuple[Form, Form], plain: Form, share: float
 ) -> Stratum:
-    control, treatment = sums
-    plain = sides[0].form
-    scale = share * share
+    """Return a stratum; ``plain`` is the control's form, ``forms`` are adjusted or plain ones."""
+    control, treatment = spreads
+    weights = share * share / control.unit_count, share * share / treatment.unit_count
+    by_control = covariance(control, forms[0], forms[0])
+    is_plain = forms[0] is plain
     return Stratum(
         control.unit_count,
         treatment.unit_count,
-        scale * covariance(control, forms[0], forms[0]) / control.unit_count,
-        scale * covariance(treatment, forms[1], forms[1]) / treatment.unit_count,
-        scale * covariance(control, plain, plain) / control.unit_count,
-        scale * covariance(control, forms[0], plain) / control.unit_count,
+        weights[0] * by_control,
+        weights[1] * covariance(treatment, forms[1], forms[1]),
+        weights[0] * (by_control if is_plain else covariance(control, plain, plain)),
+        weights[0] * (by_control if is_plain else covariance(control, forms[0], plain)),
     )

@@ -106,11 +106,12 @@ class Verdicts(NamedTuple):
 def is_possible(sums: Sums | JointSums, *, is_rate: bool) -> bool:
     """Return whether any set of units has these sums."""
     joint = joint_sums(sums) if isinstance(sums, Sums) else sums
-    if not joint.is_possible:
-        return False
-    if is_rate:
-        return joint.products[0] == joint.sums[0] and 0 <= joint.sums[0] <= joint.unit_count
-    return True
+    return joint.checked_spread() is not None and (not is_rate or is_rate_possible(joint))
+
+
+def is_rate_possible(sums: JointSums) -> bool:
+    """Return whether the first total can be 0 or 1 of every unit, and nothing else."""
+    return sums.products[0] == sums.sums[0] and 0 <= sums.sums[0] <= sums.unit_count
 
 
 def _either(rule: Callable[[Side], Mask]) -> Callable[[Pairs], Mask]:

@@ -1,9 +1,15 @@
 """What a comparison says: the effect on both scales, by the test for one look and for all looks."""
 
-from typing import Literal, NamedTuple
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
-from stream_processors.stats.relative import Interval
+from stream_processors.stats.edges import flag_names, status_name
+from stream_processors.stats.inference import Inference
+from stream_processors.stats.relative import Contrast, Interval
 from stream_processors.stats.sequential import SequentialTest
+
+TestName = Literal["z", "welch", "woodruff"]
 
 
 class FixedHorizon(NamedTuple):
@@ -19,7 +25,7 @@ class FixedHorizon(NamedTuple):
         degrees_of_freedom: Of t; None for z.
     """
 
-    test: Literal["z", "welch", "woodruff"]
+    test: TestName
     statistic: float
     p_value: float
     low: float
@@ -170,3 +176,86 @@ class Plan(NamedTuple):
     alpha: float = 0.05
     n_star: int = 5_000
     tau: float | None = None
+
+
+def shared_fields(
+    inference: Inference, contrast: Contrast, tests: Sequence[TestName]
+) -> list[tuple[Any, ...]]:
+    """Return the fields that unadjusted and adjusted effects share, per comparison.
+
+    They are status, flags, estimate, standard error, fixed horizon, sequence, relative effect and
+    degrees of freedom.
+    """
+    verdicts = inference.verdicts
+    columns = zip(
+        tests,
+        verdicts.status.tolist(),
+        verdicts.relative_status.tolist(),
+        verdicts.flags.tolist(),
+        verdicts.shows_effect.tolist(),
+        verdicts.shows_tests.tolist(),
+        verdicts.shows_sequence.tolist(),
+        inference.interval_decides.tolist(),
+        contrast.difference.tolist(),
+        inference.effect.T.tolist(),
+        inference.fixed.T.tolist(),
+        inference.sequence.T.tolist(),
+        _relatives(inference),
+        strict=True,
+    )
+    results: list[tuple[Any, ...]] = []
+    for (
+        test, status, relative_status, flags, has_effect, has_tests, has_sequence, decides,
+        difference, (std_error, freedom), fixed, sequence, relative,
+    ) in columns:  # fmt: skip
+        name = status_name(status)
+        if not has_effect:
+            results.append((name, (), None, None, None, None, RelativeEffect(name), None))
+            continue
+        if not has_tests:
+            results.append(
+                (name, (), difference, std_error, None, None, RelativeEffect(name), None)
+            )
+            continue
+        results.append(
+            (
+                name,
+                flag_names(flags) + (("interval_decides",) if decides else ()),
+                difference,
+                std_error,
+                FixedHorizon(test, *fixed, None if test == "z" else freedom),
+                SequentialTest(*sequence) if has_sequence else None,
+                relative or RelativeEffect(status_name(relative_status)),
+                freedom,
+            )
+        )
+    return results
+
+
+def _relatives(inference: Inference) -> list[RelativeEffect | None]:
+    """Return the effects on the relative scale; None where the verdict hides them."""
+    relatives: list[RelativeEffect | None] = []
+    for shown, is_log, bounded, always, numbers in zip(
+        inference.verdicts.shows_relative.tolist(),
+        inference.is_log.tolist(),
+        inference.is_bounded.tolist(),
+        inference.is_sequence_bounded.tolist(),
+        inference.relative.T.tolist(),
+        strict=True,
+    ):
+        if not shown:
+            relatives.append(None)
+            continue
+        estimate, std_error, freedom, low, high, sequence_low, sequence_high = numbers
+        relatives.append(
+            RelativeEffect(
+                "ok" if bounded else "undefined",
+                estimate,
+                "log" if is_log else "fieller",
+                Interval(low, high) if bounded else None,
+                Interval(sequence_low, sequence_high) if always else None,
+                std_error,
+                freedom if is_log and math.isfinite(freedom) else None,
+            )
+        )
+    return relatives

@@ -61,4 +61,4 @@ def exact_moments(sums: JointSums, *, is_ratio: bool, quanta: int) -> Moments:
     if is_ratio and sums.sums[1] == 0:
         raise ValueError("the denominators sum to 0, a ratio needs another sum")
     share, form = share_and_form(sums, is_ratio=is_ratio, quanta=quanta)
-    return Moments(sums.unit_count, share.value, covariance(sums, form, form))
+    return Moments(sums.unit_count, share.value, covariance(sums.spread, form, form))

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_processors.stats.cuped import Adjustment, covariates_are_possible
-from stream_processors.stats.edges import Side, is_possible
+from stream_processors.stats.cuped import Adjustment, Strata
+from stream_processors.stats.edges import Side, is_rate_possible
 from stream_processors.stats.effects import Summary
 from stream_processors.stats.quantiles import ArmQuantile
 from stream_processors.stats.ratio import share_and_form
-from stream_processors.stats.sums import Form, JointSums, MetricSums, Moments, Share, covariance
+from stream_processors.stats.sums import Form, JointSums, Moments, Share, covariance
 from stream_processors.stats.tails import Floats
 
 NO_EVENTS = float("inf")
@@ -57,10 +57,10 @@ def facts_of_sums(
 ) -> tuple[Facts, Share]:
     """Return the facts of a metric's totals, and its mean exactly (0 where there is none)."""
     count = sums.unit_count
-    dimension = 2 if is_ratio else 1
-    possible = len(sums.sums) == dimension and is_possible(sums, is_rate=is_rate)
     units = float(count)
-    if not possible or count < 1:
+    spread = sums.checked_spread() if len(sums.sums) == (2 if is_ratio else 1) else None
+    possible = spread is not None and (not is_rate or is_rate_possible(sums))
+    if spread is None or not possible or count < 1:
         return Facts(possible, units, units, units), Share(0, 1)
     denominator, denominator_variance = 1.0, 0.0
     if is_ratio:
@@ -70,10 +70,10 @@ def facts_of_sums(
     share, form = share_and_form(sums, is_ratio=is_ratio, quanta=quanta)
     variance = 0.0
     if count > 1:
-        variance = covariance(sums, form, form)
+        variance = covariance(spread, form, form)
         if is_ratio:
             of_denominator = Form((0, 1), 1)
-            denominator_variance = covariance(sums, of_denominator, of_denominator) / count
+            denominator_variance = covariance(spread, of_denominator, of_denominator) / count
     converted = sums.sums[0]
     facts = Facts(
         possible,
@@ -124,41 +124,41 @@ def summary_of(facts: Facts, *, has_variance: bool) -> Summary:
 
 
 def adjusted_facts(
-    sums: MetricSums,
     facts: Facts,
-    adjustment: Adjustment | None,
+    strata: Strata,
     *,
-    is_control: bool,
     has_uncovered: bool,
+    adjustment: Adjustment | None,
+    is_control: bool,
 ) -> Facts:
     """Return the facts of a variant whose mean is adjusted.
 
     The mean is the unadjusted one still: that of the control is what the effect is divided by.
 
     Args:
-        sums: With covariates.
         facts: Of the variant without the covariate.
-        adjustment: None where there is none.
+        strata: Its units with a pre-period and without.
+        has_uncovered: Whether units of either variant have none.
+        adjustment: None where there is nothing to adjust, or too few units.
         is_control: Which side it is.
-        has_uncovered: Whether units of either variant have no pre-period.
     """
-    covered = 0 if sums.covariates is None else sums.covariates.unit_count
-    uncovered = sums.total.unit_count - covered
-    facts = facts._replace(
-        is_possible=facts.is_possible and covariates_are_possible(sums),
+    covered, uncovered = strata.covered.unit_count, strata.uncovered.unit_count
+    mean, mean_variance, effect_variance = facts.mean, facts.mean_variance, 0.0
+    if adjustment is not None:
+        with_past, without = adjustment.strata
+        if is_control:
+            mean = adjustment.baseline
+            mean_variance = with_past.baseline_variance + without.baseline_variance
+            effect_variance = with_past.control_variance + without.control_variance
+        else:
+            effect_variance = with_past.treatment_variance + without.treatment_variance
+    return facts._replace(
+        is_possible=facts.is_possible and strata.is_possible,
         least_count=float(min(covered, uncovered) if has_uncovered else covered),
         covered_count=float(covered),
-        effect_variance=0.0,
-    )
-    if adjustment is None:
-        return facts
-    if not is_control:
-        variance = sum(stratum.treatment_variance for stratum in adjustment.strata)
-        return facts._replace(effect_variance=variance)
-    return facts._replace(
-        mean=adjustment.baseline,
-        mean_variance=sum(stratum.baseline_variance for stratum in adjustment.strata),
-        effect_variance=sum(stratum.control_variance for stratum in adjustment.strata),
+        mean=mean,
+        mean_variance=mean_variance,
+        effect_variance=effect_variance,
     )
 
 

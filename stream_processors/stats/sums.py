@@ -50,27 +50,29 @@ class JointSums(NamedTuple):
         return len(self.sums)
 
     @property
-    def central_products(self) -> tuple[int, ...]:
-        """Return n Σz_i·z_j - Σz_i·Σz_j for i ≤ j, row by row: n(n - 1) times the covariances."""
+    def spread(self) -> "Spread":
+        """Return n(n - 1) times the covariances: exact integers."""
         count, sums, products = self
         if len(sums) == 1:
-            return (count * products[0] - sums[0] * sums[0],)
-        pairs = ((one, other) for row, one in enumerate(sums) for other in sums[row:])
-        return tuple(
-            count * product - one * other
-            for product, (one, other) in zip(products, pairs, strict=True)
-        )
+            return Spread(count, 1, (count * products[0] - sums[0] * sums[0],))
+        central, position = [], 0
+        for row, one in enumerate(sums):
+            for other in sums[row:]:
+                central.append(count * products[position] - one * other)
+                position += 1
+        return Spread(count, len(sums), tuple(central))
 
-    @property
-    def is_possible(self) -> bool:
-        """Return whether any set of units has these sums: their covariance matrix is one."""
+    def checked_spread(self) -> "Spread | None":
+        """Return the spread, or None if no set of units has these sums."""
         count, sums, products = self
         dimension = len(sums)
         if count < 0 or len(products) != dimension * (dimension + 1) // 2:
-            return False
+            return None
         if count == 0:
-            return not any(sums) and not any(products)
-        return _is_semidefinite(self.central_products, dimension)
+            nothing = not any(sums) and not any(products)
+            return Spread(0, dimension, products) if nothing else None
+        spread = self.spread
+        return spread if spread.is_semidefinite else None
 
     def plus(self, other: "JointSums") -> "JointSums":
         """Return the sums over the units of both; no unit may be in both."""
@@ -91,42 +93,56 @@ class JointSums(NamedTuple):
     def of_first(self, count: int) -> "JointSums":
         """Return the sums of the first ``count`` totals of every unit."""
         dimension = len(self.sums)
-        kept, start = [], 0
+        kept: list[int] = []
+        start = 0
         for row in range(count):
             kept.extend(self.products[start : start + count - row])
             start += dimension - row
         return JointSums(self.unit_count, self.sums[:count], tuple(kept))
 
 
-def _is_semidefinite(upper: tuple[int, ...], dimension: int) -> bool:
-    """Return whether a symmetric matrix of integers has no negative eigenvalue, exactly.
+class Spread(NamedTuple):
+    """How the totals of a variant's units vary together, in exact integers.
 
-    Args:
-        upper: Its entries for i ≤ j, row by row.
-        dimension: Its rows.
-
-    References:
-        Bareiss (1968), "Sylvester's identity and multistep integer-preserving Gaussian
-        elimination", Mathematics of Computation 22; a zero pivot demands a row of zeros.
+    Attributes:
+        unit_count: Units.
+        dimension: Totals per unit.
+        products: n Σz_i·z_j - Σz_i·Σz_j for i ≤ j, row by row: n(n - 1) times the covariances.
     """
-    rows, start = [], 0
-    for row in range(dimension):
-        rows.append(list(upper[start : start + dimension - row]))
-        start += dimension - row
-    divisor = 1
-    while rows:
-        first, *rows = rows
-        pivot = first[0]
-        if pivot < 0 or (pivot == 0 and any(first)):
-            return False
-        if pivot == 0:
-            continue
-        for row, entries in enumerate(rows, start=1):
-            for column in range(len(entries)):
-                product = pivot * entries[column] - first[row] * first[row + column]
-                entries[column] = product // divisor
-        divisor = pivot
-    return True
+
+    unit_count: int
+    dimension: int
+    products: tuple[int, ...]
+
+    @property
+    def is_semidefinite(self) -> bool:
+        """Return whether the totals of any units vary like this: no negative eigenvalue.
+
+        References:
+            Bareiss (1968), "Sylvester's identity and multistep integer-preserving Gaussian
+            elimination", Mathematics of Computation 22; a zero pivot demands a row of zeros.
+        """
+        dimension, upper = self.dimension, self.products
+        if dimension == 1:
+            return upper[0] >= 0
+        rows, start = [], 0
+        for row in range(dimension):
+            rows.append(list(upper[start : start + dimension - row]))
+            start += dimension - row
+        divisor = 1
+        while rows:
+            first, *rows = rows
+            pivot = first[0]
+            if pivot < 0 or (pivot == 0 and any(first)):
+                return False
+            if pivot == 0:
+                continue
+            for row, entries in enumerate(rows, start=1):
+                factor = first[row]
+                for column, entry in enumerate(entries, start=row):
+                    entries[column - row] = (pivot * entry - factor * first[column]) // divisor
+            divisor = pivot
+        return True
 
 
 def no_sums(dimension: int) -> JointSums:
@@ -222,40 +238,46 @@ class Share(NamedTuple):
         )
 
 
-def covariance(sums: JointSums, one: Form, other: Form) -> float:
+def covariance(spread: Spread, one: Form, other: Form) -> float:
     """Return the covariance of two forms over the units, n - 1 in the denominator.
 
     Args:
-        sums: At least two units; of as many totals as the forms have coefficients, or more: what
-            a form does not name has coefficient 0.
+        spread: Of at least two units; of as many totals as the forms have coefficients, or more:
+            what a form does not name has coefficient 0.
         one: A form.
         other: The same form for its variance.
 
     Returns:
         The float nearest to the exact value.
     """
-    count = sums.unit_count
-    return bilinear(sums, one, other) / (one.denominator * other.denominator * count * (count - 1))
+    count = spread.unit_count
+    scale = one.denominator * other.denominator * (count * (count - 1))
+    return bilinear(spread, one, other) / scale
 
 
-def bilinear(sums: JointSums, one: Form, other: Form) -> int:
+def bilinear(spread: Spread, one: Form, other: Form) -> int:
     """Return n(n - 1) times both denominators times the covariance: an integer."""
     first, second = one.coefficients, other.coefficients
-    central = sums.central_products
     if len(first) == len(second) == 1:
-        return first[0] * second[0] * central[0]
-    dimension = len(sums.sums)
+        return first[0] * second[0] * spread.products[0]
+    dimension, central = spread.dimension, spread.products
     first += (0,) * (dimension - len(first))
     second += (0,) * (dimension - len(second))
+    is_square = one is other
     total, position = 0, 0
     for row in range(dimension):
-        total += first[row] * second[row] * central[position]
-        position += 1
-        for column in range(row + 1, dimension):
-            weight = first[row] * second[column] + first[column] * second[row]
-            if weight:
-                total += weight * central[position]
-            position += 1
+        a, b = first[row], second[row]
+        after = position + dimension - row
+        if a or b:
+            # The row's inner sums first, so that the longest integers are multiplied once.
+            tail = central[position + 1 : after]
+            with_a = sum(map(operator.mul, second[row + 1 :], tail))
+            if is_square:
+                total += a * (a * central[position] + 2 * with_a)
+            else:
+                with_b = sum(map(operator.mul, first[row + 1 :], tail))
+                total += a * (b * central[position] + with_a) + b * with_b
+        position = after
     return total
 
 
@@ -297,7 +319,7 @@ def sample_variance(sums: Sums, precision: int) -> float:
     if sums.spread_q < 0:
         raise ValueError(f"sums == {sums}, must be sums of real values")
     value = Form((1,), quanta(precision))
-    return covariance(joint_sums(sums), value, value)
+    return covariance(joint_sums(sums).spread, value, value)
 
 
 def moments(sums: Sums, precision: int) -> Moments:

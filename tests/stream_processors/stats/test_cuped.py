@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stream_processors.stats.comparisons import Comparison, Kind, compare_all
-from stream_processors.stats.cuped import adjust
+from stream_processors.stats.cuped import adjust, strata_of
 from stream_processors.stats.effects import CupedEffect, Effect
 from stream_processors.stats.sums import JointSums, MetricSums
 from tests.stream_processors.stats.oracles import assert_matches, cases_of
@@ -149,7 +149,7 @@ def test_the_adjusted_effect_is_that_of_the_definition(
         [Fraction(y) - theta * x for y, x in zip(*sides_columns, strict=True)]
         for sides_columns in columns
     ]
-    adjustment = adjust(*sides, is_ratio=False, quanta=1)
+    adjustment = adjust(*map(strata_of, sides), is_ratio=False, quanta=1)
     assert adjustment is not None
     assert adjustment.theta == float(theta)
     assert adjustment.difference == float(mean(adjusted[1]) - mean(adjusted[0]))
@@ -207,7 +207,7 @@ def test_ratios_are_adjusted_by_their_linear_forms(
         metric_sums_of([row[:2] for row in rows], dimension=2, covered=rows)
         for rows in (control, treatment)
     ]
-    adjustment = adjust(*sides, is_ratio=True, quanta=1)
+    adjustment = adjust(*map(strata_of, sides), is_ratio=True, quanta=1)
     assert adjustment is not None
     both = [*control, *treatment]
     theta = theta_of(linearised(both, 0, 1), linearised(both, 2, 3))
@@ -353,7 +353,7 @@ def test_covariates_of_more_units_than_there_are_are_refused() -> None:
 
 
 def test_centring_inside_each_arm_is_what_this_is_not() -> None:
-    """A/A, correlation .9: centred inside its arm, the effect stays unadjusted with a smaller error."""
+    """A/A, correlation .9: centred in each arm, the effect stays as it is and its error shrinks."""
     rng = np.random.default_rng(20_261_122)
     rejected, wrongly = 0, 0
     replications = 1_000
