@@ -13,7 +13,6 @@ import msgspec
 from schemas.posted import (
     COMPUTED_FEATURES,
     COMPUTED_KINDS,
-    COMPUTED_METHODS,
     DEFAULT_PRECISION,
     DEFAULT_WINDOW,
     KEEP_DAYS_MAX,
@@ -37,7 +36,6 @@ from schemas.times import format_duration_ms, format_time_ms, parse_duration_ms
 __all__ = [
     "COMPUTED_FEATURES",
     "COMPUTED_KINDS",
-    "COMPUTED_METHODS",
     "DEFAULT_PRECISION",
     "DEFAULT_WINDOW",
     "KEEP_DAYS_MAX",

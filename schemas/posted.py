@@ -20,12 +20,9 @@ Method = Literal["always_valid", "group_sequential", "fixed_horizon", "bayesian"
 COMPUTED_KINDS: tuple[Kind, ...] = ("conversion", "count", "sum")
 """Kinds whose results this version computes; the others are refused on creation."""
 
-COMPUTED_METHODS: tuple[Method, ...] = ("always_valid", "fixed_horizon")
-"""Methods that this version decides by; the others are refused on creation."""
-
 COMPUTED_FEATURES: frozenset[str] = frozenset()
-"""Of ``fixed_cap``, ``quantile_cap``, ``quantile_of_units``, ``quantile_of_events``, ``segments``
-and ``mixture``: what this version computes; the others are refused on creation."""
+"""Of ``fixed_cap``, ``quantile_cap``, ``quantile_of_units``, ``quantile_of_events`` and
+``segments``: what this version computes; the others are refused on creation."""
 
 DEFAULT_WINDOW = "24h"
 DEFAULT_PRECISION = 6
@@ -342,10 +339,6 @@ def _hypothesis_errors(hypothesis: Hypothesis | None) -> Iterable[FieldError]:
 
 
 def _analysis_errors(analysis: Analysis) -> Iterable[FieldError]:
-    if analysis.method not in COMPUTED_METHODS:
-        supported = ", ".join(COMPUTED_METHODS)
-        message = f"{analysis.method!r}, must be one of {supported}"
-        yield _unsupported("analysis.method", message)
     if not 0 < analysis.alpha < 0.5:
         yield FieldError("analysis.alpha", f"{analysis.alpha}, must be above 0, below 0.5")
     if not 2 <= analysis.n_star <= 10**12:
@@ -365,8 +358,6 @@ def _analysis_errors(analysis: Analysis) -> Iterable[FieldError]:
 def _tuning_errors(analysis: Analysis) -> Iterable[FieldError]:
     tau = analysis.tau
     if analysis.tuning == "mixture":
-        if "mixture" not in COMPUTED_FEATURES:
-            yield _unsupported("analysis.tuning", "'mixture', must be n_star")
         if tau is None or not 0 < tau < math.inf:
             message = f"tau == {tau}, must be above 0 and finite where tuning is mixture"
             yield FieldError("analysis.tau", message)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from schemas.definitions import (
     COMPUTED_KINDS,
-    COMPUTED_METHODS,
     Analysis,
     CapQuantile,
     Definition,
@@ -26,7 +25,7 @@ from schemas.definitions import (
     define_metric,
     public,
 )
-from schemas.posted import Method, definition_errors
+from schemas.posted import definition_errors
 
 POSTED: dict[str, Any] = {
     "id": "checkout-color",
@@ -63,7 +62,7 @@ def errors_of(**fields: Any) -> list[FieldError]:
 
 def not_computed(**fields: Any) -> list[FieldError]:
     """Return what is refused only because this version does not compute it yet."""
-    gates = ("metrics[0].kind", "metrics[0].of", "metrics[0].cap", "segments", "analysis.")
+    gates = ("metrics[0].kind", "metrics[0].of", "metrics[0].cap", "segments")
     return [
         error
         for error in errors_of(**fields)
@@ -246,13 +245,6 @@ def test_what_keeps_the_rules_is_refused_only_where_it_is_not_computed(
 def test_a_kind_that_is_not_computed_is_refused(kind: str) -> None:
     assert ("metrics[0].kind", "not_supported") in [
         (error.field, error.code) for error in errors_of(**metric(kind=kind))
-    ]
-
-
-@pytest.mark.parametrize("method", sorted(set(get_args(Method)) - set(COMPUTED_METHODS)))
-def test_a_method_that_is_not_computed_is_refused(method: str) -> None:
-    assert ("analysis.method", "not_supported") in [
-        (error.field, error.code) for error in errors_of(analysis={"method": method})
     ]
 
 
