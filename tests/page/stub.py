@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
@@ -22,56 +22,37 @@ from query_api.history.queries import Checked, Comparison
 from query_api.history.writer import Position
 from query_api.kafka_log import Source
 from query_api.ledger import Cut, compose
+from schemas.definitions import Analysis, CapQuantile, Definition, Metric, Variant, public
 from schemas.times import format_time_ms, parse_time_ms
 from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
+from stream_processors.merge.path import ExperimentPath
+from stream_processors.stats.sums import JointSums, MetricSums
+from tests.page.crowd import COUNTRIES, Crowd
+from tests.page.looks import Numbers, look_at
 
 PAGE = Path(__file__).parents[2] / "query_api" / "page"
-TICK_MS = 200
-BURN_IN = 100
 
 Json = dict[str, Any]
 
 
-def conversion_effect(control: Json, treatment: Json, *, n_star: int = 5_000) -> Json:
-    """Return an effect as the contract has it, from {variant, units, total} of two variants."""
-    pair = {"variant": treatment["variant"], "control": control["variant"]}
-    n_c, n_t = control["units"], treatment["units"]
-    if min(n_c, n_t) < 2:
-        return {**pair, "status": "no_units", "absolute": None, "relative": None, "cuped": None}
-    p_c, p_t = control["total"] / n_c, treatment["total"] / n_t
-    estimate = p_t - p_c
-    std_error = math.sqrt(p_c * (1 - p_c) / (n_c - 1) + p_t * (1 - p_t) / (n_t - 1)) or 1e-9
-    z = estimate / std_error
-    absolute: Json = {
-        "estimate": estimate,
-        "std_error": std_error,
-        "fixed_horizon": {
-            "test": "z",
-            "statistic": z,
-            "p_value": math.erfc(abs(z) / math.sqrt(2)),
-            "low": estimate - 1.96 * std_error,
-            "high": estimate + 1.96 * std_error,
-        },
-        "always_valid": None,
-    }
-    warm = min(n_c, n_t) >= BURN_IN
-    if warm:
-        rho2 = (-2 * math.log(0.05) + math.log(1 - 2 * math.log(0.05))) / n_star
-        k = (n_c + n_t) * rho2
-        critical = math.sqrt((1 + k) / k * 2 * math.log(math.sqrt(1 + k) / 0.05))
-        low, high = estimate - critical * std_error, estimate + critical * std_error
-        p_value = min(1.0, math.sqrt(1 + k) * math.exp(-k / (1 + k) * z * z / 2))
-        running = {"running_p_value": p_value, "running_low": low, "running_high": high}
-        absolute["always_valid"] = {"p_value": p_value, "low": low, "high": high, **running}
-    ratio = p_t / p_c - 1 if p_c else None
-    nothing = {"low": None, "high": None, "status": "undefined"}
-    relative = {"estimate": ratio, "fixed_horizon": nothing, "always_valid": nothing}
-    status = "ok" if warm else "warming_up"
-    return {**pair, "status": status, "absolute": absolute, "relative": relative, "cuped": None}
+WINDOW_MS = 1_800_000
+
+ALWAYS_VALID = Analysis()
+
+PURCHASE = Metric("purchase", "conversion", "purchase", window_ms=WINDOW_MS)
+REFUND = Metric(
+    "refund",
+    "conversion",
+    "refund",
+    role="guardrail",
+    direction="decrease",
+    window_ms=WINDOW_MS,
+    margin={"absolute": 0.01},
+)
 
 
 class Experiment:
-    """One experiment of the double, with all the looks it ever had."""
+    """One experiment of the double, with all the looks it ever had: rates of conversion."""
 
     def __init__(
         self,
@@ -81,66 +62,74 @@ class Experiment:
         units: tuple[int, int] = (0, 0),
         rates: tuple[float, float] = (0.1, 0.1),
         step: tuple[int, int] = (7, 7),
-        mismatch: bool = False,
-        status: str = "running",
+        status: Literal["draft", "running", "stopped"] = "running",
         guardrail: bool = False,
+        analysis: Analysis = ALWAYS_VALID,
     ) -> None:
         self.experiment_id = experiment_id
         self.name = name or experiment_id
         self.units = list(units)
         self.rates = rates
         self.step = step
-        self.mismatch = mismatch
         self.status = status
         self.guardrail = guardrail
+        self.analysis = analysis
         self.final = False
         self.version = 3
         self.tick = 8_976_420
         self.started_ms = int(time.time() * 1000) - 3_600_000
         self.looks: dict[int, Json] = {}
-        self.kept: dict[str, tuple[float, float]] = {}
+        self.path = ExperimentPath()
 
-    def metrics(self) -> list[Json]:
+    def metrics(self) -> list[Metric]:
         """Return the metrics of the definition."""
-        first = {"id": "purchase", "kind": "conversion", "event": "purchase", "role": "decision"}
-        purchase = {**first, "direction": "increase", "window": "30m", "margin": None}
-        if not self.guardrail:
-            return [purchase]
-        margin = {"absolute": 0.01}
-        refund = {**purchase, "id": "refund", "event": "refund", "role": "guardrail"}
-        return [purchase, {**refund, "direction": "decrease", "margin": margin}]
+        return [PURCHASE, REFUND] if self.guardrail else [PURCHASE]
 
-    def definition(self) -> Json:
-        """Return the public definition."""
-        started = None if self.status == "draft" else format_time_ms(self.started_ms)
+    @property
+    def segments(self) -> dict[str, list[str]]:
+        """Return the segments of the definition."""
+        return {}
+
+    def defined(self) -> Definition:
+        """Return the definition as the processors have it."""
         hypothesis = {
             "null": "The colour of the button changes nothing",
             "alternative": "A green button gets more purchases",
-            "minimum_effect": 0.01,
+            "minimum_effect": 0.02,
         }
-        return {
-            "id": self.experiment_id,
-            "name": self.name,
-            "unit_type": "user",
-            "hypothesis": hypothesis if self.guardrail else None,
-            "variants": [
-                {"id": "control", "weight": 0.5, "is_control": True},
-                {"id": "treatment", "weight": 0.5, "is_control": False},
-            ],
-            "metrics": self.metrics(),
-            "analysis": {"method": "always_valid", "alpha": 0.05, "n_star": 5000},
-            "status": self.status,
-            "version": self.version,
-            "created_at": format_time_ms(self.started_ms - 60_000),
-            "started_at": started,
-            "stopped_at": format_time_ms(self.started_ms + 3_000_000) if self.final else None,
-        }
+        return Definition(
+            id=self.experiment_id,
+            ordinal=0,
+            version=self.version,
+            variants=[Variant("control", 0.5, is_control=True), Variant("treatment", 0.5)],
+            metrics=self.metrics(),
+            seed=self.experiment_id,
+            name=self.name,
+            hypothesis=hypothesis if self.guardrail else None,
+            segments=self.segments,
+            analysis=self.analysis,
+            status=self.status,
+            created_at_ms=self.started_ms - 60_000,
+            started_at_ms=None if self.status == "draft" else self.started_ms,
+            stopped_at_ms=self.started_ms + 3_000_000 if self.final else None,
+        )
+
+    def definition(self) -> Json:
+        """Return the public definition."""
+        return public(self.defined())
 
     def advance(self) -> Json:
         """Let some units enter and return the look after it."""
         self.units = [count + step for count, step in zip(self.units, self.step, strict=True)]
         self.tick += 1
-        results = self._results()
+        numbers = Numbers((self.units[0], self.units[1]), self.sums, self.final)
+        results, self.path = look_at(
+            self.defined(),
+            numbers,
+            tick=self.tick,
+            now_ms=int(time.time() * 1000),
+            before=self.path,
+        )
         self.looks[self.tick] = results
         return results
 
@@ -152,75 +141,119 @@ class Experiment:
         about = {"experiment_id": self.experiment_id, "version": self.version}
         return {**about, "status": self.status, "crossovers": 0, **none}
 
-    def _results(self) -> Json:
-        now_ms = int(time.time() * 1000)
-        variants = [
-            {"variant": variant, "units": units}
-            for variant, units in zip(("control", "treatment"), self.units, strict=True)
-        ]
-        expected = sum(self.units) / 2 or 1
-        chi_square = sum((units - expected) ** 2 / expected for units in self.units)
-        look = {"tick": self.tick, "as_of": format_time_ms(now_ms), "age_ms": 84}
-        return {
-            "experiment_id": self.experiment_id,
-            "version": self.version,
-            "status": self.status,
-            "final": self.final,
-            "look": {**look, "behind": [], "offsets": {"0": self.tick}},
-            "variants": variants,
-            "crossovers": self.units[0] // 400,
-            "sample_ratio": {
-                "chi_square": chi_square,
-                "degrees_of_freedom": 1,
-                "p_value": math.erfc(math.sqrt(chi_square / 2)),
-                "sequential_p_value": 0.00002 if self.mismatch else 1.0,
-                "mismatch": self.mismatch,
-            },
-            "metrics": [
-                self._metric(metric, basis)
-                for metric in self.metrics()
-                for basis in ("matured", "open")
-            ],
-        }
+    def by_segment(self, attribute: str) -> list[Json]:
+        """Return the results of every value of an attribute."""
+        raise HTTPException(422, f"no segment {attribute!r}")
 
-    def _metric(self, metric: Json, basis: str) -> Json:
-        shrink = 0.2 if metric["id"] == "refund" else 1.0
+    def sums(self, metric: Metric, basis: str) -> tuple[MetricSums, ...]:
+        """Return sums per variant: four of five units have matured, one of ten is still to buy."""
+        shrink = 0.2 if metric.id == "refund" else 1.0
         share = 1.0 if self.final or basis == "open" else 0.8
-        variants = []
-        wave = 1 + 0.04 * math.sin(self.tick / 9)
-        rates = zip(("control", "treatment"), self.units, self.rates, strict=True)
-        for variant, entered, rate in rates:
+        late = 0.9 if basis == "open" and not self.final else 1.0
+        wave = 1.0 if self.final else 1 + 0.04 * math.sin(self.tick / 9)
+        found = []
+        for entered, rate, moved in zip(self.units, self.rates, (1.0, wave), strict=True):
             units = int(entered * share)
-            moved = rate * shrink * (wave if variant == "treatment" and not self.final else 1.0)
-            total = round(units * moved * (0.9 if basis == "open" and not self.final else 1.0))
-            sums: dict[str, float | None] = {"mean": None, "variance": None, "std_error": None}
-            if units > 1:
-                mean = total / units
-                variance = units / (units - 1) * mean * (1 - mean)
-                std_error = math.sqrt(variance / units)
-                sums = {"mean": mean, "variance": variance, "std_error": std_error}
-            variants.append({"variant": variant, "units": units, "total": total, **sums})
-        effect = conversion_effect(*variants)
-        if effect["absolute"]:
-            self._keep(metric["id"], basis, effect)
-        of = {"metric_id": metric["id"], "kind": metric["kind"], "role": metric["role"]}
-        about = {**of, "basis": basis, "window": metric["window"]}
-        return {**about, "variants": variants, "effects": [effect]}
+            converted = round(units * rate * shrink * moved * late)
+            found.append(MetricSums(JointSums(units, (converted,), (converted,))))
+        return tuple(found)
 
-    def _keep(self, metric_id: str, basis: str, effect: Json) -> None:
-        """Intersect the intervals of all looks; open totals have none."""
-        interval = effect["absolute"]["always_valid"]
-        if basis == "open":
-            del effect["absolute"]["always_valid"]
-            effect["status"] = "ok"
-        elif interval:
-            low, high = self.kept.get(metric_id, (-math.inf, math.inf))
-            low, high = max(low, interval["low"]), min(high, interval["high"])
-            self.kept[metric_id] = low, high
-            interval["running_low"], interval["running_high"] = low, high
-            if low > high:
-                effect["status"] = "empty_intersection"
-                interval["running_low"] = interval["running_high"] = None
+
+PAST_AND_FUTURE = [
+    PURCHASE,
+    Metric("spend", "sum", "order", window_ms=WINDOW_MS, precision=2, covariate_days=14),
+    Metric(
+        "load_time",
+        "quantile",
+        "load",
+        role="guardrail",
+        direction="decrease",
+        window_ms=WINDOW_MS,
+        precision=2,
+        margin={"relative": 0.05},
+        quantile=0.9,
+        of="events",
+    ),
+    Metric(
+        "order_value",
+        "ratio",
+        "order",
+        role="secondary",
+        window_ms=WINDOW_MS,
+        precision=2,
+        denominator="orders",
+    ),
+    Metric("basket", "mean", "order", role="secondary", window_ms=WINDOW_MS, precision=2),
+    Metric(
+        "usual_spend",
+        "sum",
+        "order",
+        role="secondary",
+        window_ms=WINDOW_MS,
+        precision=2,
+        cap=CapQuantile(0.99),
+    ),
+    Metric("orders", "count", "order", role="secondary"),
+]
+
+
+class RichExperiment(Experiment):
+    """One of every kind of metric, with a covariate, a cap and segments, of units drawn once."""
+
+    def __init__(
+        self,
+        experiment_id: str,
+        *,
+        lift: float = 0.1,
+        size: int = 6_000,
+        analysis: Analysis = ALWAYS_VALID,
+    ) -> None:
+        super().__init__(experiment_id, guardrail=True, analysis=analysis, units=(size - 700,) * 2)
+        self.crowds = (
+            Crowd.drawn(size, seed=1),
+            Crowd.drawn(size, seed=2, lift=lift),
+        )
+
+    def metrics(self) -> list[Metric]:
+        """Return one metric of every kind."""
+        return PAST_AND_FUTURE
+
+    @property
+    def segments(self) -> dict[str, list[str]]:
+        """Return one attribute."""
+        return {"country": list(COUNTRIES[:-1])}
+
+    def sums(self, metric: Metric, basis: str) -> tuple[MetricSums, ...]:
+        """Return the sums over the units that have entered, or matured."""
+        return self._sums(metric, basis, None)
+
+    def by_segment(self, attribute: str) -> list[Json]:
+        """Return the results of every country."""
+        if attribute != "country":
+            raise HTTPException(422, f"no segment {attribute!r}")
+        found = []
+        for index, value in enumerate(COUNTRIES):
+            counts = tuple(
+                len(crowd.first(entered, index).orders)
+                for crowd, entered in zip(self.crowds, self.units, strict=True)
+            )
+            results, _ = look_at(
+                self.defined(),
+                Numbers(counts, lambda m, b, at=index: self._sums(m, b, at), self.final),  # type: ignore[misc]
+                tick=self.tick,
+                now_ms=0,
+                before=ExperimentPath(),
+            )
+            kept = {name: results[name] for name in ("variants", "metrics", "sample_ratio")}
+            found.append({"value": value, **kept})
+        return found
+
+    def _sums(self, metric: Metric, basis: str, country: int | None) -> tuple[MetricSums, ...]:
+        share = 1.0 if self.final or basis == "open" else 0.8
+        return tuple(
+            crowd.first(int(entered * share), country).sums(metric)
+            for crowd, entered in zip(self.crowds, self.units, strict=True)
+        )
 
 
 def a_ledger(
@@ -358,7 +391,9 @@ def create_app(world: World) -> FastAPI:
         return known(experiment_id).definition()
 
     @app.get("/v1/experiments/{experiment_id}/results")
-    async def get_results(experiment_id: str) -> Json:
+    async def get_results(experiment_id: str, segment: str | None = None) -> Json:
+        if segment is not None:
+            return {"segments": known(experiment_id).by_segment(segment)}
         return known(experiment_id).results()
 
     @app.get("/v1/experiments/{experiment_id}/timeseries")
@@ -366,11 +401,11 @@ def create_app(world: World) -> FastAPI:
         rows = []
         for tick, results in known(experiment_id).looks.items():
             effect = next(m for m in results["metrics"] if m["metric_id"] == metric)["effects"][0]
-            absolute = effect["absolute"] or {}
-            interval = absolute.get("always_valid") or {"low": None, "high": None}
+            absolute = effect["absolute"]
+            interval = absolute["always_valid"] or {"low": None, "high": None}
             at = {"ts": parse_time_ms(results["look"]["as_of"]), "tick": tick}
-            bounds = {"low": interval["low"], "high": interval["high"]}
-            rows.append({**at, "effect": absolute.get("estimate"), **bounds})
+            bounds = {"low": interval["low"], "high": interval["high"], "interval": "always_valid"}
+            rows.append({**at, "effect": absolute["estimate"], **bounds})
         return {"rows": rows, "truncated": False}
 
     @app.get("/v1/ledger")
@@ -434,7 +469,8 @@ def every_state() -> World:
     )
     world.add(Experiment("search-ranking", units=(30_000, 30_020), rates=rates))
     world.add(Experiment("new-signup", name="New sign-up <form>", units=(20, 21), step=(1, 1)))
-    world.add(Experiment("broken-split", units=(9_000, 8_100), rates=rates, mismatch=True))
+    world.add(Experiment("broken-split", units=(9_000, 8_100), rates=rates))
+    world.add(RichExperiment("new-basket"))
     finished = world.add(
         Experiment("free-shipping", units=(10_000, 10_000), rates=(0.1, 0.09), status="stopped")
     )
