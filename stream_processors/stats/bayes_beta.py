@@ -32,7 +32,7 @@ _SKEWNESS = 1.0
 _DROP = 24.0
 """Logarithm of how far a density has fallen where the rule ends."""
 
-_POINTS = 16
+_POINTS = 40
 _PIECES_NODES = (2 * (2 * len(SPREADS) + 1) - 1) * _POINTS
 _STIRLING_FROM = 10.0
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -202,19 +202,24 @@ def _behind(pairs: _Pairs) -> tuple[Floats, Floats]:
 def _ranges(pairs: _Pairs, centres: Floats, variances: Floats) -> tuple[Floats, Floats, Floats]:
     """Return ends and nodes of the trapezoidal rules.
 
-    The integrand peaks between the narrow density's peak and the product's; it falls beyond both
-    at least like the narrow density: a Gaussian, with the slower of exponentials a·u and b·u.
+    The integrand peaks between the narrow density's peak and that of the product of densities, at
+    the odds of both together; it falls beyond both at least like the narrow density: a Gaussian,
+    with the slower of exponentials a·u and b·u. The step follows the narrow density's sharpest
+    bend in between: its curvature is n x (1 - x).
     """
-    precisions = 1 / variances
-    product = (centres * precisions).sum(axis=1) / precisions.sum(axis=1)
+    product = np.log((pairs.narrow_a + pairs.wide_a) / (pairs.narrow_b + pairs.wide_b))
+    peak = centres[:, 0]
+    # x (1 - x) is greatest at log odds 0, or where the stretch comes nearest to it.
+    middle = special.expit(np.clip(0.0, np.minimum(product, peak), np.maximum(product, peak)))
+    bend = 1 / np.sqrt((pairs.narrow_a + pairs.narrow_b) * middle * (1 - middle))
     spread = np.sqrt(variances[:, 0])
     # A skewed density, of few conversions, needs a finer rule: its transform falls as that of
     # Gumbel's, exp(-π ω / 2), not as a Gaussian's.
-    small = np.minimum(spread, 1.0)
+    small = np.minimum(np.minimum(spread, bend), 1.0)
     steps = _STEP * small / (1 + _SKEWNESS * small)
     reach = math.sqrt(2 * _DROP) * spread
-    low = product - reach - 0.75 * _DROP / pairs.narrow_a
-    high = centres[:, 0] + reach + 0.75 * _DROP / pairs.narrow_b
+    low = np.minimum(product, peak) - reach - 0.75 * _DROP / pairs.narrow_a
+    high = np.maximum(product, peak) + reach + 0.75 * _DROP / pairs.narrow_b
     return low, high, np.ceil((high - low) / steps) + 1
 
 
