@@ -136,13 +136,25 @@ async def test_a_past_that_the_history_has_not_read_is_not_guessed_at(
 
 
 async def test_a_look_that_is_not_stored_yet_is_waited_for(
-    app: Application, client: Client
+    app: Application, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(client, look_records(3))
     app.publish(7)
 
+    history, questions = app.parts.history, []
+    look_at = history.look_at
+
+    async def counting(*asked: Any, **of: Any) -> Any:
+        questions.append(asked)
+        return await look_at(*asked, **of)
+
+    monkeypatch.setattr(history, "look_at", counting)
+
     asking = asyncio.create_task(get(app, RESULTS, tick=6))
-    await asyncio.sleep(3 * routes.RETRY_S)
+    async with asyncio.timeout(10):
+        while len(questions) < 3:
+            assert not asking.done()
+            await asyncio.sleep(0.01)
     assert not asking.done()
     await asyncio.to_thread(store, client, look_records(3, 5, 7))
 
