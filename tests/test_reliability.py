@@ -6,6 +6,7 @@ import pytest
 
 from ingest_gateway.settings import GatewaySettings, KafkaDoorSettings
 from schemas.topics import CHANGELOGS, TOPICS
+from stream_processors.settings import WorkerSettings
 from tools.settings import CHECKOUT, Settings
 from tools.torture.schedule import Kind
 
@@ -64,7 +65,7 @@ def test_metrics_that_it_names_are_exposed() -> None:
 def test_settings_and_topics_that_it_names_exist() -> None:
     settings = {
         f"LITMUS_{name.upper()}"
-        for model in (Settings, GatewaySettings, KafkaDoorSettings)
+        for model in (Settings, GatewaySettings, KafkaDoorSettings, WorkerSettings)
         for name in model.model_fields
     }
     topics = {topic.name for topic in (*TOPICS, *CHANGELOGS)}
