@@ -36,7 +36,7 @@ from stream_processors.stats.families import Candidate, family_of
 
 Entry = dict[str, Any]
 
-_DECIDES = {
+DECIDING_FIELDS = {
     "always_valid": "always_valid",
     "group_sequential": "group_sequential",
     "fixed_horizon": "fixed_horizon",
@@ -193,7 +193,7 @@ def _decision(definition: Definition, entry: Entry, decides_on: str, *, final: b
     source = entry[decides_on] or {}
     status = str(source["status"] if is_cuped and source else entry["status"])
     relative = source.get("relative", {}) if is_cuped else entry["relative"]
-    field = _DECIDES[method]
+    field = DECIDING_FIELDS[method]
     numbers = source.get(field)
     if method != "always_valid" and status in _OF_SEQUENCES:
         status = "ok"

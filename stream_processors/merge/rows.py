@@ -5,6 +5,8 @@ Every row has the same keys, null where there is no number, and floats with a de
 
 from typing import Any, NamedTuple
 
+from stream_processors.merge.effect_entries import DECIDING_FIELDS
+
 
 class Row(NamedTuple):
     """A record of ``litmus.snapshot-rows``.
@@ -41,14 +43,23 @@ ROW_KEYS = (
     "status",
     "as_of_ms",
     "tick",
+    "kind",
+    "role",
+    "estimate_of",
+    "adjusted_p_value",
+    "rejects",
+    "guardrail",
+    "verdict",
 )
 
 
 def rows_of(results: dict[str, Any], as_of_ms: int) -> list[Row]:
     """Return a row for every metric, basis and variant of a results object.
 
-    On matured units, interval and p-value are the always-valid ones of this look; on open units
-    the interval is the pointwise one and there is no p-value, because nobody may decide on it.
+    On matured units, interval and p-value are those of this look by the method of the definition
+    (``interval`` says which), of the adjusted effect where the metric has a covariate; on open
+    units the interval is the pointwise one and there is no p-value, because nobody may decide on
+    it. ``rejects`` is 1 where a difference is left after the correction for several comparisons.
     """
     return [
         _row(results, metric, variant, as_of_ms)
@@ -74,24 +85,50 @@ def _row(
         "status": variant["status"] if effect is None else effect["status"],
         "as_of_ms": as_of_ms,
         "tick": results["look"]["tick"],
+        "kind": metric["kind"],
+        "role": metric["role"],
+        "verdict": results["verdict"]["reading"],
     }
     if effect is not None:
-        value |= _effect_columns(effect, metric["basis"])
+        value |= _matured(effect) if metric["basis"] == "matured" else _open(effect)
     return Row(f"{experiment_id}|{metric['metric_id']}|{variant_id}", value, as_of_ms)
 
 
-def _effect_columns(effect: dict[str, Any], basis: str) -> dict[str, Any]:
-    kind = "always_valid" if basis == "matured" else "fixed_horizon"
-    absolute, relative = effect["absolute"], effect["relative"]
-    interval = absolute[kind] or {}
+def _open(effect: dict[str, Any]) -> dict[str, Any]:
+    columns = _columns(effect["absolute"], effect["relative"], "fixed_horizon", "fixed_horizon")
+    return columns | {"p_value": None}
+
+
+def _matured(effect: dict[str, Any]) -> dict[str, Any]:
+    decision = effect["decision"]
+    field = DECIDING_FIELDS[decision["method"]]
+    source, relative = effect["absolute"], effect["relative"]
+    if decision["of"] == "cuped" and effect["cuped"] is not None:
+        source, relative = effect["cuped"], effect["cuped"]["relative"]
+    columns = _columns(source, relative, field, decision["method"])
+    adjusted, guardrail = effect["adjusted"], effect.get("guardrail")
+    if decision["method"] == "fixed_horizon" and decision["status"] != "ok":
+        columns["p_value"] = None  # one look is planned, and this is not it
+    return columns | {
+        "estimate_of": decision["of"],
+        "adjusted_p_value": None if adjusted is None else adjusted["p_value"],
+        "rejects": None if adjusted is None else int(adjusted["rejects"]),
+        "guardrail": None if guardrail is None else guardrail["status"],
+    }
+
+
+def _columns(
+    source: dict[str, Any], relative: dict[str, Any], field: str, method: str
+) -> dict[str, Any]:
+    interval, relative_interval = source[field] or {}, relative.get(field) or {}
     return {
-        "effect": absolute["estimate"],
-        "effect_std_error": absolute["std_error"],
+        "effect": source["estimate"],
+        "effect_std_error": source["std_error"],
         "effect_low": interval.get("low"),
         "effect_high": interval.get("high"),
-        "p_value": interval.get("p_value") if kind == "always_valid" else None,
-        "interval": kind,
+        "p_value": interval.get("p_value"),
+        "interval": method,
         "relative_effect": relative["estimate"],
-        "relative_effect_low": relative[kind]["low"],
-        "relative_effect_high": relative[kind]["high"],
+        "relative_effect_low": relative_interval.get("low"),
+        "relative_effect_high": relative_interval.get("high"),
     }

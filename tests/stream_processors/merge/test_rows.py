@@ -2,6 +2,9 @@
 
 import json
 
+import msgspec
+
+from schemas.definitions import Analysis
 from stream_processors.merge.look import compute_look
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.merge.rows import ROW_KEYS, Row, rows_of
@@ -16,10 +19,13 @@ from tests.stream_processors.merge.builders import (
 )
 
 
-def make_rows(*metric: Sums) -> list[Row]:
+def make_rows(*metric: Sums, analysis: Analysis | None = None, is_final: bool = False) -> list[Row]:
+    definition = make_definition(metrics=(CONVERSION,))
+    if analysis is not None:
+        definition = msgspec.structs.replace(definition, analysis=analysis)
     look = compute_look(
-        make_definition(metrics=(CONVERSION,)),
-        make_totals(metric),
+        definition,
+        make_totals(metric, is_final=is_final),
         cut=make_cut(),
         path_before=ExperimentPath(),
     )
@@ -53,3 +59,28 @@ def test_whole_numbers_of_metric_units_keep_their_decimal_point() -> None:
     text = json.dumps(make_rows(rate(10_000, 38), rate(10_000, 42))[0].value)
     assert '"total": 38.0' in text
     assert '"units": 10000,' in text
+
+
+def test_a_row_says_which_method_its_interval_is_of() -> None:
+    arms = (rate(10_000, 300), rate(10_000, 420))
+    planned = Analysis(method="group_sequential", units_max=20_000)
+
+    for analysis in (planned, Analysis(), Analysis(method="bayesian")):
+        matured = make_rows(*arms, analysis=analysis)[1].value
+        assert matured["interval"] == analysis.method
+        assert matured["effect_low"] > 0
+        assert (matured["p_value"] is None) == (analysis.method == "bayesian")
+        assert matured["rejects"] == (None if analysis.method == "bayesian" else 1)
+        assert matured["verdict"] == "improvement"
+        assert (matured["kind"], matured["role"]) == ("conversion", "decision")
+
+
+def test_a_fixed_horizon_has_no_p_value_before_its_look() -> None:
+    arms, analysis = (rate(10_000, 300), rate(10_000, 420)), Analysis(method="fixed_horizon")
+
+    early = make_rows(*arms, analysis=analysis)[1].value
+    last = make_rows(*arms, analysis=analysis, is_final=True)[1].value
+
+    assert (early["p_value"], early["adjusted_p_value"]) == (None, None)
+    assert last["p_value"] < 0.001
+    assert last["adjusted_p_value"] == last["p_value"]
