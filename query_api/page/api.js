@@ -45,19 +45,27 @@ export async function getResults(id) {
   }
 }
 
+/** Return the results of each value of an attribute, as of the present look. */
+export async function getSegments(id, attribute) {
+  const { segments } = await get(`${pathOf(id)}/results?segment=${encodeURIComponent(attribute)}`);
+  return segments;
+}
+
 /** Return the ledger; `thorough`: compare the whole history, not only what came since. */
 export const getLedger = ({ thorough }) => get(`/v1/ledger?thorough=${thorough}`);
 
 const POINTS_WANTED = 600;
 
 /** Return past effects of a metric's variant as [{tick, at, estimate, low, high}], oldest first.
+ * `method`: whose interval; the past has no other than that which decided.
  * `spanMs`: how long the experiment has run, so that a long past comes in steps. */
-export async function getTimeseries(id, { metric, variant, spanMs }) {
+export async function getTimeseries(id, { metric, variant, method, spanMs }) {
   const query = new URLSearchParams({ metric, variant, basis: "matured" });
   const seconds = Math.ceil(spanMs / 1000 / POINTS_WANTED);
   if (seconds > 1) query.set("step", `${seconds}s`);
   const { rows } = await get(`${pathOf(id)}/timeseries?${query}`);
-  return rows.map(({ ts, tick, effect, low, high }) => ({
+  const ofMethod = rows.filter((row) => (row.interval ?? method) === method);
+  return ofMethod.map(({ ts, tick, effect, low, high }) => ({
     tick,
     at: ts / 1000,
     estimate: effect,

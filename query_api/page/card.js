@@ -1,21 +1,30 @@
-// One metric: what it says, its interval, its numbers, and the open totals well apart.
+// One metric: what it says, its intervals, its numbers, and the open totals well apart.
 
 import { EffectChart } from "./chart.js";
-import { h, setAttribute, setText } from "./dom.js";
-import { Forest, radiusOf } from "./forest.js";
+import { h, setText } from "./dom.js";
+import { EffectRow } from "./effect.js";
+import { radiusOf } from "./forest.js";
 import * as format from "./format.js";
-import { Fields, alwaysValid, halfWidth, isFinal } from "./results.js";
-import { ROLE_WORDS, kindWords, reading } from "./words.js";
+import { capWords, columnsOf, kindWords } from "./kinds.js";
+import { METHODS, estimateOf, intervalOf, pointOf } from "./methods.js";
+import { Fields, halfWidth, isFinal } from "./results.js";
+import { reasonOf } from "./verdict.js";
+import { ROLE_WORDS } from "./words.js";
 
 export class MetricCard {
   #fields = new Fields();
   #rows = [];
   #chart = null;
+  #headlines = new Map();
 
-  /** `looks`: this metric's results on each basis. `metric`: as the definition has it. */
-  constructor({ metric, looks, alpha, getHistory, onVerdict }) {
+  /** `looks`: this metric's results on each basis. `metric`: as the definition has it.
+   * `method`: what is shown; `deciding`: whether the experiment is decided by it. */
+  constructor({ metric, looks, alpha, method, deciding, getHistory, onVerdict }) {
     this.metric = metric;
-    this.confidence = confidenceOf(alpha);
+    this.alpha = alpha;
+    this.method = method;
+    this.of = estimateOf(metric);
+    this.deciding = deciding;
     this.getHistory = getHistory;
     this.onVerdict = onVerdict;
     const matured = looks.find((look) => look.basis === "matured");
@@ -41,36 +50,67 @@ export class MetricCard {
       (look) => look.metric_id === this.metric.id && look.basis === "matured",
     );
     if (!matured) return;
-    const margins = this.#margins();
-    const radius = radiusOf(matured.effects.map(alwaysValid), margins);
+    const intervals = matured.effects.map((one) => intervalOf(one, this.method, this.of));
+    const radius = radiusOf(intervals, this.#margins());
     const mismatch = results.sample_ratio?.mismatch === true;
-    const context = { radius, mismatch, final: isFinal(results) };
     for (const row of this.#rows) {
       const effect = matured.effects.find((one) => one.variant === row.variant);
-      if (effect) this.#showRow(row, effect, context);
+      const reason = reasonOf(results.verdict, this.metric.id, row.variant);
+      const context = { radius, mismatch, final: isFinal(results), reason };
+      if (effect) this.#tell(row, row.show(effect, context));
     }
     this.#append(results, matured);
     this.#showMaturity(results, matured);
   }
 
+  /** A headline that changed is news for those who listen. */
+  #tell(row, headline) {
+    const before = this.#headlines.get(row.variant);
+    if (before && before !== headline) this.onVerdict(`${this.metric.id}: ${headline}`);
+    this.#headlines.set(row.variant, headline);
+  }
+
+  #margins() {
+    const margin = this.metric.role === "guardrail" ? this.metric.margin?.absolute : null;
+    return margin ? [margin] : [];
+  }
+
   #title() {
     const { metric } = this;
     const wanted = metric.direction === "decrease" ? "lower is better" : "higher is better";
+    const about = [kindWords(metric), wanted, capWords(metric)].filter(Boolean);
     return h(
       "header",
       {},
       h("h3", {}, metric.id),
       h("span", { class: `chip ${metric.role}` }, ROLE_WORDS[metric.role] ?? metric.role),
-      h("p", { class: "muted" }, `${kindWords(metric)}, ${wanted}`),
+      h(
+        "span",
+        { class: "chip plain method" },
+        METHODS[this.method].title,
+        this.deciding ? "" : ", for comparison",
+      ),
+      h("p", { class: "muted" }, about.join(", ")),
     );
   }
 
   #matured(look) {
     const treatments = look.effects.map((effect) => effect.variant);
-    this.#rows = look.effects.map((effect) => this.#row(effect));
+    this.#rows = look.effects.map(
+      (effect) =>
+        new EffectRow({
+          effect,
+          metric: this.metric,
+          base: `metrics/${this.metric.id}/matured/effects/${effect.variant}`,
+          fields: this.#fields,
+          method: this.method,
+          deciding: this.deciding,
+          alpha: this.alpha,
+        }),
+    );
     this.maturity = h("span", { class: "muted" });
     this.#chart = new EffectChart({
-      name: `Effect on ${this.metric.id} with its always-valid interval`,
+      name: `Effect on ${this.metric.id} with its ${METHODS[this.method].title} interval`,
       format: (value) => format.difference(value, this.metric.kind, this.chartHalfWidth ?? null),
     });
     this.#choose(treatments[0]);
@@ -87,111 +127,27 @@ export class MetricCard {
       this.#chart.element,
       h("div", { class: "table-title" }, h("h4", {}, "Matured units"), this.maturity),
       this.#table(look),
+      look.cap?.quantile ? this.#cap() : null,
     );
   }
 
-  #row(effect) {
-    const base = `metrics/${this.metric.id}/matured/effects/${effect.variant}`;
-    const { kind } = this.metric;
-    const always = `${base}/absolute/always_valid`;
-    const fixed = `${base}/absolute/fixed_horizon`;
-    const half = (flat) => halfWidthAt(flat, always) ?? halfWidthAt(flat, fixed);
-    const shown = (value, flat) => format.difference(value, kind, half(flat));
-    const bind = (path, as) => this.#fields.bind(path, as);
-    const range = (interval, low, high) => [
-      bind(`${interval}/${low}`, shown),
-      h("span", { class: "to" }, " to "),
-      bind(`${interval}/${high}`, shown),
-    ];
-    const forest = new Forest({
-      margins: this.#margins(),
-      describe: (estimate, interval) => this.#describe(effect, estimate, interval),
-    });
-    const row = {
-      variant: effect.variant,
-      forest,
-      headline: h("p", { class: "headline" }),
-      detail: h("p", { class: "detail" }),
-      scale: [h("span"), h("span", {}, "0"), h("span")],
-      note: h("p", { class: "note" }),
-    };
-    row.element = h(
-      "section",
-      { class: "effect", "data-variant": effect.variant },
-      h("p", { class: "pair" }, effect.variant, h("span", {}, " against "), effect.control),
-      h("div", { class: "verdict" }, row.headline, row.detail),
-      forest.element,
-      h("p", { class: "scale", "aria-hidden": "true" }, row.scale),
-      h(
-        "dl",
-        { class: "numbers" },
-        h("dt", {}, "Difference"),
-        h("dd", { class: "big" }, bind(`${base}/absolute/estimate`, shown)),
-        h("dt", {}, h("i", { class: "swatch" }), `Always-valid ${this.confidence} interval`),
-        h("dd", { class: "big" }, range(always, "low", "high")),
-      ),
-      h(
-        "dl",
-        { class: "numbers" },
-        h("dt", {}, h("i", { class: "swatch dark" }), "Interval over all looks"),
-        h("dd", {}, range(always, "running_low", "running_high")),
-        h("dt", {}, "Always-valid p"),
-        h("dd", {}, bind(`${always}/p_value`, format.pValue)),
-        h("dt", {}, "p over all looks"),
-        h("dd", {}, bind(`${always}/running_p_value`, format.pValue)),
-        h("dt", {}, "Relative difference"),
-        h("dd", {}, this.#relative(`${base}/relative`)),
-      ),
-      row.note,
-      h(
-        "div",
-        { class: "fixed" },
-        h("p", {}, "Fixed horizon: only valid at one look planned in advance. Not for watching."),
-        h(
-          "p",
-          { class: "fixed-numbers" },
-          bind(`${fixed}/test`, (value) => value ?? "test"),
-          " ",
-          bind(`${fixed}/statistic`, (value) => format.fixed(value, 3)),
-          ", p ",
-          bind(`${fixed}/p_value`, format.pValue),
-          ", interval ",
-          range(fixed, "low", "high"),
-          ", std error ",
-          bind(`${base}/absolute/std_error`, (value, flat) =>
-            unsigned(format.difference(value, kind, half(flat))),
-          ),
-        ),
-      ),
+  /** Which cap was chosen, how many units it cuts, and whether it hits the variants alike. */
+  #cap() {
+    const base = `metrics/${this.metric.id}/matured/cap`;
+    const bind = (field, as) => this.#fields.bind(`${base}/${field}`, as);
+    return h(
+      "p",
+      { class: "cap muted" },
+      "Totals above ",
+      bind("cap", format.plain),
+      " count as that. Units above it: ",
+      bind("capped_units/0", format.integer),
+      " and ",
+      bind("capped_units/1", format.integer),
+      "; p of an equal share ",
+      bind("imbalance_p_value", format.pValue),
+      ".",
     );
-    return row;
-  }
-
-  #relative(base) {
-    const end = (opening, closing) => (value) =>
-      value === null ? "" : `${opening}${format.relative(value)}${closing}`;
-    return [
-      this.#fields.bind(`${base}/estimate`, format.relative),
-      this.#fields.bind(`${base}/always_valid/low`, end(" (", " to "), { class: "muted" }),
-      this.#fields.bind(`${base}/always_valid/high`, end("", ")"), { class: "muted" }),
-    ];
-  }
-
-  #showRow(row, effect, { radius, mismatch, final }) {
-    const { tone, headline, detail } = reading(effect, this.metric, { mismatch, final });
-    const interval = alwaysValid(effect);
-    if (row.headline.textContent && row.headline.textContent !== headline) {
-      this.onVerdict(`${this.metric.id}: ${headline}`);
-    }
-    setText(row.headline, headline);
-    setText(row.detail, detail);
-    setAttribute(row.element, "data-tone", tone);
-    setAttribute(row.element, "data-status", effect.status);
-    row.forest.show(effect.absolute?.estimate ?? null, interval, { radius, tone });
-    const edge = (value) => format.difference(value, this.metric.kind, radius);
-    setText(row.scale[0], interval ? edge(-radius) : "");
-    setText(row.scale[2], interval ? edge(radius) : "");
-    setText(row.note, noteOn(interval, effect));
   }
 
   #showMaturity(results, matured) {
@@ -207,12 +163,12 @@ export class MetricCard {
 
   #append(results, matured) {
     const effect = matured.effects.find((one) => one.variant === this.chosen);
-    const interval = alwaysValid(effect);
+    const interval = intervalOf(effect, this.method, this.of);
     if (interval) this.chartHalfWidth = halfWidth(interval);
     this.#chart.append({
       tick: results.look.tick,
       at: Date.parse(results.look.as_of) / 1000,
-      estimate: effect?.absolute?.estimate ?? null,
+      estimate: pointOf(effect, this.method, this.of),
       low: interval?.low ?? null,
       high: interval?.high ?? null,
     });
@@ -221,7 +177,7 @@ export class MetricCard {
   #choose(variant) {
     this.chosen = variant;
     this.#chart.clear();
-    this.getHistory(this.metric.id, variant).then((past) => {
+    this.getHistory(this.metric.id, variant, this.method).then((past) => {
       if (this.chosen === variant) this.#chart.prepend(past);
     });
   }
@@ -243,12 +199,7 @@ export class MetricCard {
     return h(
       "section",
       { class: "open" },
-      h(
-        "div",
-        { class: "table-title" },
-        h("h4", {}, "Open totals"),
-        this.growing,
-      ),
+      h("div", { class: "table-title" }, h("h4", {}, "Open totals"), this.growing),
       this.#table(look),
       rows,
     );
@@ -274,24 +225,20 @@ export class MetricCard {
   #table(look) {
     const { kind } = this.metric;
     const measured = (value, standardError) => format.mean(value, kind, standardError);
-    const columns = [
-      ["units", format.integer, "Units"],
-      ["total", format.plain, kind === "conversion" ? "Converted" : "Total"],
-      ["mean", measured, kind === "conversion" ? "Rate" : "Mean"],
-      ["std_error", measured, "Std error"],
-    ];
+    const writers = { units: format.integer, mean: measured, std_error: measured };
+    const columns = columnsOf(this.metric);
     const row = ({ variant }) => {
       const base = `metrics/${this.metric.id}/${look.basis}/variants/${variant}`;
-      const cells = columns.map(([name, as]) =>
+      const cells = columns.map(([name]) =>
         this.#fields.bind(
           `${base}/${name}`,
-          (value, flat) => as(value, flat.get(`${base}/std_error`)),
+          (value, flat) => (writers[name] ?? format.plain)(value, flat.get(`${base}/std_error`)),
           { tag: "td" },
         ),
       );
       return h("tr", {}, h("th", { scope: "row" }, variant), cells);
     };
-    const head = ["Variant", ...columns.map(([, , title]) => title)];
+    const head = ["Variant", ...columns.map(([, title]) => title)];
     return h(
       "div",
       { class: "scroll" },
@@ -303,39 +250,7 @@ export class MetricCard {
       ),
     );
   }
-
-  #margins() {
-    const margin = this.metric.role === "guardrail" ? this.metric.margin?.absolute : null;
-    if (!margin) return [];
-    return [this.metric.direction === "decrease" ? margin : -margin];
-  }
-
-  #describe(effect, estimate, interval) {
-    const pair = `${effect.variant} against ${effect.control}`;
-    if (!interval) return `${pair}: no interval yet`;
-    const show = (value) => format.difference(value, this.metric.kind, halfWidth(interval));
-    const [low, high] = [show(interval.low), show(interval.high)];
-    return `${pair}: ${show(estimate)}, always-valid interval ${low} to ${high}`;
-  }
 }
 
 const halfWidthAt = (flat, path) =>
   halfWidth({ low: flat.get(`${path}/low`), high: flat.get(`${path}/high`) });
-
-/** "95 %", "99.9 %": no more digits than α has. */
-const confidenceOf = (alpha) => `${Number(((1 - alpha) * 100).toPrecision(6))} %`;
-
-const unsigned = (text) => text.replace("+", "");
-
-const FLAG_WORDS = {
-  one_variance_zero: "All units of one variant have the same value.",
-  control_negative: "The control's mean is below 0: relative numbers divide by its size.",
-};
-
-function noteOn(interval, effect) {
-  const notes = (effect.flags ?? []).map((flag) => FLAG_WORDS[flag] ?? `${flag}.`);
-  if (interval && interval.running_low === null) {
-    notes.push("The intervals of all looks no longer overlap, so the present one stands alone.");
-  }
-  return notes.join(" ");
-}

@@ -6,8 +6,11 @@ import { announce, h, setAttribute, setText, time, utcTitle } from "./dom.js";
 import * as format from "./format.js";
 import { Freshness } from "./freshness.js";
 import { LiveLooks } from "./live.js";
+import { METHODS, methodsOf } from "./methods.js";
 import { Fields, flatten, isFinal, structureOf } from "./results.js";
+import { Segments } from "./segments.js";
 import { showError } from "./states.js";
+import { Verdict } from "./verdict.js";
 
 const POLL_MS = 3_000;
 const SILENT_MS = 15_000;
@@ -23,11 +26,14 @@ export class ExperimentView {
   #polling = false;
   #heardAt = performance.now();
   #closed = false;
+  #method = null;
+  #segments = null;
 
   constructor(host, id) {
     this.id = id;
     this.host = host;
     this.freshness = new Freshness();
+    this.verdict = new Verdict();
     this.header = h("header", { class: "page-head" });
     this.alarm = h("div", { class: "alarm", role: "alert", hidden: true });
     this.body = h("div", { class: "body" }, h("p", { class: "state" }, "Loading …"));
@@ -42,6 +48,7 @@ export class ExperimentView {
     clearTimeout(this.retry);
     this.live?.close();
     this.freshness.close();
+    this.#segments?.close();
     this.#cards.forEach((card) => card.close());
   }
 
@@ -127,7 +134,7 @@ export class ExperimentView {
   #show(results) {
     this.freshness.show(results);
     this.#results = results;
-    const structure = structureOf(results);
+    const structure = `${structureOf(results)} ${methodsOf(results, this.#deciding)}`;
     if (structure !== this.#structure) {
       this.#structure = structure;
       this.#build(results);
@@ -135,6 +142,8 @@ export class ExperimentView {
     const flat = flatten(results);
     this.#fields.show(flat);
     this.#cards.forEach((card) => card.show(results, flat));
+    this.#segments?.show(results);
+    if (this.verdict.show(results.verdict)) announce(results.verdict.text);
     this.#showShares(results);
     this.#showAlarm(results.sample_ratio);
     setText(this.asOf, format.moment(results.look.as_of));
@@ -201,9 +210,23 @@ export class ExperimentView {
     );
   }
 
+  get #deciding() {
+    return this.#definition.analysis?.method ?? "always_valid";
+  }
+
+  /** Show the numbers of another method: of one at a time, never of two. */
+  #choose(method) {
+    this.#method = method;
+    this.#structure = null;
+    this.#show(this.#results);
+  }
+
   #build(results) {
     this.#cards.forEach((card) => card.close());
+    this.#segments?.close();
     this.#fields = new Fields();
+    const methods = methodsOf(results, this.#deciding);
+    if (!methods.includes(this.#method)) this.#method = this.#deciding;
     this.#cards = this.#metricsOf(results).map((one) => this.#card(one, results));
     this.asOf = h("time");
     this.finalNote = h(
@@ -211,10 +234,14 @@ export class ExperimentView {
       { class: "final-note" },
       "This is the final look: the experiment is over and its numbers will not change again.",
     );
+    this.#segments = this.#segmentsOf();
     this.body.replaceChildren(
       this.finalNote,
+      this.verdict.element,
       this.#unitsSection(results),
+      this.#methodSection(methods),
       ...this.#cards.map((card) => card.element),
+      this.#segments?.element ?? "",
       h(
         "footer",
         { class: "muted foot" },
@@ -227,6 +254,29 @@ export class ExperimentView {
         ".",
       ),
     );
+  }
+
+  /** Which method's numbers are shown, what they promise, and the choice of another one. */
+  #methodSection(methods) {
+    const alpha = this.#definition.analysis?.alpha ?? 0.05;
+    const option = (method) => {
+      const decides = method === this.#deciding ? " (decides)" : " (for comparison)";
+      const attributes = { value: method, selected: method === this.#method };
+      return h("option", attributes, `${METHODS[method].title}${decides}`);
+    };
+    const choose = ({ target }) => this.#choose(target.value);
+    return h(
+      "section",
+      { class: "method-line", "aria-label": "Method" },
+      h("label", {}, "Read by ", h("select", { onchange: choose }, methods.map(option))),
+      h("p", { class: "muted" }, METHODS[this.#method].promise(alpha)),
+    );
+  }
+
+  #segmentsOf() {
+    const { segments } = this.#definition;
+    if (!Object.keys(segments ?? {}).length) return null;
+    return new Segments({ id: this.id, definition: this.#definition, method: this.#method });
   }
 
   /** The metrics of the look in the order of their roles, each with its bases. */
@@ -244,16 +294,18 @@ export class ExperimentView {
       metric: { id, kind, role, window, ...defined },
       looks,
       alpha: this.#definition.analysis?.alpha ?? 0.05,
-      getHistory: (metric, variant) => this.#past(metric, variant),
+      method: this.#method,
+      deciding: this.#method === this.#deciding,
+      getHistory: (metric, variant, method) => this.#past(metric, variant, method),
       onVerdict: announce,
     });
   }
 
   /** The past of an effect; without it the chart begins now. */
-  async #past(metric, variant) {
+  async #past(metric, variant, method) {
     const { started_at: from } = this.#definition;
     const spanMs = Date.parse(this.#results.look.as_of) - Date.parse(from);
-    return getTimeseries(this.id, { metric, variant, spanMs }).catch(() => []);
+    return getTimeseries(this.id, { metric, variant, method, spanMs }).catch(() => []);
   }
 
   #unitsSection(results) {
@@ -332,18 +384,17 @@ export class ExperimentView {
 }
 
 function hypothesisOf(hypothesis) {
-  const names = {
-    null: "If nothing changes",
-    alternative: "We expect",
-    minimum_effect: "Worth having from",
-  };
-  const entries = Object.entries(hypothesis).filter(([, value]) => value !== null);
+  const written = [
+    ["If nothing changes", hypothesis.null],
+    ["We expect", hypothesis.alternative],
+    ["Worth having from", hypothesis.minimum_effect && smallestWords(hypothesis.minimum_effect)],
+  ].filter(([, text]) => text);
+  if (!written.length) return "";
   return h(
     "dl",
     { class: "hypothesis" },
-    entries.flatMap(([name, value]) => [
-      h("dt", {}, names[name] ?? name.replaceAll("_", " ")),
-      h("dd", {}, typeof value === "object" ? JSON.stringify(value) : String(value)),
-    ]),
+    written.flatMap(([title, text]) => [h("dt", {}, title), h("dd", {}, text)]),
   );
 }
+
+const smallestWords = (share) => `${format.percent(share, 2)} of the control`;

@@ -4,9 +4,10 @@ import { getResults, listExperiments } from "./api.js";
 import { h, setAttribute, setText, time } from "./dom.js";
 import { Forest, radiusOf } from "./forest.js";
 import * as format from "./format.js";
-import { alwaysValid, halfWidth, isFinal } from "./results.js";
+import { estimateOf, intervalOf, pointOf } from "./methods.js";
+import { halfWidth, isFinal } from "./results.js";
 import { emptyState, showError } from "./states.js";
-import { reading } from "./words.js";
+import { reasonOf, shortly, toneOf } from "./verdict.js";
 
 const PERIOD_MS = 3_000;
 const READ_AT_ONCE = 6;
@@ -149,45 +150,42 @@ function showResults(row, results) {
   setText(row.units, format.integer(units));
   setAttribute(row.units, "data-value", units);
   row.isFinal = isFinal(results);
-  const comparisons = comparisonsOf(row, results);
-  if (!comparisons.length) return setText(row.headline, "No decision metric");
-  return showComparison(row, comparisons, results.sample_ratio?.mismatch === true);
+  setAttribute(row.element, "data-tone", toneOf(results.verdict));
+  setText(row.headline, shortly(results.verdict));
+  return showComparison(row, comparisonsOf(row, results));
 }
 
-const NOTABLE = ["alarm", "bad", "good", "open", "waiting"];
-
-/** All comparisons that decide, those that show something first. */
+/** All comparisons that decide, findings first. */
 function comparisonsOf(row, results) {
-  const mismatch = results.sample_ratio?.mismatch === true;
   const looks = results.metrics.filter(
     ({ role, basis }) => role === "decision" && basis === "matured",
   );
-  const comparisons = looks.flatMap((look) => {
-    const metric = row.definition.metrics.find(({ id }) => id === look.metric_id);
-    return look.effects.map((effect) => ({
-      look,
-      effect,
-      ...reading(effect, metric, { mismatch, final: row.isFinal }),
-    }));
-  });
-  const rank = ({ tone }) => NOTABLE.indexOf(tone);
+  const comparisons = looks.flatMap((look) => look.effects.map((effect) => ({ look, effect })));
+  const rank = ({ look, effect }) => {
+    const reason = reasonOf(results.verdict, look.metric_id, effect.variant);
+    return FINDINGS.includes(reason?.code) ? 0 : 1;
+  };
   return comparisons.toSorted((one, other) => rank(one) - rank(other));
 }
 
-function showComparison(row, comparisons, mismatch) {
-  const [{ look, effect, tone, headline }, ...others] = comparisons;
-  const interval = alwaysValid(effect);
+const FINDINGS = ["decision_better", "decision_worse"];
+
+function showComparison(row, [first, ...others]) {
+  if (!first) return setText(row.numbers, "");
+  const { look, effect } = first;
+  const of = estimateOf(row.definition.metrics.find(({ id }) => id === look.metric_id));
+  const method = row.definition.analysis?.method ?? "always_valid";
+  const interval = effect.decision?.status === "ok" ? intervalOf(effect, method, of) : null;
   const show = (value) => format.difference(value, look.kind, halfWidth(interval));
-  row.forest.show(effect.absolute?.estimate ?? null, interval, {
+  const point = pointOf(effect, method, of);
+  row.forest.show(point, interval, {
     radius: radiusOf([interval]),
-    tone,
+    tone: row.element.dataset.tone,
   });
-  setAttribute(row.element, "data-tone", tone);
-  setText(row.headline, mismatch ? "Sample-ratio mismatch: do not read" : headline);
   const more = others.length ? `; ${others.length} more inside` : "";
   const numbers = interval
-    ? `${look.metric_id}, ${effect.variant}: ${show(effect.absolute.estimate)} ` +
+    ? `${look.metric_id}, ${effect.variant}: ${show(point)} ` +
       `(${show(interval.low)} to ${show(interval.high)})${more}`
     : `${look.metric_id}${more}`;
-  setText(row.numbers, row.isFinal ? `final: ${numbers}` : numbers);
+  return setText(row.numbers, row.isFinal ? `final: ${numbers}` : numbers);
 }

@@ -24,7 +24,7 @@ function walk(value, path, flat) {
 
 function keyOf(item, index) {
   if (item?.metric_id !== undefined) return `${item.metric_id}/${item.basis}`;
-  return item?.variant ?? index;
+  return item?.variant ?? item?.value ?? index;
 }
 
 /** Elements bound to paths. Made once; a look then only changes texts and attributes. */
@@ -64,12 +64,6 @@ export function structureOf(results) {
 
 /** Return whether nothing can change any more. */
 export const isFinal = (results) => (results.final ?? results.look?.final) === true;
-
-/** Return the interval that may be read at any time, or null before there is one. */
-export function alwaysValid(effect) {
-  const interval = effect?.absolute?.always_valid;
-  return interval && interval.low !== null && interval.high !== null ? interval : null;
-}
 
 /** Return half the width of {low, high}, or null when an end is missing. */
 export function halfWidth(interval) {

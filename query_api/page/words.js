@@ -1,6 +1,7 @@
 // What a result says, in plain words. The numbers are decided elsewhere; this only reads them.
 
-import { alwaysValid } from "./results.js";
+import * as format from "./format.js";
+import { METHODS, estimateOf, intervalOf } from "./methods.js";
 
 const STATUS_WORDS = {
   warming_up: [
@@ -20,6 +21,18 @@ const STATUS_WORDS = {
     "No variation yet",
     "All units have the same value, so there is no spread to measure a difference against.",
   ],
+  undefined: [
+    "Not defined yet",
+    "The denominator of a variant is zero, or too near to it to divide by.",
+  ],
+  denominator_near_zero: [
+    "Too near to dividing by zero",
+    "The denominator of a variant is not clearly away from zero, so its ratio cannot be tested.",
+  ],
+  waiting_for_look: [
+    "Wait for the planned look",
+    "Before it nothing is decided: reading an interval now is peeking.",
+  ],
   invalid_input: [
     "These sums contradict each other",
     "Nothing is concluded from them. Please look at the ledger and the logs.",
@@ -28,10 +41,12 @@ const STATUS_WORDS = {
 
 /** Return {tone, headline, detail} for one effect; tone is a CSS class.
  *
- * `metric` is the definition's metric (direction, margin); `mismatch` the sample-ratio alarm;
+ * `reason`: what the verdict says of this effect, if it says anything; `method`: whose interval is
+ * shown, `deciding`: whether the experiment is decided by it; `mismatch`: the sample-ratio alarm;
  * `final`: there will be no other look.
  */
-export function reading(effect, metric, { mismatch = false, final = false } = {}) {
+export function reading(effect, metric, context = {}) {
+  const { reason, method = "always_valid", deciding = true, mismatch = false } = context;
   if (mismatch) {
     return {
       tone: "alarm",
@@ -39,15 +54,20 @@ export function reading(effect, metric, { mismatch = false, final = false } = {}
       detail: "Units are not split as planned, so the groups may not be comparable.",
     };
   }
-  const interval = alwaysValid(effect);
-  if (!interval) return withoutInterval(effect);
-  return metric?.role === "guardrail" && metric.margin
-    ? guardrailReading(effect, metric)
-    : decisionReading(effect, interval, { metric, final });
+  if (!deciding) {
+    const headline = "Shown for comparison: it decides nothing here";
+    return { tone: "waiting", headline, detail: METHODS[method].warning ?? "" };
+  }
+  const said = reason && REASONS[reason.code];
+  if (said) return said(effect, metric, context);
+  const interval = intervalOf(effect, method, estimateOf(metric));
+  const isDecided = (effect.decision?.status ?? "ok") === "ok";
+  return interval && isDecided ? unread(effect, metric, interval) : withoutInterval(effect);
 }
 
 function withoutInterval(effect) {
-  const status = effect?.status ?? "no_units";
+  const decides = effect?.decision?.status ?? "ok";
+  const status = decides === "ok" ? (effect?.status ?? "no_units") : decides;
   const [headline, detail] = STATUS_WORDS[status] ?? [
     `No interval: ${status.replaceAll("_", " ")}`,
     "The status says why; nothing is concluded from this metric now.",
@@ -55,80 +75,114 @@ function withoutInterval(effect) {
   return { tone: "waiting", headline, detail };
 }
 
-function decisionReading(effect, interval, { metric, final }) {
-  const side = sideOf(interval.low, interval.high);
-  if (side !== 0) {
-    return {
-      tone: toneOf(side, metric),
-      headline: `${effect.variant} is ${side > 0 ? "higher" : "lower"} than ${effect.control}`,
-      detail:
-        "The interval excludes 0. This holds however often you have looked" +
-        `${isWanted(side, metric) ? "" : ", and it is not the direction you hoped for"}.`,
-    };
-  }
-  const earlier = sideOf(interval.running_low, interval.running_high);
-  if (earlier !== 0) {
-    return {
-      tone: toneOf(earlier, metric),
-      headline: `Earlier looks showed ${effect.variant} ${earlier > 0 ? "higher" : "lower"}`,
-      detail:
-        "The looks taken together exclude 0, which is a valid finding; the present interval " +
-        "alone includes 0 again.",
-    };
-  }
-  if (final) {
+/** An effect that no verdict speaks of: a secondary metric. */
+function unread(effect, metric, interval) {
+  const side = sideOf(interval);
+  if (side === 0) {
     const headline = "No difference shown";
-    return { tone: "open", headline, detail: "The interval of the final look includes 0." };
+    return { tone: "open", headline, detail: "The interval includes 0." };
   }
+  const tone = isWanted(side, metric) ? "good" : "bad";
+  const survives = effect.adjusted?.rejects ?? true;
+  if (survives) return { tone, headline: higherOrLower(effect, side), detail: "Not for deciding." };
   return {
     tone: "open",
-    headline: "No difference shown yet",
-    detail: "The interval includes 0. You may look at any time.",
+    headline: `${higherOrLower(effect, side)}, taken alone`,
+    detail: "Corrected for all metrics that are looked at, this is no finding.",
   };
 }
 
-/** A margin is absolute or relative, and is held against the interval of its own kind. */
-function guardrailReading(effect, metric) {
-  const [[basis, margin]] = Object.entries(metric.margin);
-  const interval = effect[basis]?.always_valid;
-  if (typeof interval?.low !== "number" || typeof interval.high !== "number") {
-    const headline = `No ${basis} interval, so the margin cannot be checked`;
-    return { tone: "waiting", headline, detail: "It appears by itself when there is one." };
-  }
-  const [best, worst] =
-    metric.direction === "decrease"
-      ? [interval.low, interval.high]
-      : [-interval.high, -interval.low];
-  if (worst < margin) {
-    return {
-      tone: "good",
-      headline: "Within the margin",
-      detail: "The whole interval lies inside the agreed margin, however often you have looked.",
-    };
-  }
-  if (best > margin) {
-    return {
-      tone: "bad",
-      headline: "The guardrail is broken",
-      detail: "The whole interval lies outside the agreed margin.",
-    };
-  }
-  return {
-    tone: "open",
-    headline: "Not settled yet",
-    detail: "The interval reaches across the margin. You may look at any time.",
-  };
+const PROMISES = {
+  always_valid: "This holds however often you have looked.",
+  group_sequential: "This holds over all planned looks together.",
+  fixed_horizon: "This was the planned look.",
+  bayesian: "Posterior; not protected against repeated looks.",
+};
+
+const finding = (tone, wanted) => (effect, metric, { method = "always_valid" }) => ({
+  tone,
+  headline: higherOrLower(effect, wanted === (metric?.direction !== "decrease") ? 1 : -1),
+  detail:
+    `The interval excludes 0. ${PROMISES[method]}` +
+    (wanted ? "" : " It is not the direction you hoped for."),
+});
+
+const words = (tone, headline, detail) => () => ({ tone, headline, detail });
+
+const noDifference = (effect, metric, { method = "always_valid", final = false }) => ({
+  tone: "open",
+  headline: final ? "No difference shown" : "No difference shown yet",
+  detail: isTakenAlone(effect, metric, method)
+    ? "The interval excludes 0 taken alone, but not once it is corrected for all comparisons."
+    : `The interval includes 0.${method === "always_valid" && !final ? " You may look at any time." : ""}`,
+});
+
+const isTakenAlone = (effect, metric, method) => {
+  const interval = intervalOf(effect, method, estimateOf(metric));
+  return interval !== null && sideOf(interval) !== 0;
+};
+
+/** What the verdict says of an effect, by the code of the reason. */
+const REASONS = {
+  decision_better: finding("good", true),
+  decision_worse: finding("bad", false),
+  decision_nothing: noDifference,
+  decision_small: words(
+    "open",
+    "No difference worth having",
+    "Whatever improvement there is, it is smaller than the minimum that was agreed on.",
+  ),
+  decision_planned: words(
+    "waiting",
+    "Wait for the planned look",
+    "Between planned looks nothing is decided: reading this interval now is peeking.",
+  ),
+  decision_inconsistent: words(
+    "open",
+    "The looks contradict each other",
+    "The effect changed while the experiment ran, so no single number describes it.",
+  ),
+  decision_waiting: withoutInterval,
+  decision_invalid: withoutInterval,
+  guardrail_pass: words("good", "Within the margin", "The whole interval lies inside the margin."),
+  guardrail_fail: words(
+    "bad",
+    "The guardrail is broken",
+    "The whole interval lies outside the agreed margin.",
+  ),
+  guardrail_harm: words(
+    "bad",
+    "It got worse",
+    "Worse than the control, though perhaps by less than the margin.",
+  ),
+  guardrail_undecided: (effect) =>
+    effect.guardrail?.reason
+      ? withoutInterval({ status: effect.guardrail.reason })
+      : words("open", "Not settled yet", "The interval reaches across the margin.")(),
+  guardrail_invalid: withoutInterval,
+};
+
+/** Say what the margin of a guardrail is, and where the effect stands to it. */
+export function guardrailWords(effect, metric) {
+  if (metric.role !== "guardrail" || !metric.margin) return "";
+  const [[scale, margin]] = Object.entries(metric.margin);
+  const size =
+    scale === "relative"
+      ? `${format.percent(margin, 2)} of the control`
+      : format.difference(margin, metric.kind, margin).replace("+", "");
+  const direction = metric.direction === "decrease" ? "higher" : "lower";
+  return `Margin: at most ${size} ${direction} than ${effect.control}.`;
 }
 
-function sideOf(low, high) {
-  if (low === null || high === null || low === undefined || high === undefined) return 0;
+function sideOf({ low, high }) {
   if (low > 0) return 1;
   return high < 0 ? -1 : 0;
 }
 
-const isWanted = (side, metric) => (metric?.direction === "decrease" ? side < 0 : side > 0);
+const higherOrLower = (effect, side) =>
+  `${effect.variant} is ${side > 0 ? "higher" : "lower"} than ${effect.control}`;
 
-const toneOf = (side, metric) => (isWanted(side, metric) ? "good" : "bad");
+const isWanted = (side, metric) => (metric?.direction === "decrease" ? side < 0 : side > 0);
 
 export const ROLE_WORDS = {
   decision: "decides",
@@ -136,13 +190,21 @@ export const ROLE_WORDS = {
   secondary: "secondary: not for deciding",
 };
 
-/** Say what a unit's total is. */
-export function kindWords(metric) {
-  return (
-    {
-      conversion: `share of units with at least one ${metric.event ?? metric.id}`,
-      count: `number of ${metric.event ?? metric.id} events per unit`,
-      sum: `total of ${metric.event ?? metric.id} per unit`,
-    }[metric.kind] ?? metric.kind
+const FLAG_WORDS = {
+  one_variance_zero: "All units of one variant have the same value.",
+  control_negative: "The control's mean is below 0: relative numbers divide by its size.",
+  interval_decides: "p-value and interval disagree at the edge: the interval decides.",
+  covariate_constant: "All units did the same before: there is nothing to adjust by.",
+  covariate_undefined: "Nobody had a denominator before: there is nothing to adjust by.",
+};
+
+/** Say what a reader should know besides. */
+export function flagWords(effect, interval) {
+  const notes = (effect.flags ?? []).map(
+    (flag) => FLAG_WORDS[flag] ?? `${flag.replaceAll("_", " ")}.`,
   );
+  if (interval && interval.running_low === null) {
+    notes.push("The intervals of all looks no longer overlap, so the present one stands alone.");
+  }
+  return notes.join(" ");
 }

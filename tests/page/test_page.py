@@ -3,6 +3,7 @@
 In a real browser, against a double of the query API that moves when told to.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from schemas.definitions import Analysis, Prior
 from tests.page import browser as chromium
-from tests.page.stub import Experiment, StubServer, World, every_state
+from tests.page.stub import Experiment, RichExperiment, StubServer, World, every_state
 
 pytestmark = [
     pytest.mark.machine,
@@ -159,7 +161,6 @@ def test_numbers_on_the_page_are_those_of_the_api_for_the_same_look(page: Page) 
         f"{effect}/absolute/estimate",
         f"{effect}/absolute/always_valid/low",
         f"{effect}/absolute/always_valid/running_high",
-        f"{effect}/absolute/fixed_horizon/p_value",
         f"{effect}/relative/estimate",
         "metrics/refund/matured/effects/treatment/absolute/always_valid/high",
     }
@@ -196,7 +197,7 @@ def test_an_interval_that_includes_zero_shows_no_difference_yet(page: Page) -> N
     page.open("experiments/checkout-color")
     page.says("No difference shown yet", ".headline")
     page.says("You may look at any time", ".detail")
-    page.says("only valid at one look planned in advance", ".fixed")
+    page.says("Errs with probability 0.05 at most over all looks together", ".method-line")
     page.says("descriptive: totals still growing", ".open")
 
 
@@ -207,55 +208,67 @@ def test_an_interval_that_excludes_zero_says_which_is_higher(page: Page) -> None
 
 
 READ = """
-const [effect, metric, done] = arguments;
+const [effect, metric, context, done] = arguments;
 import("/static/words.js").then(({ reading }) => {
-  const { tone, headline } = reading(effect, metric);
+  const { tone, headline } = reading(effect, metric, context);
   done([tone, headline]);
 });
 """
 MORE = {"role": "decision", "direction": "increase"}
 LESS = {"role": "decision", "direction": "decrease"}
-KEEP_HIGH = {"role": "guardrail", "direction": "increase", "margin": {"absolute": 0.01}}
-KEEP_LOW = {"role": "guardrail", "direction": "decrease", "margin": {"absolute": 0.01}}
-KEEP_LOW_RELATIVE = {**KEEP_LOW, "margin": {"relative": 0.02}}
+GUARDED = {"role": "guardrail", "direction": "decrease", "margin": {"absolute": 0.01}}
+BESIDE = {"role": "secondary", "direction": "increase"}
+ADJUSTED = {**BESIDE, "covariate_days": 14}
 
 
 @pytest.mark.parametrize(
-    ("interval", "over_all_looks", "metric", "tone", "headline"),
+    ("code", "metric", "tone", "headline"),
     [
-        ((0.1, 0.2), (0.1, 0.2), MORE, "good", "b is higher than a"),
-        ((0.1, 0.2), (0.1, 0.2), LESS, "bad", "b is higher than a"),
-        ((-0.2, -0.1), (-0.2, -0.1), LESS, "good", "b is lower than a"),
-        ((0.0, 0.2), (0.0, 0.2), MORE, "open", "No difference shown yet"),
-        ((-0.1, 0.2), (0.01, 0.1), MORE, "good", "Earlier looks showed b higher"),
-        ((-0.1, 0.2), (None, None), MORE, "open", "No difference shown yet"),
-        ((-0.009, 0.2), (-0.009, 0.2), KEEP_HIGH, "good", "Within the margin"),
-        ((-0.011, 0.2), (-0.011, 0.2), KEEP_HIGH, "open", "Not settled yet"),
-        ((-0.2, -0.02), (-0.2, -0.02), KEEP_HIGH, "bad", "The guardrail is broken"),
-        ((-0.2, 0.009), (-0.2, 0.009), KEEP_LOW, "good", "Within the margin"),
-        ((0.02, 0.03), (0.02, 0.03), KEEP_LOW, "bad", "The guardrail is broken"),
-        ((-1.0, 1.0), (-1.0, 1.0), KEEP_LOW_RELATIVE, "bad", "The guardrail is broken"),
+        ("decision_better", MORE, "good", "b is higher than a"),
+        ("decision_better", LESS, "good", "b is lower than a"),
+        ("decision_worse", MORE, "bad", "b is lower than a"),
+        ("decision_worse", LESS, "bad", "b is higher than a"),
+        ("decision_nothing", MORE, "open", "No difference shown yet"),
+        ("decision_small", MORE, "open", "No difference worth having"),
+        ("decision_planned", MORE, "waiting", "Wait for the planned look"),
+        ("decision_inconsistent", MORE, "open", "The looks contradict each other"),
+        ("guardrail_pass", GUARDED, "good", "Within the margin"),
+        ("guardrail_undecided", GUARDED, "open", "Not settled yet"),
+        ("guardrail_fail", GUARDED, "bad", "The guardrail is broken"),
+        ("guardrail_harm", GUARDED, "bad", "It got worse"),
+        # Nothing is said of a secondary metric, and of what is not known yet.
+        (None, BESIDE, "good", "b is higher than a"),
+        (None, ADJUSTED, "open", "No difference shown"),
+        ("something_new", BESIDE, "good", "b is higher than a"),
     ],
 )
-def test_words_follow_the_interval(
-    page: Page,
-    interval: tuple[float, float],
-    over_all_looks: tuple[float | None, float | None],
-    metric: dict[str, Any],
-    tone: str,
-    headline: str,
+def test_words_follow_the_verdict(
+    page: Page, code: str | None, metric: dict[str, Any], tone: str, headline: str
 ) -> None:
     page.open()
-    ends = dict(zip(("low", "high"), interval, strict=True))
-    running_ends = dict(zip(("running_low", "running_high"), over_all_looks, strict=True))
     effect = {
         "variant": "b",
         "control": "a",
         "status": "ok",
-        "absolute": {"estimate": 0.0, "always_valid": {**ends, **running_ends}},
-        "relative": {"always_valid": {"low": 0.021, "high": 0.03}},
+        "absolute": {"estimate": 0.1, "always_valid": {"low": 0.05, "high": 0.15}},
+        "cuped": {"estimate": 0.1, "always_valid": {"low": -0.05, "high": 0.25}},
+        "adjusted": None,
     }
-    assert page.driver.execute_async_script(READ, effect, metric) == [tone, headline]
+    context = {"reason": {"code": code}} if code else {}
+    assert page.driver.execute_async_script(READ, effect, metric, context) == [tone, headline]
+
+
+def test_what_does_not_survive_the_correction_is_no_finding(page: Page) -> None:
+    page.open()
+    effect = {
+        "variant": "b",
+        "control": "a",
+        "status": "ok",
+        "absolute": {"estimate": 0.1, "always_valid": {"low": 0.05, "high": 0.15}},
+        "adjusted": {"rejects": False},
+    }
+    read = page.driver.execute_async_script(READ, effect, BESIDE, {})
+    assert read == ["open", "b is higher than a, taken alone"]
 
 
 def test_before_the_burn_in_there_is_no_interval(page: Page) -> None:
@@ -268,8 +281,141 @@ def test_before_the_burn_in_there_is_no_interval(page: Page) -> None:
     page.says("The line begins when the first interval does", ".chart")
 
 
+def rich(page: Page, **about: Any) -> RichExperiment:
+    """Add an experiment with a metric of every kind, of which there was a look; show it."""
+    experiment = RichExperiment("new-basket", **about)
+    page.world.add(experiment)
+    page.world.advance("new-basket")
+    page.open("experiments/new-basket")
+    return experiment
+
+
+def test_the_verdict_stands_first_in_plain_words(page: Page) -> None:
+    experiment = rich(page)
+    page.at_tick(experiment.tick)
+    verdict = experiment.results()["verdict"]
+    assert page.texts(".body > section, .body > article")[0].startswith(verdict["text"])
+    assert page.texts(".overall .guarantee") == [verdict["guarantee"]]
+    assert page.texts(".overall li") == [reason["text"] for reason in verdict["reasons"]]
+    assert verdict["reading"] == "improvement"
+    assert page.texts(".overall[data-tone=good]")
+    page.open()
+    page.says("Improvement", ".list .headline")
+
+
+def test_every_kind_of_metric_shows_the_numbers_of_the_api(page: Page) -> None:
+    experiment = rich(page)
+    fields = page.at_tick(experiment.tick)
+    assert_equal_to_the_api(fields, experiment.looks[experiment.tick])
+    assert fields.keys() >= {
+        "metrics/order_value/matured/variants/control/denominator",
+        "metrics/basket/matured/variants/treatment/mean",
+        "metrics/load_time/matured/effects/treatment/guardrail/room_low",
+        "metrics/spend/matured/effects/treatment/cuped/always_valid/running_low",
+        "metrics/spend/matured/effects/treatment/cuped/relative/estimate",
+        "metrics/spend/matured/effects/treatment/cuped/variance_reduction",
+        "metrics/spend/matured/effects/treatment/absolute/estimate",
+        "metrics/usual_spend/matured/cap/capped_units/1",
+        "metrics/orders/open/variants/control/total",
+    }
+    assert chromium.console_errors(page.driver) == []
+
+
+def test_kinds_covariates_caps_and_margins_are_said_in_words(page: Page) -> None:
+    experiment = rich(page)
+    page.at_tick(experiment.tick)
+    page.says("total of order over total of orders", "[data-metric=order_value]")
+    page.says("mean value of one order event", "[data-metric=basket]")
+    page.says("90\N{NO-BREAK SPACE}% quantile of the values of load", "[data-metric=load_time]")
+    page.says("less variance", "[data-metric=spend] .cuped")
+    page.says("Unadjusted", "[data-metric=spend] .cuped")
+    page.says("Totals above 128 count as that", "[data-metric=usual_spend]")
+    page.says("just above the 99.00", "[data-metric=usual_spend]")
+    page.says("Margin: at most 5.00", "[data-metric=load_time] .margin-state")
+    page.says("Corrected for 2 comparisons that decide (Holm)", "[data-metric=purchase]")
+    page.says("(e-BH): e", "[data-metric=usual_spend]")
+    page.says("Worth having from", ".hypothesis")
+
+
+def methods_shown(fields: dict[str, tuple[str, str]]) -> set[str]:
+    """Return the methods whose p-value or chance is shown of matured units."""
+    shown = set()
+    for path in fields:
+        match = re.search(r"/matured/.*/(\w+)/(?:p_value|running_p_value|chance)$", path)
+        if match:
+            shown.add(match.group(1))
+    return shown
+
+
+METHODS = {
+    "always_valid": Analysis(),
+    "group_sequential": Analysis(method="group_sequential", units_max=8_000),
+    "fixed_horizon": Analysis(method="fixed_horizon"),
+    "bayesian": Analysis(method="bayesian", prior=Prior(sd=1.0)),
+}
+FIELDS_OF = {name: "posterior" if name == "bayesian" else name for name in METHODS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_display_never_holds_p_values_of_two_methods(page: Page, method: str) -> None:
+    experiment = rich(page, analysis=METHODS[method])
+    fields = page.at_tick(experiment.tick)
+    assert methods_shown(fields) == {FIELDS_OF[method]}
+    assert_equal_to_the_api(fields, experiment.looks[experiment.tick])
+    options = "return [...document.querySelectorAll('.method-line option')].map((o) => o.value)"
+    offered = page.driver.execute_script(options)
+    assert offered[0] == method
+    for other in offered[1:]:
+        choose = """
+            const select = document.querySelector(".method-line select");
+            select.value = arguments[0];
+            select.dispatchEvent(new Event("change"));
+        """
+        page.driver.execute_script(choose, other)
+        page.says("Shown for comparison: it decides nothing here", ".headline")
+        switched = page.at_tick(experiment.tick)
+        assert methods_shown(switched) == {FIELDS_OF[other]}
+        assert_equal_to_the_api(switched, experiment.looks[experiment.tick])
+    assert chromium.console_errors(page.driver) == []
+
+
+def test_open_totals_are_descriptive_and_have_no_p_value(page: Page) -> None:
+    experiment = rich(page)
+    fields = page.at_tick(experiment.tick)
+    assert not [path for path in fields if "/open/" in path and path.endswith("p_value")]
+    assert set(page.texts(".open .chip")) == {"descriptive: totals still growing"}
+
+
+def test_results_by_segment_are_those_of_the_api(page: Page) -> None:
+    experiment = rich(page)
+    page.at_tick(experiment.tick)
+    page.says("US", ".segments tbody")
+    script = """
+        const cells = document.querySelectorAll("[data-segment-field]");
+        return [...cells].map((cell) => [cell.dataset.segmentField, cell.dataset.value]);
+    """
+    shown = {path: read_back(value) for path, value in page.driver.execute_script(script)}
+    flat: dict[str, Any] = {}
+    for segment in experiment.by_segment("country"):
+        prefix = f"segments/country/{segment['value']}"
+        flat |= {f"{prefix}/{path}": value for path, value in flatten(segment).items()}
+    assert len(shown) == 9
+    assert shown == {path: as_raw(flat[path]) for path in shown}
+    page.says("to look at, not for deciding", ".segments")
+    choose = """
+        const select = document.querySelectorAll(".segments select")[1];
+        select.value = "spend";
+        select.dispatchEvent(new Event("change"));
+    """
+    page.driver.execute_script(choose)
+    eventually(
+        lambda: any("/spend/" in path for path, _ in page.driver.execute_script(script)),
+        "segments of another metric",
+    )
+
+
 def test_a_sample_ratio_mismatch_forbids_reading(page: Page) -> None:
-    running(page.world, mismatch=True, units=(30_000, 27_000), rates=(0.10, 0.13))
+    running(page.world, units=(30_000, 27_000), rates=(0.10, 0.13))
     page.open("experiments/checkout-color")
     page.says("do not read the results", "[role=alert]")
     page.says("Do not read this result", ".headline")
@@ -379,6 +525,15 @@ def test_the_page_fits_a_phone(page: Page) -> None:
     assert page.driver.execute_script(width) <= 380
 
 
+def test_every_kind_of_metric_fits_a_phone(page: Page) -> None:
+    chromium.set_media(page.driver, width=380)
+    experiment = rich(page)
+    page.at_tick(experiment.tick)
+    page.says("US", ".segments tbody")
+    width = "return document.documentElement.scrollWidth"
+    assert page.driver.execute_script(width) <= 380
+
+
 def test_every_state_in_one_picture_without_errors(page: Page) -> None:
     page.open(world=every_state())
     page.says("dark-mode", ".list")
@@ -394,4 +549,7 @@ def test_every_state_in_one_picture_without_errors(page: Page) -> None:
     )
     chromium.screenshot(page.driver, REPORTS / "page.png")
     assert (REPORTS / "page.png").stat().st_size > 10_000
+    page.open("experiments/new-basket")
+    page.says("US", ".segments tbody")
+    chromium.screenshot(page.driver, REPORTS / "page-kinds.png")
     assert chromium.console_errors(page.driver) == []

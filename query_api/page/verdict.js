@@ -1,0 +1,69 @@
+// What the experiment says as a whole, in plain language, with what is promised of it.
+
+import { h, setAttribute, setText } from "./dom.js";
+
+/** Reading → [CSS tone, a few words for a list]. */
+const READINGS = {
+  invalid: ["alarm", "The sums contradict each other"],
+  sample_ratio_mismatch: ["alarm", "Sample-ratio mismatch: do not read"],
+  improvement: ["good", "Improvement"],
+  improvement_guardrails_open: ["open", "Improvement; guardrails not settled"],
+  guardrail_failed: ["bad", "A guardrail is broken"],
+  harm: ["bad", "Harm"],
+  mixed: ["open", "Better on one metric, worse on another"],
+  inconsistent: ["open", "The looks contradict each other"],
+  smaller_than_minimum: ["open", "No difference worth having"],
+  no_effect_found_at_end: ["open", "No difference shown"],
+  running_no_evidence: ["open", "No difference shown yet"],
+  too_few_units_at_end: ["waiting", "Too few units"],
+  waiting_for_look: ["waiting", "Waiting for the planned look"],
+  warming_up: ["waiting", "Warming up"],
+  no_decision_metric: ["waiting", "No decision metric"],
+};
+
+/** Return the CSS tone of a verdict; without colour where its reading is a new one. */
+export const toneOf = (verdict) => READINGS[verdict?.reading]?.[0] ?? "open";
+
+/** Return a verdict in a few words. */
+export const shortly = (verdict) => READINGS[verdict?.reading]?.[1] ?? verdict?.text ?? "";
+
+/** Return what a verdict says of one metric and variant, or null. */
+export const reasonOf = (verdict, metricId, variant) =>
+  verdict?.reasons.find((one) => one.metric_id === metricId && one.variant === variant) ?? null;
+
+export class Verdict {
+  constructor() {
+    this.text = h("p", { class: "headline" });
+    this.reasons = h("ul", { class: "reasons" });
+    this.guarantee = h("p", { class: "guarantee" });
+    this.element = h(
+      "section",
+      { class: "card overall", "aria-label": "Verdict", hidden: true },
+      this.text,
+      this.reasons,
+      this.guarantee,
+    );
+  }
+
+  /** Show a verdict; null hides it. Return whether its text is news. */
+  show(verdict) {
+    this.element.hidden = !verdict;
+    if (!verdict) return false;
+    const before = this.text.textContent;
+    setAttribute(this.element, "data-tone", toneOf(verdict));
+    setAttribute(this.element, "data-reading", verdict.reading);
+    setText(this.text, verdict.text);
+    setText(this.guarantee, verdict.guarantee ?? "");
+    this.#showReasons(verdict.reasons ?? []);
+    return before !== "" && before !== verdict.text;
+  }
+
+  #showReasons(reasons) {
+    while (this.reasons.children.length > reasons.length) this.reasons.lastChild.remove();
+    reasons.forEach((reason, index) => {
+      const item = this.reasons.children[index] ?? this.reasons.appendChild(h("li"));
+      setText(item, reason.text);
+      setAttribute(item, "data-code", reason.code);
+    });
+  }
+}
