@@ -1,5 +1,6 @@
 """Sample ratio: reference cases, weight 0, and evidence that does not depend on the path."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stream_processors.stats.sample_ratio import (
+    Epoch,
+    log_bayes_factor_of_epochs,
+    sample_ratio_by_segment,
     sample_ratio_log_bayes_factor,
+    sample_ratio_of_epochs,
     sample_ratio_test,
     sequential_p_value,
 )
@@ -62,6 +67,97 @@ def test_a_variant_of_weight_zero_changes_nothing(counts: list[int]) -> None:
 
 def test_one_variant_with_a_weight_has_nothing_to_compare() -> None:
     assert sample_ratio_test([5, 0], [1.0, 0.0]) == (0.0, 0, 1.0)
+
+
+def test_an_epoch_alone_is_pearsons_test() -> None:
+    counts, weights = (10_021, 9_977, 30_110), (0.2, 0.2, 0.6)
+    alone, fixed = (
+        sample_ratio_of_epochs([Epoch(counts, weights)]),
+        sample_ratio_test(counts, weights),
+    )
+    assert alone.chi_square == pytest.approx(fixed.chi_square, rel=1e-9)
+    assert alone.degrees_of_freedom == fixed.degrees_of_freedom
+    assert alone.p_value == pytest.approx(fixed.p_value, rel=1e-9)
+
+
+def test_z_of_epochs_by_hand() -> None:
+    """480 of 1,000 at 1/2, then 90 of 1,000 at 1/10: -30 over √(250 + 90)."""
+    epochs = [Epoch((480, 520), (1, 1)), Epoch((90, 910), (1, 9))]
+    found = sample_ratio_of_epochs(epochs)
+    expected = -30 / math.sqrt(340)
+    assert found.z == pytest.approx((expected, -expected))
+    assert found.chi_square == pytest.approx(expected**2)
+    assert found.degrees_of_freedom == 1
+
+
+def test_weights_that_change_are_no_mismatch_though_the_totals_are_far_from_either() -> None:
+    """10,000 at 1:1 and 10,000 at 9:1, as planned: totals of 14,000 and 6,000."""
+    epochs = [Epoch((5_000, 5_000), (1, 1)), Epoch((9_000, 1_000), (9, 1))]
+    assert sample_ratio_of_epochs(epochs).p_value == pytest.approx(1.0)
+    assert log_bayes_factor_of_epochs(epochs) < 0
+    assert sample_ratio_test((14_000, 6_000), (1, 1)).p_value < 1e-100
+
+
+def test_variants_that_never_share_an_epoch_are_compared_apart() -> None:
+    """A against B, then C against D: two degrees of freedom, the sum of two tests."""
+    epochs = [Epoch((100, 120, 0, 0), (1, 1, 0, 0)), Epoch((0, 0, 50, 70), (0, 0, 1, 1))]
+    found = sample_ratio_of_epochs(epochs)
+    parts = [sample_ratio_test((100, 120), (1, 1)), sample_ratio_test((50, 70), (1, 1))]
+    assert found.degrees_of_freedom == 2
+    assert found.chi_square == pytest.approx(sum(part.chi_square for part in parts))
+
+
+def test_evidence_of_epochs_multiplies() -> None:
+    one, other = Epoch((480, 520), (1, 1)), Epoch((90, 910), (1, 9))
+    assert log_bayes_factor_of_epochs([one, other]) == pytest.approx(
+        sample_ratio_log_bayes_factor(one.counts, one.weights)
+        + sample_ratio_log_bayes_factor(other.counts, other.weights)
+    )
+
+
+def test_a_variant_that_got_everything_throughout_has_no_z() -> None:
+    found = sample_ratio_of_epochs([Epoch((10, 0), (1, 0))])
+    assert found == ((None, None), 0.0, 0, 1.0)
+    assert sample_ratio_of_epochs([]) == ((), 0.0, 0, 1.0)
+    with pytest.raises(ValueError, match="all variants"):
+        sample_ratio_of_epochs([Epoch((1, 2), (1, 1)), Epoch((1,), (1,))])
+
+
+def test_honest_epochs_raise_as_few_alarms_as_they_should() -> None:
+    """Weights that follow the last counts, as a bandit's do; alarms at 5 % of 4,000."""
+    rng = np.random.default_rng(3)
+    p_values = []
+    for _ in range(4_000):
+        share, epochs = 0.5, []
+        for _ in range(4):
+            count = int(rng.binomial(500, share))
+            epochs.append(Epoch((count, 500 - count), (share, 1 - share)))
+            share = min(0.9, max(0.1, share + 0.2 * (count / 500 > share) - 0.1))
+        p_values.append(sample_ratio_of_epochs(epochs).p_value)
+    found = float(np.mean(np.array(p_values) < 0.05))
+    assert found == pytest.approx(0.05, abs=4 * math.sqrt(0.0475 / 4_000) + 0.003)
+
+
+def test_segments_are_corrected_for_their_number() -> None:
+    """p of 0.0006 is an alarm alone, and none among four (0.0024)."""
+    odd, even = (10_000, 10_490), (5_000, 5_000)
+    assert sample_ratio_test(odd, (1, 1)).p_value == pytest.approx(0.0006, abs=1e-4)
+    (alone,) = sample_ratio_by_segment([odd], (1, 1))
+    assert alone.mismatch
+    among = sample_ratio_by_segment([odd, even, even, even], (1, 1))
+    assert not any(one.mismatch for one in among)
+    assert among[0].adjusted_p_value == pytest.approx(4 * among[0].test.p_value)
+    broken = sample_ratio_by_segment([(50_000, 45_000), even], (1, 1))
+    assert [one.mismatch for one in broken] == [True, False]
+    assert [one.sequential_mismatch for one in broken] == [True, False]
+
+
+def test_a_segment_with_a_handful_of_units_is_left_out_of_the_family() -> None:
+    found = sample_ratio_by_segment([(4, 5), (10_000, 10_490)], (1, 1))
+    assert [one.status for one in found] == ["insufficient", "ok"]
+    assert found[0].adjusted_p_value is None
+    assert not found[0].mismatch
+    assert found[1].adjusted_p_value == found[1].test.p_value
 
 
 def test_watching_an_honest_split_raises_few_alarms_and_a_broken_one_is_found() -> None:

@@ -1,0 +1,281 @@
+"""Plans of runs of looks and of posterior decisions: published inflations, and simulated runs."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stream_processors.stats import planning_bayes
+from stream_processors.stats.edges import BURN_IN_UNITS
+from stream_processors.stats.group_sequential import GroupPlan, boundaries
+from stream_processors.stats.planning import PlanError, PlanInputs, plan
+from stream_processors.stats.planning_sample_ratio import (
+    noncentrality_per_unit,
+    sample_ratio_power,
+    sample_ratio_units,
+)
+from stream_processors.stats.planning_sequential import group_drift, run_of
+from stream_processors.stats.sequential import critical_value
+from tests.stream_processors.stats.oracles import CASES
+
+RUNS = 20_000
+
+
+def total(**fields: Any) -> PlanInputs:
+    """A metric of unit totals with mean 1 and standard deviation 1."""
+    return PlanInputs(**({"kind": "sum", "baseline": 1.0, "deviation": 1.0} | fields))
+
+
+def walks(drift: float, times: np.ndarray, *, seed: int) -> np.ndarray:
+    """z at the looks of experiments with that drift, shape (RUNS, looks)."""
+    steps = np.diff(times, prepend=0.0)
+    rng = np.random.default_rng(seed)
+    scores = np.cumsum(rng.normal(drift * steps, np.sqrt(steps), (RUNS, len(times))), axis=1)
+    return scores / np.sqrt(times)
+
+
+def run_results(z: np.ndarray, critical: np.ndarray, times: np.ndarray) -> tuple[float, float]:
+    """Share of runs that reject on either side, and the average share of the units used."""
+    crossed = np.abs(z) > critical
+    rejected = crossed.any(axis=1)
+    stop = np.where(rejected, times[crossed.argmax(axis=1)], 1.0)
+    return float(rejected.mean()), float(stop.mean())
+
+
+@pytest.mark.parametrize(
+    ("looks", "power", "pocock", "obrien_fleming"),
+    [
+        (2, 0.8, 1.110, 1.008),
+        (3, 0.8, 1.166, 1.017),
+        (5, 0.8, 1.229, 1.028),
+        (10, 0.8, 1.301, 1.040),
+        (5, 0.9, 1.207, 1.026),
+    ],
+)
+def test_published_inflations_are_met(
+    looks: int, power: float, pocock: float, obrien_fleming: float
+) -> None:
+    """Jennison and Turnbull (2000), tables 2.2 and 2.4, alpha = 0.05 two-sided.
+
+    They leave out rejections on the wrong side.
+    """
+    times = [(look + 1) / looks for look in range(looks)]
+    single = stats.norm.isf(0.025) + stats.norm.ppf(power)
+    for expected, shape in ((pocock, 0.0), (obrien_fleming, 0.5)):
+        low, high = 1.5, 4.0
+        for _ in range(60):
+            constant = (low + high) / 2
+            run = run_of(times, [constant * time**-shape for time in times], 2)
+            low, high = (constant, high) if run.power(0.0, 2) > 0.05 else (low, constant)
+        found = (group_drift(run, power, 1) / single) ** 2
+        assert found == pytest.approx(expected, abs=6e-4)
+
+
+@pytest.mark.parametrize("spending", ["obrien_fleming", "pocock", "power"])
+def test_group_sequential_plans_deliver_their_power_and_their_expected_units(
+    spending: Any,
+) -> None:
+    found = plan(
+        total(effect=0.05, method="group_sequential", spending=spending, spending_power=1.5)
+    )
+    assert found.units is not None
+    assert found.expected_units is not None
+    assert found.expected_units_null is not None
+    times, critical = np.array([0.2, 0.4, 0.6, 0.8, 1.0]), np.array(found.boundaries)
+    drift = 0.05 / math.sqrt(2 / (found.units / 2))
+    power, share = run_results(walks(drift, times, seed=1), critical, times)
+    assert power == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / RUNS))
+    assert found.expected_units / found.units == pytest.approx(share, abs=0.01)
+    error, null_share = run_results(walks(0.0, times, seed=2), critical, times)
+    assert error == pytest.approx(0.05, abs=4 * math.sqrt(0.0475 / RUNS))
+    assert found.expected_units_null / found.units == pytest.approx(null_share, abs=0.005)
+
+
+def test_the_reference_power_of_a_watched_run_is_met() -> None:
+    """Case aa-01: effect 0.05 sd, 20,000 units, N* 20,000, 200 looks: 78.0 % of 20,000 runs."""
+    case = next(case for case in CASES if case["id"] == "aa-01")
+    expected = case["expected"]["asympcs_power_normal_effect_.05sd_Nstar20000"]
+    asked = total(
+        goal="power", effect=0.05, units=20_000, method="always_valid", n_star=20_000, looks=200
+    )
+    error = 4 * math.sqrt(expected * (1 - expected) / RUNS)
+    assert plan(asked).power == pytest.approx(expected, abs=error)
+    fixed = plan(dataclasses.replace(asked, method="fixed_horizon")).power
+    assert fixed == pytest.approx(case["expected"]["fixed_power_same"], abs=0.004)
+
+
+@pytest.mark.parametrize("n_star", [None, 2_000])
+def test_always_valid_plans_deliver_their_power_and_their_expected_units(
+    n_star: int | None,
+) -> None:
+    found = plan(total(effect=0.1, method="always_valid", n_star=n_star, looks=40))
+    assert found.units is not None
+    assert found.expected_units is not None
+    times = np.arange(1, 41) / 40
+    counts = found.units * times
+    critical = critical_value(counts, alpha=0.05, n_star=found.n_star)
+    critical = np.where(counts / 2 < BURN_IN_UNITS, np.inf, critical)
+    drift = 0.1 / math.sqrt(2 / (found.units / 2))
+    power, share = run_results(walks(drift, times, seed=3), critical, times)
+    assert power == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / RUNS))
+    assert found.expected_units / found.units == pytest.approx(share, abs=0.01)
+    assert found.power_single_look is not None
+    assert found.power_single_look < 0.8
+    assert found.inflation is not None
+    assert 1.5 < found.inflation < 2
+
+
+def test_sequences_tuned_to_their_end_need_the_least_units_about() -> None:
+    units = {
+        n_star: plan(total(effect=0.2, method="always_valid", n_star=n_star, looks=30)).units
+        for n_star in (None, 100, 10_000)
+    }
+    assert units[None] is not None
+    assert all(units[None] < (units[other] or 0) for other in (100, 10_000))
+
+
+def test_a_run_that_ends_in_the_burn_in_finds_nothing() -> None:
+    found = plan(total(goal="power", effect=2.0, units=198, method="always_valid"))
+    assert found.power == found.power_single_look == 0.0
+    assert found.expected_units is None
+    after = plan(total(goal="power", effect=2.0, units=200, method="always_valid"))
+    assert after.power == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential"])
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+def test_size_power_and_smallest_effect_are_one_equation(method: Any, direction: Any) -> None:
+    asked = PlanInputs(
+        kind="conversion",
+        baseline=0.1,
+        goal="minimum_effect",
+        units=30_000,
+        direction=direction,
+        method=method,
+        n_star=5_000,
+        looks=30,
+    )
+    smallest = plan(asked)
+    assert smallest.effect is not None
+    assert (smallest.effect > 0) == (direction == "increase")
+    back = dataclasses.replace(
+        asked, goal="sample_size", effect=smallest.effect, effect_scale="absolute"
+    )
+    size = plan(back)
+    assert size.units_control_exact == pytest.approx(15_000, rel=1e-6)
+    power = plan(dataclasses.replace(back, goal="power")).power
+    assert power == pytest.approx(0.8, abs=2e-6)
+
+
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential"])
+def test_guardrails_are_planned_on_one_side(method: Any) -> None:
+    """At the margin itself a guardrail passes in alpha of the runs, and no more."""
+    asked = total(margin=0.05, method=method, looks=30)
+    found = plan(asked)
+    assert found.power == pytest.approx(0.8, abs=1e-4)
+    at_margin = dataclasses.replace(asked, effect=-0.05 + 1e-9, goal="power", units=found.units)
+    chance = plan(at_margin).power
+    assert chance is not None
+    if method == "group_sequential":
+        assert chance == pytest.approx(0.05, abs=1e-6)
+    else:
+        assert chance < 0.05
+
+
+def test_planned_boundaries_are_those_of_the_test() -> None:
+    found = plan(total(effect=0.1, method="group_sequential", planned_looks=(0.3, 0.8, 1.0)))
+    assert found.boundaries == boundaries((0.3, 0.8, 1.0), GroupPlan())
+
+
+def test_a_flat_prior_decides_like_a_one_sided_test_at_one_less_the_threshold() -> None:
+    bayesian = plan(total(effect=0.1, method="bayesian", threshold=0.95))
+    fixed = plan(total(effect=0.1, sides=1, alpha=0.05, formula="normal"))
+    assert bayesian.units == fixed.units
+    assert bayesian.power == pytest.approx(fixed.power)
+    assert bayesian.assurance is None
+
+
+@pytest.mark.parametrize("prior_mean", [-0.02, 0.0, 0.02])
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+def test_decisions_by_a_posterior_come_as_often_as_planned(
+    prior_mean: float, direction: Any
+) -> None:
+    """By drawing estimates, and for the assurance effects too, from what is assumed."""
+    asked = total(
+        goal="power",
+        effect=0.08,
+        effect_scale="absolute",
+        units=3_000,
+        method="bayesian",
+        prior_mean=prior_mean,
+        prior_deviation=0.05,
+    )
+    if direction == "decrease":
+        asked = dataclasses.replace(
+            asked, direction=direction, effect=-0.08, prior_mean=-prior_mean
+        )
+    found = plan(asked)
+    rng = np.random.default_rng(4)
+    std_error = math.sqrt(2 / 1_500)
+    precision = 1 / std_error**2 + 1 / 0.05**2
+    for expected, effects in (
+        (found.power, np.full(RUNS, 0.08)),
+        (found.assurance, rng.normal(prior_mean, 0.05, RUNS)),
+    ):
+        estimates = rng.normal(effects, std_error)
+        mean = (estimates / std_error**2 + prior_mean / 0.05**2) / precision
+        decided = np.mean(stats.norm.cdf(mean * math.sqrt(precision)) > 0.95)
+        assert expected == pytest.approx(decided, abs=4 * math.sqrt(0.25 / RUNS))
+
+
+def test_a_sceptical_prior_needs_more_units_and_they_deliver() -> None:
+    flat = plan(total(effect=0.1, method="bayesian"))
+    sceptical = plan(total(effect=0.1, method="bayesian", prior_deviation=0.05))
+    assert sceptical.units is not None
+    assert flat.units is not None
+    assert sceptical.units > flat.units
+    assert sceptical.power == pytest.approx(0.8, abs=2e-4)
+
+
+def test_a_prior_that_decides_by_itself_is_refused() -> None:
+    rule = planning_bayes.Rule(0.95, 0.1, 0.05)
+    assert planning_bayes.decides_without_data(rule)
+    with pytest.raises(PlanError, match="prior alone"):
+        plan(total(effect=0.1, method="bayesian", prior_mean=0.1, prior_deviation=0.05))
+
+
+def test_the_notes_say_what_a_plan_does_not_promise() -> None:
+    bayesian = plan(total(effect=0.1, method="bayesian"))
+    assert any("not protected against repeated looks" in note for note in bayesian.notes)
+    watched = plan(total(effect=0.1, method="always_valid", looks=20))
+    assert any("20 equal looks" in note for note in watched.notes)
+
+
+@pytest.mark.parametrize("actual", [(1.0, 0.97), (0.5, 0.5, 0.95)])
+def test_a_broken_split_is_seen_as_often_as_planned(actual: tuple[float, ...]) -> None:
+    planned, units = [1.0] * len(actual), 60_000
+    shares = np.array(actual) / sum(actual)
+    counts = np.random.default_rng(5).multinomial(units, shares, 4_000)
+    chi_square = ((counts - units / len(actual)) ** 2 / (units / len(actual))).sum(axis=1)
+    seen = np.mean(chi_square > stats.chi2.isf(0.001, len(actual) - 1))
+    expected = sample_ratio_power(units, planned, actual)
+    assert expected == pytest.approx(seen, abs=4 * math.sqrt(0.25 / 4_000))
+    needed = sample_ratio_units(planned, actual, power=0.9)
+    assert sample_ratio_power(needed, planned, actual) == pytest.approx(0.9, abs=1e-9)
+
+
+def test_one_percent_lost_of_a_million_is_seen() -> None:
+    """As statistics of sample ratios have it: more than 99 % at p < 0.001."""
+    assert sample_ratio_power(2_000_000, (1, 1), (1, 0.99)) > 0.99
+
+
+def test_a_split_as_planned_has_nothing_to_be_seen() -> None:
+    assert noncentrality_per_unit((1, 1), (3, 3)) == 0
+    assert sample_ratio_power(10**6, (1, 1), (1, 1)) == pytest.approx(0.001, rel=1e-9)
+    with pytest.raises(ValueError, match="nothing to see"):
+        sample_ratio_units((1, 1), (2, 2))
+    with pytest.raises(ValueError, match="same two or more"):
+        sample_ratio_power(100, (1, 1), (1, 1, 1))
