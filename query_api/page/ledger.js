@@ -221,7 +221,7 @@ export class LedgerView {
 
   /** Imported rows fill day totals and are no events: they are beside the chain. */
   #imports(ledger) {
-    const link = h("p", { class: "link" });
+    const link = h("p", { class: "link muted" });
     const rows = ledger.imports.map(({ import_id: name, balanced }, index) => {
       const at = ([path]) => h("td", {}, this.#count(`imports/${index}/${path}`));
       const cells = [h("th", { scope: "row" }, name), ...IMPORTS.map(at)];
@@ -231,7 +231,13 @@ export class LedgerView {
     const shown = rows.length
       ? table(heads, rows)
       : h("p", { class: "muted" }, "Nothing was imported.");
-    const element = section("Imported rows", shown, link);
+    const total = h(
+      "p",
+      { class: "muted" },
+      this.#count("stages/5/count"),
+      " rows of batches whose senders were told that they are done",
+    );
+    const element = section("Imported rows", rows.length ? total : "", shown, link);
     setAttribute(element, "data-stage", "imports");
     this.links.set("imports", { element, link });
     return element;

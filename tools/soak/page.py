@@ -12,7 +12,11 @@ WIDTH, HEIGHT = 860, 240
 LEFT, RIGHT, TOP, BOTTOM = 60, 150, 14, 30
 POINTS_MAX = 600
 
-_COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5")
+_COLOURS = (
+    *("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951"),
+    *("#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"),
+)
+"""As many as a stack has processes, with its supervisor and who drives it."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1e23; --faint: #8a919c; --line: #d8dbe0; --paper: #fff }
