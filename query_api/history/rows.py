@@ -159,19 +159,33 @@ def _effect_rows_of(results: Json) -> Iterable[Json]:
             }
 
 
+_FIELDS = {"bayesian": "posterior"}
+"""Field of a method's numbers, where it is not called like the method."""
+
+
 def _effect_columns(effect: Json | None, basis: str) -> Json:
+    """Return an effect as the method of the definition reads it; pointwise on open units.
+
+    Of the adjusted estimate where that decides. Looks of versions that had one method only say
+    nothing of a decision: theirs was always valid.
+    """
     if effect is None:  # the control
         return {"control": "", "status": "", "interval": ""}
-    absolute, relative = effect.get("absolute") or {}, effect.get("relative") or {}
-    fixed, always = absolute.get("fixed_horizon") or {}, absolute.get("always_valid") or {}
-    interval = "always_valid" if basis == "matured" else "fixed_horizon"
-    shown = always if basis == "matured" else fixed
-    relative_shown = relative.get(interval) or {}
+    source, relative = effect.get("absolute") or {}, effect.get("relative") or {}
+    interval = "fixed_horizon"
+    if basis == "matured":
+        decision = effect.get("decision") or {}
+        interval = decision.get("method", "always_valid")
+        if decision.get("of") == "cuped" and effect["cuped"] is not None:
+            source, relative = effect["cuped"], effect["cuped"]["relative"]
+    field = _FIELDS.get(interval, interval)
+    fixed, always = source.get("fixed_horizon") or {}, source.get("always_valid") or {}
+    shown, relative_shown = source.get(field) or {}, relative.get(field) or {}
     return {
         "control": effect.get("control", ""),
         "status": effect.get("status", ""),
-        "effect": absolute.get("estimate"),
-        "effect_std_error": absolute.get("std_error"),
+        "effect": source.get("estimate"),
+        "effect_std_error": source.get("std_error"),
         "interval": interval,
         **{name: shown.get(name) for name in ("low", "high", "p_value")},
         **{name: always.get(name) for name in ("running_low", "running_high", "running_p_value")},
