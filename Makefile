@@ -13,7 +13,7 @@ SEED ?= 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.litmus/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak torture bench check up down clean
+.PHONY: help setup demo test soak torture trust bench check up down clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ soak: setup ## Load the stack for long; fail if anything grows (MINUTES=60, RATE
 
 torture: setup ## Break everything under load, then audit every number (FAULTS=50 SEED=1)
 	FAULTS=$(FAULTS) SEED=$(SEED) $(BIN)/litmus torture
+
+trust: setup ## Try every promise of the statistics at full size, and publish it (SEED=1)
+	SEED=$(SEED) $(BIN)/litmus trust
 
 bench: setup ## Measure the engine: speed, memory, checkpoint traffic (minutes)
 	$(BIN)/litmus bench

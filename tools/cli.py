@@ -36,6 +36,7 @@ from tools.stack import (
 from tools.supervisor import DEATHS_MAX
 from tools.topics import create_topics, describe_topics, partition_counts
 from tools.torture.command import torture
+from tools.trust.command import trust
 from tools.workers import add_worker, drain_worker
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ app.command("settings")(logged_settings)
 app.command()(plan)
 app.command()(soak)
 app.command()(torture)
+app.command()(trust)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For a machine to read.")]
 

@@ -1,0 +1,1 @@
+"""The executable proof: what the statistics promise, tried on the product's own functions."""

@@ -1,0 +1,54 @@
+"""All protocols, in the order of their numbers."""
+
+from tools.trust.checks import Protocol
+from tools.trust.clustered import QUANTILES_OF_EVENTS
+from tools.trust.data_checks import SAMPLE_RATIO
+from tools.trust.families import FAMILIES
+from tools.trust.fixed_horizon import COVERAGE, NO_EFFECT, POWER
+from tools.trust.growing import GROWING, SOONER
+from tools.trust.margins import MARGINS
+from tools.trust.peeking import COVERAGE as TIME_UNIFORM
+from tools.trust.peeking import EQUAL, EVERY_PAIR, PEEKING
+from tools.trust.planned_looks import GROUP_SEQUENTIAL
+from tools.trust.restarts import RESTARTS
+
+_LATER = "bandits and adaptive allocation are not built yet"
+
+PROTOCOLS: tuple[Protocol, ...] = (
+    NO_EFFECT,
+    PEEKING,
+    EVERY_PAIR,
+    GROUP_SEQUENTIAL,
+    EQUAL,
+    COVERAGE,
+    TIME_UNIFORM,
+    POWER,
+    SAMPLE_RATIO,
+    FAMILIES,
+    MARGINS,
+    QUANTILES_OF_EVENTS,
+    Protocol(
+        "18",
+        "Regret of bandits",
+        "Bandit policies lose as little as their papers say.",
+        "Mean regret within 4 standard errors of reference simulations.",
+        not_run=_LATER,
+    ),
+    Protocol(
+        "19",
+        "Inference after adaptive allocation",
+        "Estimates of arms whose shares followed the results are unbiased all the same.",
+        "Bias within 4 standard errors of 0, coverage 94 to 96 %.",
+        not_run=_LATER,
+    ),
+    Protocol(
+        "20",
+        "Allocation",
+        "Weights keep their floor, add up to 1, and do not hang on the order of the arms.",
+        "10,000 random posteriors; exact.",
+        not_run=_LATER,
+    ),
+    RESTARTS,
+    GROWING,
+    SOONER,
+)
