@@ -139,6 +139,7 @@ def report_of(result: Result) -> dict[str, Any]:
             "records": load.records if load else 0,
             "events_accepted": load.rows_accepted if load else 0,
             "sent_again": load.retries if load else 0,
+            "import_batches": progress.importer.batches if progress.importer else 0,
         },
         "endured": [_told(one) for one in progress.endured],
         "lag": [list(one) for one in progress.samples],
