@@ -74,6 +74,8 @@ class StateCollector(Collector):
 
 Owned = list[tuple[int, Partition]]
 
+NOTHING_IMPORTED = Imported()
+
 
 def _rows(owned: Owned) -> Metric:
     rows = CounterMetricFamily(
@@ -145,9 +147,9 @@ def _imports(owned: Owned, imported: Mapping[int, Imported]) -> Iterator[Metric]
     )
     for number, partition in owned:
         ignored.add_metric([str(number)], partition.ignored_imports)
-        if number in imported:
-            rows.add_metric([str(number), "kept"], imported[number].kept_count)
-            rows.add_metric([str(number), "too_old"], imported[number].too_old_count)
+        counts = imported.get(number, NOTHING_IMPORTED)
+        rows.add_metric([str(number), "kept"], counts.kept_count)
+        rows.add_metric([str(number), "too_old"], counts.too_old_count)
     yield from (rows, ignored)
 
 
