@@ -104,6 +104,7 @@ def inputs_of(question: Question) -> PlanInputs:
         method=question.method,
         formula=question.formula,
         n_star=question.n_star,
+        tau=question.tau,
         looks=question.looks,
         planned_looks=tuple(question.planned_looks),
         spending=question.spending,

@@ -140,6 +140,13 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "the planned ones."
         ),
     ] = None
+    tau: Annotated[
+        Positive | None,
+        Meta(
+            description="Always valid, instead of n_star: standard deviation of the effects that "
+            "the sequence is mixed over, in metric units (tuning mixture)."
+        ),
+    ] = None
     looks: Annotated[
         Annotated[int, Meta(ge=1, le=200)],
         Meta(description="Always valid: equally spaced looks of a whole run."),

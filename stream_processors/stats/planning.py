@@ -5,20 +5,15 @@ Every result names its formula. No number here is simulated.
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from scipy import optimize
 
 from stream_processors.stats.planning_days import days_to_mature
 from stream_processors.stats.planning_designs import (
     Design,
-    Formula,
-    PlanError,
-    PlanInputs,
-    PlanResult,
-    RelativeStatus,
     alpha_of,
     arm_variances,
-    checked,
     comparisons_in,
     design_of,
     effect_of,
@@ -26,9 +21,21 @@ from stream_processors.stats.planning_designs import (
 )
 from stream_processors.stats.planning_fixed import UNITS_MAX, normal_units
 from stream_processors.stats.planning_formulas import formula_of
+from stream_processors.stats.planning_inputs import (
+    Formula,
+    PlanError,
+    PlanInputs,
+    PlanResult,
+    RelativeStatus,
+    checked,
+)
 from stream_processors.stats.planning_methods import Planner, planner_of
 
 __all__ = ["Formula", "PlanError", "PlanInputs", "PlanResult", "plan"]
+
+EFFECT_FIRST = 1e-7
+EFFECT_STEP = 1.4
+"""A smallest effect is looked for in steps of that factor, from that share of the largest one."""
 
 
 def plan(inputs: PlanInputs) -> PlanResult:
@@ -76,15 +83,33 @@ def _minimum_effect(inputs: PlanInputs, planner: Planner) -> PlanResult:
         reached = (planner.reach(one, units) for one in _designs(inputs, sign * size))
         return min(reached) - inputs.power
 
-    high = _large_effect(inputs, units, sign)
-    if shortfall(high) < 0:
+    low, high = _bracket(shortfall, _large_effect(inputs, units, sign))
+    if high is None:
         return _not_attainable(inputs, "even the largest possible effect is found less often")
-    if shortfall(high * 1e-12) >= 0:
-        raise PlanError("power", "is reached even without an effect; ask for more, or less prior")
-    size = float(optimize.brentq(shortfall, high * 1e-12, high, xtol=1e-300, rtol=1e-12))
+    size = float(optimize.brentq(shortfall, low, high, xtol=1e-300, rtol=1e-12))
     answer = _answer(inputs, planner, effect=sign * size, units=units)
     relative, status = _minimum_relative_effect(inputs, size, units, sign)
     return dataclasses.replace(answer, relative_minimum_effect=relative, relative_status=status)
+
+
+def _bracket(shortfall: Callable[[float], float], largest: float) -> tuple[float, float | None]:
+    """Return a size that is found too seldom, and one beside it that is found often enough.
+
+    From small to large, because power need not grow all the way: where the treatment's rate comes
+    near 0 or 1 a sequence waits for its burn-in.
+
+    Raises:
+        PlanError: If the power is reached without any effect.
+    """
+    low = largest * EFFECT_FIRST
+    if shortfall(low) >= 0:
+        raise PlanError("power", "is reached even without an effect; ask for more, or less prior")
+    while low < largest:
+        size = min(largest, low * EFFECT_STEP)
+        if shortfall(size) >= 0:
+            return low, size
+        low = size
+    return low, None
 
 
 def _large_effect(inputs: PlanInputs, units: float, sign: float) -> float:
@@ -92,7 +117,7 @@ def _large_effect(inputs: PlanInputs, units: float, sign: float) -> float:
         room = 1 - inputs.baseline if sign > 0 else inputs.baseline
         return room * (1 - 1e-9)
     design = max(_designs(inputs, sign), key=lambda one: one.variance)
-    return 1e3 * math.sqrt(design.variance / units) / math.sqrt(min(1.0, design.alpha))
+    return 1_000 * math.sqrt(design.variance / units)
 
 
 def _minimum_relative_effect(

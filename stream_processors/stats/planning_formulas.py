@@ -3,7 +3,7 @@
 # Formulas are written as in their sources, in Greek.
 # ruff: noqa: RUF001
 
-from stream_processors.stats.planning_designs import Formula, PlanInputs
+from stream_processors.stats.planning_inputs import Formula, PlanInputs
 
 _RATES = {
     "pooled": Formula(

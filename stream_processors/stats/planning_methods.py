@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from stream_processors.stats import planning_bayes, planning_fixed, planning_sequential
-from stream_processors.stats.planning_designs import Design, PlanError, PlanInputs
+from stream_processors.stats.planning_designs import Design
 from stream_processors.stats.planning_formulas import default_formula
+from stream_processors.stats.planning_inputs import PlanError, PlanInputs
 from stream_processors.stats.spending import Spending
 
 
@@ -131,7 +132,7 @@ def _group_sequential(inputs: PlanInputs) -> Planner:
 
 
 def _always_valid(inputs: PlanInputs) -> Planner:
-    watch = planning_sequential.Watch(inputs.n_star, inputs.looks)
+    watch = planning_sequential.Watch(inputs.n_star, inputs.looks, inputs.tau)
 
     def power(design: Design, units: float) -> float:
         return planning_sequential.sequence_power(watch, design, units)
@@ -150,7 +151,7 @@ def _always_valid(inputs: PlanInputs) -> Planner:
             power_single_look=planning_sequential.sequence_power_at_end(watch, design, units),
             expected_share=planning_sequential.sequence_share(watch, design, units, drift=drift),
             expected_share_null=planning_sequential.sequence_share(watch, design, units, drift=0.0),
-            n_star=inputs.n_star or round(units * share),
+            n_star=None if inputs.tau is not None else inputs.n_star or round(units * share),
         )
 
     return Planner(power, power, units, details)

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from stream_processors.stats.edges import BURN_IN_UNITS
 from stream_processors.stats.group_sequential import GroupPlan, boundaries
 from stream_processors.stats.planning_designs import Design
 from stream_processors.stats.planning_fixed import normal_drift
@@ -110,10 +109,12 @@ class Watch(NamedTuple):
     Attributes:
         n_star: Units of a pair at which the sequence is tightest; None: those at the end.
         looks: Equally spaced ones up to the end.
+        tau: Standard deviation of the effects that the sequence is mixed over, instead of N*.
     """
 
     n_star: int | None
     looks: int
+    tau: float | None = None
 
 
 def sequence_power(watch: Watch, design: Design, units: float) -> float:
@@ -155,6 +156,8 @@ def _pair_share(design: Design) -> float:
 
 
 def _k_at_end(watch: Watch, design: Design, units: float) -> float:
+    if watch.tau is not None:
+        return watch.tau**2 * units / design.variance
     pair = units * _pair_share(design)
     # A one-sided sequence at alpha is tuned like a two-sided one at 2 alpha.
     level = design.alpha if design.sides == 2 else 2 * design.alpha
@@ -163,7 +166,7 @@ def _k_at_end(watch: Watch, design: Design, units: float) -> float:
 
 def _first_look(watch: Watch, design: Design, units: float) -> int:
     """Return the number of the first look after the burn-in; it may lie beyond the last."""
-    return max(1, math.ceil(BURN_IN_UNITS / (units * min(design.shares)) * watch.looks - 1e-9))
+    return max(1, math.ceil(design.burn_in_units / units * watch.looks - 1e-9))
 
 
 def _run_at(watch: Watch, design: Design, units: float) -> Run | None:

@@ -133,7 +133,8 @@ def _units_per_day(definition: dict[str, Any], results: dict[str, Any]) -> float
 def _sequential(analysis: dict[str, Any]) -> dict[str, Any]:
     """Return what of the analysis a plan of its method takes."""
     if analysis["method"] == "always_valid":
-        return {"n_star": analysis["n_star"]}
+        tuning = "tau" if analysis.get("tuning") == "mixture" else "n_star"
+        return {tuning: analysis[tuning]}
     if analysis["method"] == "group_sequential":
         names = ("planned_looks", "spending", "spending_power")
         return {name: analysis.get(name) for name in names}

@@ -18,7 +18,7 @@ from stream_processors.stats.planning_sample_ratio import (
     sample_ratio_units,
 )
 from stream_processors.stats.planning_sequential import group_drift, run_of
-from stream_processors.stats.sequential import critical_value
+from stream_processors.stats.sequential import critical_value, mixture_variance
 from tests.stream_processors.stats.oracles import CASES
 
 RUNS = 20_000
@@ -143,6 +143,32 @@ def test_a_run_that_ends_in_the_burn_in_finds_nothing() -> None:
     assert found.expected_units is None
     after = plan(total(goal="power", effect=2.0, units=200, method="always_valid"))
     assert after.power == pytest.approx(1.0, abs=1e-9)
+
+
+def test_a_rate_starts_when_thirty_units_converted_in_both_arms() -> None:
+    """At 1 % and 2 % that is 3,000 units of the control: 6,000 of both."""
+    asked = PlanInputs(
+        kind="conversion", baseline=0.01, effect=1.0, goal="power", method="always_valid"
+    )
+    before, after = (
+        plan(dataclasses.replace(asked, units=units)).power for units in (5_998, 6_000)
+    )
+    assert before == 0.0
+    assert after is not None
+    assert after > 0.1
+
+
+def test_a_mixture_over_effects_is_an_n_star_by_another_name() -> None:
+    """τ² / SE² = N ρ², so that τ² = ρ² N SE², with N SE² = 4 for two equal arms of variance 1."""
+    asked = total(goal="power", effect=0.05, units=20_000, method="always_valid", looks=30)
+    tau = math.sqrt(4 * mixture_variance(0.05, 5_000))
+    by_effects = plan(dataclasses.replace(asked, tau=tau))
+    by_units = plan(dataclasses.replace(asked, n_star=5_000))
+    assert by_effects.power == pytest.approx(by_units.power, rel=1e-9)
+    assert (by_effects.n_star, by_units.n_star) == (None, 5_000)
+    for wrong in (dataclasses.replace(asked, tau=0.0), dataclasses.replace(asked, tau=1, n_star=5)):
+        with pytest.raises(PlanError, match="tau"):
+            plan(wrong)
 
 
 @pytest.mark.parametrize("method", ["always_valid", "group_sequential"])

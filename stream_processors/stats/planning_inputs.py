@@ -1,0 +1,293 @@
+"""What is asked of the planner and what it answers; what cannot be asked is refused here."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Kind = Literal["conversion", "count", "sum", "mean", "ratio", "quantile"]
+Method = Literal["fixed_horizon", "always_valid", "group_sequential", "bayesian"]
+Goal = Literal["sample_size", "power", "minimum_effect"]
+Scale = Literal["absolute", "relative"]
+RateFormula = Literal["pooled", "unpooled", "evan_miller", "arcsine"]
+MeanFormula = Literal["normal", "noncentral_t"]
+RelativeStatus = Literal["ok", "undefined", "not_attainable"]
+
+RATE_FORMULAS = ("pooled", "unpooled", "evan_miller", "arcsine")
+MEAN_FORMULAS = ("normal", "noncentral_t")
+
+LOOKS_MAX = 500
+"""Looks of a run that is planned: a second or so of arithmetic."""
+
+
+class PlanError(ValueError):
+    """The inputs contradict each other, or something needed is missing.
+
+    Attributes:
+        field: Name of the field of ``PlanInputs`` to mend.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        """Name the field; the message says what to do."""
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInputs:
+    """A question to the planner. What is None is worked out or not needed.
+
+    Attributes:
+        goal: What is wanted: ``sample_size`` needs ``effect`` and ``power``, ``power`` needs
+            ``effect`` and ``units``, ``minimum_effect`` needs ``units`` and ``power``.
+        kind: Of the metric.
+        baseline: The control's mean, rate, ratio or quantile, in metric units.
+        deviation: Standard deviation of a unit's total (``count``, ``sum``); √v of the delta
+            method for ``ratio`` and ``mean``, v = (s_yy - 2R s_yd + R² s_dd) / d̄²; for
+            ``quantile`` √units times the standard error of one arm's quantile. Not for rates.
+        treatment_deviation: The treatment's, where it differs.
+        quantile: For kind ``quantile``: in (0, 1).
+        density: For kind ``quantile``, instead of ``deviation``: density of the unit totals at
+            the quantile, in 1 / metric units; the deviation is then √(q(1 - q)) / density.
+        effect: True effect of the treatment; signed. With a margin: 0 by default.
+        effect_scale: ``absolute`` in metric units, ``relative`` as a share of |baseline|.
+        direction: Which way is better; the sign of a minimum effect, and the side of a margin.
+        margin: Non-inferiority margin, > 0: the plan is then one-sided, for a guardrail.
+        margin_scale: ``absolute`` or ``relative``.
+        sides: 2, or 1 for a one-sided test in ``direction``. A margin makes it 1.
+        alpha: Error probability of the whole family, in (0, 1).
+        power: Wanted probability to find the effect, in (alpha, 1).
+        units: Units of all variants together.
+        weights: Shares of the variants, control first, in any scale.
+        decision_metrics: Metrics in the family; with the variants they make its size.
+        correction: ``bonferroni`` (also the plan for Holm, whose first step it is) or ``none``.
+        covariate_correlation: Between the metric and its pre-period value, in (-1, 1).
+        covariate_share: Share of units that have a pre-period, in [0, 1].
+        method: How the results will be read.
+        formula: For rates ``pooled`` (default), ``unpooled``, ``evan_miller``, ``arcsine``; for
+            all others ``noncentral_t`` (default) or ``normal`` (for quantiles the default). Of
+            a fixed horizon only.
+        n_star: Always valid: units of a pair at which the sequence is about tightest; None:
+            the planned units of the pair.
+        tau: Always valid: standard deviation of the effects that the sequence is mixed over, in
+            metric units, instead of ``n_star``: the tuning ``mixture``.
+        looks: Always valid: equally spaced looks of a whole run.
+        planned_looks: Group sequential: increasing information fractions, the last one 1.
+        spending: Group sequential: ``obrien_fleming``, ``pocock`` or ``power``.
+        spending_power: Exponent of the spending ``power``, > 0.
+        prior_mean: Bayesian: of the absolute effect.
+        prior_deviation: Bayesian: None for a flat prior.
+        threshold: Bayesian: posterior chance to be better at which one decides.
+        units_per_day: New units of the whole experiment at full coverage; None: no days.
+        ramp: Shares of that traffic on the first days; from then on the last of them holds.
+        window_days: How long a unit's total takes to mature.
+    """
+
+    kind: Kind
+    baseline: float
+    goal: Goal = "sample_size"
+    deviation: float | None = None
+    treatment_deviation: float | None = None
+    quantile: float | None = None
+    density: float | None = None
+    effect: float | None = None
+    effect_scale: Scale = "relative"
+    direction: Literal["increase", "decrease"] = "increase"
+    margin: float | None = None
+    margin_scale: Scale = "relative"
+    sides: Literal[1, 2] = 2
+    alpha: float = 0.05
+    power: float = 0.8
+    units: int | None = None
+    weights: tuple[float, ...] = (1.0, 1.0)
+    decision_metrics: int = 1
+    correction: Literal["bonferroni", "none"] = "bonferroni"
+    covariate_correlation: float = 0.0
+    covariate_share: float = 1.0
+    method: Method = "fixed_horizon"
+    formula: RateFormula | MeanFormula | None = None
+    n_star: int | None = None
+    tau: float | None = None
+    looks: int = 100
+    planned_looks: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0)
+    spending: Literal["obrien_fleming", "pocock", "power"] = "obrien_fleming"
+    spending_power: float = 1.0
+    prior_mean: float = 0.0
+    prior_deviation: float | None = None
+    threshold: float = 0.95
+    units_per_day: float | None = None
+    ramp: tuple[float, ...] = (1.0,)
+    window_days: float = 0.0
+
+
+class Formula(NamedTuple):
+    """What a number was computed by.
+
+    Attributes:
+        name: Short and stable.
+        expression: The formula itself.
+        source: Where it is from.
+    """
+
+    name: str
+    expression: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanResult:
+    """An answer of the planner. What is None is so for the reason in ``status`` or ``notes``.
+
+    Attributes:
+        status: ``ok``; ``not_attainable`` where no number of units, or no effect, would do.
+        goal: As asked.
+        method: As asked.
+        units: Of all variants together, rounded up per variant.
+        units_by_variant: Control first.
+        units_control_exact: The control's units before rounding up; None unless the units were
+            asked for.
+        power: Attained with ``units``, at the effect; over a whole run for sequential methods.
+        power_single_look: Always valid: at one look at the end.
+        effect: The effect planned for, or the smallest one that is found with ``power``; signed,
+            in metric units. With a margin: the true effect.
+        relative_effect: ``effect`` / |baseline|.
+        relative_minimum_effect: Of a minimum effect: the smallest relative effect that the
+            *relative* effect's own interval tells from 0, the control's noise included.
+        relative_status: ``ok``; ``undefined`` where the baseline is 0; ``not_attainable`` where
+            the control's mean is too noisy for any relative effect to be found.
+        comparisons: Size of the family.
+        alpha_per_comparison: Level of each test.
+        inflation: Of a sample size: units of this method over those of one fixed look with the
+            same level and power.
+        expected_units: Average units at the stop if the effect is true.
+        expected_units_null: The same if there is no effect.
+        days: Until the last unit has entered and matured.
+        expected_days: The same at ``expected_units``.
+        n_star: Always valid: the one used; None where ``tau`` tunes.
+        boundaries: Group sequential: |z| at the planned looks.
+        assurance: Bayesian with a prior: the chance to decide for the treatment, averaged over it.
+        formula: By what all this was computed.
+        notes: What a reader should know besides.
+    """
+
+    status: Literal["ok", "not_attainable"]
+    goal: Goal
+    method: Method
+    formula: Formula
+    comparisons: int
+    alpha_per_comparison: float
+    units: int | None = None
+    units_by_variant: tuple[int, ...] = ()
+    units_control_exact: float | None = None
+    power: float | None = None
+    power_single_look: float | None = None
+    effect: float | None = None
+    relative_effect: float | None = None
+    relative_minimum_effect: float | None = None
+    relative_status: RelativeStatus = "ok"
+    inflation: float | None = None
+    expected_units: float | None = None
+    expected_units_null: float | None = None
+    days: float | None = None
+    expected_days: float | None = None
+    n_star: int | None = None
+    boundaries: tuple[float, ...] = ()
+    assurance: float | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def checked(inputs: PlanInputs) -> PlanInputs:
+    """Return the inputs.
+
+    Raises:
+        PlanError: If something is missing, out of range, or contradicts another field.
+    """
+    _check_ranges(inputs)
+    _check_metric(inputs)
+    _check_method(inputs)
+    if inputs.goal != "minimum_effect" and inputs.effect is None and inputs.margin is None:
+        raise PlanError("effect", f"is needed for the goal {inputs.goal}")
+    if inputs.goal == "minimum_effect" and inputs.margin is not None:
+        raise PlanError("margin", "a guardrail has no minimum effect; ask for its power")
+    if inputs.goal != "sample_size" and inputs.units is None:
+        raise PlanError("units", f"is needed for the goal {inputs.goal}")
+    if inputs.goal != "minimum_effect" and inputs.margin is None and inputs.effect == 0:
+        raise PlanError("effect", "must not be 0: no number of units finds no effect")
+    return inputs
+
+
+def _check_ranges(inputs: PlanInputs) -> None:
+    for name in ("alpha", "power", "threshold"):
+        if not 0 < getattr(inputs, name) < 1:
+            raise PlanError(name, "must be between 0 and 1")
+    if inputs.goal != "power" and inputs.power <= inputs.alpha:
+        raise PlanError("power", "must be above alpha: a coin reaches less")
+    if len(inputs.weights) < 2 or not all(0 < one < math.inf for one in inputs.weights):
+        raise PlanError("weights", "must be two or more numbers above 0, the control's first")
+    if inputs.decision_metrics < 1:
+        raise PlanError("decision_metrics", "must be at least 1")
+    if inputs.units is not None and inputs.units < 2 * len(inputs.weights):
+        raise PlanError("units", "must be at least two per variant")
+    if not -1 < inputs.covariate_correlation < 1:
+        raise PlanError("covariate_correlation", "must be between -1 and 1, both excluded")
+    if not 0 <= inputs.covariate_share <= 1:
+        raise PlanError("covariate_share", "must be between 0 and 1")
+    if inputs.margin is not None and not 0 < inputs.margin < math.inf:
+        raise PlanError("margin", "must be above 0; the direction says on which side it is")
+    for name in ("baseline", "effect", "prior_mean"):
+        value = getattr(inputs, name)
+        if value is not None and not math.isfinite(value):
+            raise PlanError(name, "must be finite")
+    if inputs.units_per_day is not None and not 0 < inputs.units_per_day < math.inf:
+        raise PlanError("units_per_day", "must be above 0")
+    if not inputs.ramp or not all(0 < one <= 1 for one in inputs.ramp):
+        raise PlanError("ramp", "must be one or more shares in (0, 1]")
+    if not 0 <= inputs.window_days < math.inf:
+        raise PlanError("window_days", "must be at least 0")
+
+
+def _check_metric(inputs: PlanInputs) -> None:
+    is_rate = inputs.kind == "conversion"
+    if is_rate and not 0 < inputs.baseline < 1:
+        raise PlanError("baseline", "must be a rate between 0 and 1")
+    allowed = RATE_FORMULAS if is_rate else MEAN_FORMULAS
+    if inputs.formula is not None and inputs.formula not in allowed:
+        raise PlanError("formula", f"must be one of {', '.join(allowed)} for {inputs.kind}")
+    relative = "relative" in (
+        inputs.effect_scale if inputs.effect else "",
+        inputs.margin_scale if inputs.margin else "",
+    )
+    if relative and inputs.baseline == 0:
+        raise PlanError("baseline", "must not be 0 for a relative effect or margin")
+    if is_rate:
+        return
+    if inputs.kind == "quantile" and inputs.deviation is None:
+        if inputs.quantile is None or not 0 < inputs.quantile < 1:
+            raise PlanError("quantile", "is needed, between 0 and 1, where there is a density")
+        if inputs.density is None or not 0 < inputs.density < math.inf:
+            raise PlanError("density", "is needed, above 0, where there is no deviation")
+    elif inputs.deviation is None or not 0 < inputs.deviation < math.inf:
+        raise PlanError("deviation", f"is needed, above 0, for kind {inputs.kind}")
+    if inputs.treatment_deviation is not None and not 0 < inputs.treatment_deviation < math.inf:
+        raise PlanError("treatment_deviation", "must be above 0")
+
+
+def _check_method(inputs: PlanInputs) -> None:
+    looks = inputs.planned_looks
+    if not looks or any(b <= a for a, b in zip((0.0, *looks), looks, strict=False)):
+        raise PlanError("planned_looks", "must be increasing fractions above 0")
+    if looks[-1] != 1:
+        raise PlanError("planned_looks", "must end with 1: the last planned look")
+    if not inputs.spending_power > 0:
+        raise PlanError("spending_power", "must be above 0")
+    if not 1 <= inputs.looks <= LOOKS_MAX:
+        raise PlanError("looks", f"must be between 1 and {LOOKS_MAX}")
+    if inputs.n_star is not None and inputs.n_star < 1:
+        raise PlanError("n_star", "must be at least 1")
+    if inputs.tau is not None and not 0 < inputs.tau < math.inf:
+        raise PlanError("tau", "must be above 0")
+    if inputs.tau is not None and inputs.n_star is not None:
+        raise PlanError("tau", "must not be given together with n_star: one of them tunes")
+    if inputs.prior_deviation is not None and not 0 < inputs.prior_deviation < math.inf:
+        raise PlanError("prior_deviation", "must be above 0, or null for a flat prior")
+    if inputs.method == "bayesian" and inputs.threshold <= 0.5:
+        raise PlanError("threshold", "must be above 0.5")
