@@ -13,6 +13,10 @@ from typing import Any, Self
 CHECKOUT = Path(__file__).parents[2]
 
 
+class RefusedError(Exception):
+    """ClickHouse does not understand a statement, or cannot carry it out."""
+
+
 class ClickHouse:
     """An engine that is asked; use it as a context manager."""
 
@@ -35,7 +39,10 @@ class ClickHouse:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps(statement)}\n")
         self._process.stdin.flush()
-        rows: list[dict[str, Any]] = json.loads(self._process.stdout.readline())
+        answer = json.loads(self._process.stdout.readline())
+        if isinstance(answer, str):
+            raise RefusedError(answer)
+        rows: list[dict[str, Any]] = answer
         return rows
 
     def fill(self, table: str, columns: str, rows: list[tuple[Any, ...]]) -> None:
@@ -51,9 +58,13 @@ def main() -> None:
 
     session = Session()
     for line in sys.stdin:
-        answer = session.query(json.loads(line), "JSONEachRow")
-        rows = [json.loads(row) for row in str(answer).splitlines() if row]
-        sys.stdout.write(f"{json.dumps(rows)}\n")
+        try:
+            answer = session.query(json.loads(line), "JSONEachRow")
+        except RuntimeError as error:
+            sys.stdout.write(f"{json.dumps(str(error))}\n")
+        else:
+            rows = [json.loads(row) for row in str(answer).splitlines() if row]
+            sys.stdout.write(f"{json.dumps(rows)}\n")
         sys.stdout.flush()
     session.close()
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from stream_processors.stats.effects import Plan, compare
+from stream_processors.stats.comparisons import compare
+from stream_processors.stats.effects import Plan
 from stream_processors.stats.sums import Sums, moments, sample_mean, sample_variance
 from tests.external.clickhouse import ClickHouse
 
