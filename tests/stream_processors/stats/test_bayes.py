@@ -74,13 +74,13 @@ def test_the_expected_loss_is_its_integral_however_small(z: float) -> None:
 
     loss = float(standard_loss(np.array(z)))
 
-    assert loss == pytest.approx(scale * integral / math.sqrt(2 * math.pi), rel=1e-10)
+    assert loss == pytest.approx(scale * integral / math.sqrt(2 * math.pi), rel=1e-10, abs=0)
 
 
 def test_the_loss_does_not_jump_where_its_series_takes_over() -> None:
     below, above = standard_loss(np.nextafter(MILLS_SERIES_FROM, [0.0, 20.0]))
 
-    assert below == pytest.approx(above, rel=1e-11)
+    assert below == pytest.approx(above, rel=1e-11, abs=0)
 
 
 @given(effects, deviations)

@@ -88,7 +88,8 @@ def test_a_small_chance_keeps_its_digits() -> None:
     # Cauchy beliefs (2 · ½ degrees): their difference is Cauchy with both scales added.
     one, other = (NormalInverseGamma(mu, 1.0, 0.5, 0.5) for mu in (0.0, 1e6))
 
-    assert chance_to_beat(other, one) == pytest.approx(math.atan(2 / 1e6) / math.pi, rel=1e-7)
+    expected = math.atan(2 / 1e6) / math.pi
+    assert chance_to_beat(other, one) == pytest.approx(expected, rel=1e-7, abs=0)
 
 
 @given(beliefs)
