@@ -18,7 +18,7 @@ from query_api.problems import (
     look_not_yet,
     unknown_experiment,
 )
-from query_api.snapshots import Json, Snapshot, current_results, with_age
+from query_api.snapshots import Json, Snapshot, by_segment, current_results, with_age
 from schemas.json_schema import schema_of
 from schemas.results import BySegment, Results
 from schemas.times import format_time_ms, parse_duration_ms, parse_time_ms
@@ -90,19 +90,22 @@ async def get_results(
 ) -> Response:
     """Return the latest look, or the one published at a tick or a time."""
     if segment is not None:
-        raise _segment_problem(snapshot, segment)
+        _refuse_undeclared(snapshot, segment)
     if tick is not None and at is not None:
         raise invalid_parameter("at", "must not be given together with tick")
     at_ms = _time_ms("at", at)
     _refuse_the_future(parts, snapshot, tick, at_ms)
     if (tick is None and at_ms is None) or _is_current(snapshot, tick, at_ms):
         ledger_now = parts.snapshots.ledger
-        return _json(current_results(snapshot, now_ms=parts.clock_ms(), ledger=ledger_now))
-    stored = await _stored_look(parts, snapshot, tick, at_ms)
-    if stored.text is None:
-        raise look_not_found(snapshot.definition["id"])
-    results = msgspec.json.decode(stored.text, type=Json)
-    return _json(with_age(results, now_ms=parts.clock_ms()))
+        results = current_results(snapshot, now_ms=parts.clock_ms(), ledger=ledger_now)
+        segments = snapshot.segments
+    else:
+        stored = await _stored_look(parts, snapshot, tick, at_ms)
+        if stored.text is None:
+            raise look_not_found(snapshot.definition["id"])
+        record = msgspec.json.decode(stored.text, type=Json)
+        results, segments = with_age(record, now_ms=parts.clock_ms()), record.get("segments", {})
+    return _json(results if segment is None else by_segment(results, segments, segment))
 
 
 @router.get("/experiments/{experiment_id}/looks")
@@ -241,13 +244,17 @@ def _refuse_unknown(name: str, given: str | None, things: list[Json]) -> None:
         raise invalid_parameter(name, f"{given!r}, must be one of {', '.join(known)}")
 
 
-def _segment_problem(snapshot: Snapshot, segment: str) -> ProblemError:
+def _refuse_undeclared(snapshot: Snapshot, attribute: str) -> None:
     declared = snapshot.definition["segments"]
-    if segment in declared:
-        message = f"{segment!r} is declared, but this version computes no segments"
-    else:
-        message = f"{segment!r} is no segment of the definition"
-    return invalid_parameter("segment", message, "not_supported")
+    if attribute in declared:
+        return
+    known = f"declared are {', '.join(declared)}" if declared else "it declares none"
+    detail = (
+        f"{attribute[:128]!r} is no attribute of the segments of {snapshot.definition['id']!r}: "
+        f"{known}. Declare attributes and their values before the experiment starts"
+    )
+    errors = [{"field": "segment", "message": detail, "code": "unknown_segment"}]
+    raise ProblemError(404, "unknown_segment", detail, errors)
 
 
 def _history_problem(error: HistoryUnavailableError) -> ProblemError:

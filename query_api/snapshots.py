@@ -12,8 +12,9 @@ from schemas.times import parse_time_ms
 
 Json = dict[str, Any]
 
-_OF_THE_RECORD = ("integers", "inputs")
-"""What a record of litmus.looks holds beside the results: enough to compute it again."""
+_OF_THE_RECORD = ("segments", "integers", "inputs")
+"""What a record of litmus.looks holds beside the results: those by segment, which are asked for by
+themselves, and enough to compute it again."""
 
 
 class Identity(NamedTuple):
@@ -30,10 +31,12 @@ class Snapshot(NamedTuple):
     Attributes:
         definition: The public definition.
         results: The results object of the contract; None before the first look.
+        segments: Results by segment of the same look, by attribute.
     """
 
     definition: Json
     results: Json | None
+    segments: Json
 
     @property
     def identity(self) -> Identity | None:
@@ -45,6 +48,7 @@ class Snapshot(NamedTuple):
 class _Record(msgspec.Struct, frozen=True):
     definition: Json
     results: Json | None = None
+    segments: Json = msgspec.field(default_factory=dict)
 
 
 _record_decoder = msgspec.json.Decoder(_Record)
@@ -89,7 +93,8 @@ class Snapshots:
         if value is None:
             return self._latest.pop(key, None) is not None
         record = _record_decoder.decode(value)
-        new, old = Snapshot(record.definition, record.results), self._latest.get(key)
+        new = Snapshot(record.definition, record.results, record.segments)
+        old = self._latest.get(key)
         kept = new if old is None else _newer_of(old, new)
         if kept == old:
             return False
@@ -129,7 +134,8 @@ def _newer_of(old: Snapshot, new: Snapshot) -> Snapshot:
     definition = old.definition if old_first else new.definition
     before, after = old.identity, new.identity
     is_news = after is not None and (before is None or after[:2] > before[:2])
-    return Snapshot(definition, new.results if is_news else old.results)
+    newer = new if is_news else old
+    return Snapshot(definition, newer.results, newer.segments)
 
 
 def current_results(snapshot: Snapshot, *, now_ms: int, ledger: Json | None = None) -> Json:
@@ -167,6 +173,16 @@ def with_age(results: Json, *, now_ms: int, ledger: Json | None = None) -> Json:
     shown = {name: value for name, value in results.items() if name not in _OF_THE_RECORD}
     current = {"current_at": current_at, "settled_lag_ms": settled_lag_ms}
     return {**shown, "look": {**aged, **rest, **current}}
+
+
+def by_segment(results: Json, segments: Json, attribute: str) -> Json:
+    """Return the results of every value of an attribute, with the look that they are of."""
+    return {
+        "experiment_id": results["experiment_id"],
+        "attribute": attribute,
+        "look": results["look"],
+        "segments": segments.get(attribute, []),
+    }
 
 
 def empty_results(definition: Json) -> Json:

@@ -460,9 +460,15 @@ class Snapshot(_Shown, frozen=True, kw_only=True):
 
     definition: Annotated[dict[str, Any], _field("The public definition.")]
     results: Annotated[Results | None, _field("Of the latest look; null before the first one.")]
+    segments: Annotated[dict[str, list[Segment]], _field("Results by segment, by attribute.")] = (
+        msgspec.field(default_factory=dict)
+    )
 
 
 class BySegment(_Shown, frozen=True, kw_only=True):
     """Results of each value of an attribute, of the same look."""
 
+    experiment_id: Annotated[str, _field("Id of the experiment.")]
+    attribute: Annotated[str, _field("Of the units' first assignment.")]
+    look: Annotated[LookHead | None, _field("Which look it is; null before the first one.")]
     segments: Annotated[list[Segment], _field("In the order of the definition, other last.")]

@@ -203,6 +203,13 @@ def results(tick: int, experiment_id: str = "checkout-color", *, units: int = 10
     }
 
 
+def segments(tick: int) -> Json:
+    """Return the results by segment of a look: half of the units are in each country."""
+    half = results(tick, units=5_000)
+    shown = {name: half[name] for name in ("variants", "metrics", "sample_ratio")}
+    return {"country": [{"value": value, **shown} for value in ("CA", "US", "other")]}
+
+
 def as_of_ms(tick: int) -> int:
     """Return the time of a tick: five a second."""
     return NOW_MS + 200 * tick
@@ -243,12 +250,15 @@ def snapshot_value(
     """Return a record of litmus.snapshots."""
     found = None if tick is None else results(tick, experiment_id)
     record = {"definition": definition(experiment_id, **changes), "results": found}
+    if tick is not None:
+        record["segments"] = segments(tick)
     return msgspec.json.encode(record)
 
 
 def look_value(tick: int, experiment_id: str = "checkout-color") -> bytes:
     """Return a record of litmus.looks: the results and what they were computed from."""
     inputs = {"integers": {"units": ["10000", "10000"]}, "inputs": {"tick": tick}}
+    inputs["segments"] = segments(tick)
     return msgspec.json.encode(results(tick, experiment_id) | inputs)
 
 

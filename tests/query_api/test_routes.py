@@ -28,6 +28,7 @@ from tests.query_api.builders import (
     ledger,
     look_value,
     results,
+    segments,
     tick_record,
     tick_value,
 )
@@ -159,6 +160,40 @@ async def test_a_look_that_is_not_stored_yet_is_waited_for(
     await asyncio.to_thread(store, client, look_records(3, 5, 7))
 
     assert (await asking)["look"]["tick"] == 5
+
+
+async def test_results_by_segment_are_of_the_look_that_is_asked_for(
+    app: Application, client: Client
+) -> None:
+    store(client, look_records(3, 5, 7))
+    app.publish(7)
+
+    now = await get(app, RESULTS, segment="country")
+    before = await get(app, RESULTS, segment="country", tick=6)
+
+    assert (now["experiment_id"], now["attribute"], now["look"]["tick"]) == (ID, "country", 7)
+    assert now["segments"] == segments(7)["country"]
+    assert [one["value"] for one in now["segments"]] == ["CA", "US", "other"]
+    assert (before["look"]["tick"], before["segments"]) == (5, segments(5)["country"])
+    for shown in (await get(app, RESULTS), await get(app, RESULTS, tick=6)):
+        assert "segments" not in shown
+
+
+async def test_before_the_first_look_no_segment_has_results(app: Application) -> None:
+    app.publish(None)
+
+    shown = await get(app, RESULTS, segment="country")
+
+    assert (shown["look"], shown["segments"]) == (None, [])
+
+
+async def test_an_attribute_that_is_not_declared_says_which_are(app: Application) -> None:
+    app.publish(7)
+
+    answer = await app.http.get(RESULTS, params={"segment": "colour"})
+
+    assert_problem(answer, 404, "unknown_segment")
+    assert "declared are country" in answer.json()["detail"]
 
 
 async def test_looks_are_listed_from_a_tick_on(app: Application, client: Client) -> None:
@@ -497,8 +532,8 @@ BAD = [
     ("/v1/experiments/nobody/results", 404, "unknown_experiment"),
     ("/v1/experiments/nobody/timeseries", 404, "unknown_experiment"),
     ("/v1/experiments/nobody/events", 404, "unknown_experiment"),
-    (RESULTS + "?segment=country", 422, "not_supported"),
-    (RESULTS + "?segment=colour", 422, "not_supported"),
+    (RESULTS + "?segment=colour", 404, "unknown_segment"),
+    (RESULTS + "?segment=country&tick=99", 404, "look_not_yet"),
     (RESULTS + "?tick=soon", 422, "invalid_parameter"),
     (RESULTS + "?tick=-1", 422, "invalid_parameter"),
     (RESULTS + "?tick=99999999999999999999", 422, "invalid_parameter"),
