@@ -48,8 +48,8 @@ class Comparison(NamedTuple):
         control: Any sums at all: impossible ones give the status ``invalid_input``.
         treatment: The same.
         plan: How it is read.
-        precision: Decimal digits kept of a value; 0 for conversions and counts. A ratio's
-            numerator and denominator have the same, so it cancels.
+        precision: Decimal digits kept of a value. Conversions and counts have none, whatever it
+            says; a ratio's numerator and denominator have the same, so it cancels.
         quantile: Of a quantile metric, in (0, 1).
         of: What it is a quantile of: unit totals, or values of events.
         cap: Of unit totals, chosen from the grid: the choice over *all* variants of the
@@ -199,8 +199,13 @@ def _is_ratio(comparison: Comparison) -> bool:
     return comparison.kind in ("ratio", "mean")
 
 
+def _precision(comparison: Comparison) -> int:
+    """Return the digits that a total has: events are counted, not quantised."""
+    return 0 if comparison.kind in ("conversion", "count") else comparison.precision
+
+
 def _quanta(comparison: Comparison) -> int:
-    return 1 if comparison.kind == "ratio" else quanta(comparison.precision)
+    return 1 if comparison.kind == "ratio" else quanta(_precision(comparison))
 
 
 def _quantile_facts(comparison: Comparison, sums: MetricSums) -> Facts:
@@ -236,7 +241,7 @@ def _cap_choice(comparison: Comparison) -> CapChoice | None:
     return choose_cap(
         units,
         [[one.capped_units for one in side] for side in caps if side is not None],
-        precision=comparison.precision,
+        precision=_precision(comparison),
         quantile=cap,
     )
 
@@ -245,9 +250,9 @@ def _applied_cap(comparison: Comparison, choice: CapChoice) -> AppliedCap:
     caps = comparison.control.caps, comparison.treatment.caps
     if choice.cap_index is None or caps[0] is None or caps[1] is None:
         return AppliedCap(choice.status)
-    cap_q = cap_grid(comparison.precision)[choice.cap_index]
+    cap_q = cap_grid(_precision(comparison))[choice.cap_index]
     control, treatment = (side[choice.cap_index].capped_units for side in caps if side is not None)
-    return AppliedCap(choice.status, cap_q / quanta(comparison.precision), (control, treatment))
+    return AppliedCap(choice.status, cap_q / quanta(_precision(comparison)), (control, treatment))
 
 
 def _infer_unadjusted(rows: Sequence[_Row]) -> tuple[Inference, Contrast]:
