@@ -326,6 +326,17 @@ def test_the_smallest_relative_effect_counts_the_controls_noise() -> None:
     assert r**2 * 100 == pytest.approx(k**2 * 900 / (units / 2) * (1 + (1 + r) ** 2), rel=1e-9)
 
 
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+def test_of_a_negative_baseline_it_is_a_share_of_its_size(direction: Any) -> None:
+    """A mean of -10 that rises is one of 10 that falls."""
+    asked = total(goal="minimum_effect", baseline=-10.0, deviation=30.0, units=20_000)
+    turned = "decrease" if direction == "increase" else "increase"
+    found = plan(dataclasses.replace(asked, direction=direction)).relative_minimum_effect
+    mirrored = plan(dataclasses.replace(asked, baseline=10.0, direction=turned))
+    assert mirrored.relative_minimum_effect is not None
+    assert found == pytest.approx(-mirrored.relative_minimum_effect, rel=1e-12)
+
+
 def test_a_smallest_relative_effect_may_not_exist() -> None:
     """It needs n > k² s² / m² in the control, k = 2.80: with s = 30 and m = 1 that is 7,064."""
     k = Z_HALF_ALPHA + Z_POWER

@@ -107,6 +107,15 @@ def test_variants_that_never_share_an_epoch_are_compared_apart() -> None:
     assert found.chi_square == pytest.approx(sum(part.chi_square for part in parts))
 
 
+def test_units_of_a_variant_without_a_weight_are_no_part_of_an_epoch() -> None:
+    """As at a single look: they are stragglers of an earlier epoch."""
+    clean = sample_ratio_of_epochs([Epoch((480, 520, 0), (1, 1, 0))])
+    with_stragglers = sample_ratio_of_epochs([Epoch((480, 520, 70), (1, 1, 0))])
+    assert with_stragglers == clean
+    assert clean.degrees_of_freedom == 1
+    assert clean.z[2] is None
+
+
 def test_evidence_of_epochs_multiplies() -> None:
     one, other = Epoch((480, 520), (1, 1)), Epoch((90, 910), (1, 9))
     assert log_bayes_factor_of_epochs([one, other]) == pytest.approx(
