@@ -18,7 +18,7 @@ from stream_processors.stats.planning import PlanError, PlanInputs, PlanResult, 
 from stream_processors.stats.planning_days import units_entered
 
 DAY_MS = 86_400_000
-CURVE_POINTS = 25
+CURVE_POINTS = 16
 CURVE_REACH = 2.0
 """A curve goes from few units to this many times those of the answer."""
 

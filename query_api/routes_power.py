@@ -1,15 +1,18 @@
 """Planning: how many units, how much power, how small an effect, how many days."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
+from query_api.measuring import NotMeasuredError, UnknownMetricError, read
 from query_api.planning import InvalidQuestionError, answer, read_question
-from query_api.problems import MEDIA_TYPE, ProblemError
+from query_api.problems import MEDIA_TYPE, ProblemError, invalid_parameter
+from query_api.routes import PartsOf, SnapshotOf
+from query_api.snapshots import current_results
 from schemas.json_schema import schema_of
-from schemas.planning import Answer, Question
+from schemas.planning import Answer, MeasuredPlan, Question
 
 router = APIRouter(prefix="/v1")
 
@@ -83,15 +86,77 @@ _OPENAPI: dict[str, Any] = {
 @router.post("/power", openapi_extra=_OPENAPI)
 async def post_power(request: Request) -> Response:
     """Work out sample size, power or the smallest effect, for every kind of metric and method."""
-    body = await _read(request)
+    return _json(await _answered(await _read(request)))
+
+
+_MEASURED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The plan, and what of the look it rests on.",
+        "content": {"application/json": {"schema": schema_of(MeasuredPlan)}},
+    },
+    409: {"description": "The look does not say enough yet.", "content": {MEDIA_TYPE: {}}},
+}
+
+
+@router.get("/experiments/{experiment_id}/plan", responses=_MEASURED)  # noqa: FAST003  # of SnapshotOf
+async def get_plan(
+    snapshot: SnapshotOf,
+    parts: PartsOf,
+    metric: Annotated[str | None, Query(description="else the first that decides")] = None,
+    relative_effect: Annotated[
+        float | None, Query(description="else the minimum effect of the hypothesis")
+    ] = None,
+    power: Annotated[float | None, Query(gt=0, lt=1)] = None,
+    method: Annotated[
+        Literal["always_valid", "group_sequential", "fixed_horizon", "bayesian"] | None, Query()
+    ] = None,
+) -> Response:
+    """Plan with what the present look says: the control's numbers, traffic, alpha, method.
+
+    Without an effect, and without a hypothesis that has one, the smallest that is found with the
+    units that count by now.
+    """
+    results = current_results(snapshot, now_ms=parts.clock_ms(), ledger=parts.snapshots.ledger)
+    try:
+        measured = read(snapshot.definition, results, metric)
+    except UnknownMetricError as error:
+        raise invalid_parameter("metric", str(error)) from error
+    except NotMeasuredError as error:
+        raise ProblemError(409, "not_measured", str(error)) from error
+    given = {"power": power, "method": method}
+    question = measured.question | {name: one for name, one in given.items() if one is not None}
+    if relative_effect is not None:
+        question["effect"] = {"relative": relative_effect}
+    if "effect" not in question and "margin" not in question:
+        question["units"] = max(measured.all_units, 2 * len(question["weights"]))
+    found = await _answered(question | {"curve": True})
+    plan = MeasuredPlan(
+        metric_id=measured.metric_id,
+        as_of=measured.as_of,
+        units=measured.all_units,
+        question=question,
+        answer=found,
+    )
+    return _json(plan)
+
+
+async def _answered(body: Any) -> Answer:
+    """Return the answer to decoded JSON.
+
+    Raises:
+        ProblemError: If it is no question, or contradicts itself.
+    """
     try:
         question = read_question(body)
         # In a thread: the power of a sequential method is an integral, and live looks go on.
-        found = await asyncio.to_thread(answer, question)
+        return await asyncio.to_thread(answer, question)
     except InvalidQuestionError as error:
         fields: list[dict[str, str]] = [msgspec.to_builtins(one) for one in error.errors]
         raise ProblemError(422, "invalid_plan", str(error), fields) from error
-    return Response(msgspec.json.encode(found), media_type="application/json")
+
+
+def _json(content: Any) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json")
 
 
 async def _read(request: Request) -> Any:

@@ -1,6 +1,6 @@
 """Questions of planning as they are posted, and the shape of their answers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -280,3 +280,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         list[CurvePoint] | None,
         Meta(description="Power against units, where it was asked for; else null."),
     ] = None
+
+
+class MeasuredPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan with what a running experiment's look says."""
+
+    metric_id: Annotated[str, Meta(description="Whose numbers they are.")]
+    as_of: Annotated[str, Meta(description="Of the look.")]
+    units: Annotated[int, Meta(description="Units of all variants that count by now.")]
+    question: Annotated[
+        dict[str, Any], Meta(description="What was asked, as POST /v1/power takes it.")
+    ]
+    answer: Annotated[Answer, Meta(description="The answer to it, with a curve.")]

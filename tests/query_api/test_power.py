@@ -16,6 +16,7 @@ from query_api.planning import InvalidQuestionError, answer, inputs_of, read_que
 from query_api.routes_power import _EXAMPLES
 from schemas.planning import Answer, Question
 from stream_processors.stats.planning import PlanInputs, PlanResult, plan
+from tests.page.stub import Experiment, RichExperiment
 from tests.query_api.application import Application, serving
 
 KINDS = ("conversion", "count", "sum", "mean", "ratio", "quantile")
@@ -226,3 +227,75 @@ def test_no_number_of_an_answer_is_infinite() -> None:
     numbers = [value for value in found.values() if isinstance(value, float)]
     assert numbers
     assert all(map(math.isfinite, numbers))
+
+
+def publish(app: Application, experiment: Experiment) -> None:
+    """Publish what there is of an experiment."""
+    results = experiment.results()
+    if results["look"]:
+        results["look"] |= {"log_id": "log-1", "sha256": "0" * 64}
+    record = {
+        "definition": experiment.definition(),
+        "results": results if results["look"] else None,
+    }
+    app.parts.snapshots.take(experiment.experiment_id, msgspec.json.encode(record))
+
+
+async def planned(app: Application, **query: Any) -> Any:
+    response = await app.http.get("/v1/experiments/new-basket/plan", params=query)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+async def test_a_running_experiment_is_planned_with_its_own_numbers(app: Application) -> None:
+    experiment = RichExperiment("new-basket", size=2_000)
+    experiment.advance()
+    publish(app, experiment)
+    [entry] = [
+        one
+        for one in experiment.results()["metrics"]
+        if (one["metric_id"], one["basis"]) == ("spend", "matured")
+    ]
+    control, [effect] = entry["variants"][0], entry["effects"]
+
+    found = await planned(app, metric="spend", relative_effect=0.1)
+
+    assert found["metric_id"] == "spend"
+    assert found["units"] == sum(one["units"] for one in entry["variants"])
+    assert found["question"]["baseline"] == control["mean"]
+    assert found["question"]["sd"] == pytest.approx(entry["variants"][0]["variance"] ** 0.5)
+    correlation = found["question"]["covariate_correlation"]
+    assert correlation**2 == pytest.approx(effect["cuped"]["variance_reduction"])
+    assert found["question"]["decision_metrics"] == 2
+    assert msgspec.convert(found["answer"], Answer) == answered(**found["question"], curve=True)
+    assert len(found["answer"]["curve"]) > 10
+    # The hypothesis of this experiment has a minimum effect of 2 %.
+    assert (await planned(app))["answer"]["relative_effect"] == pytest.approx(0.02)
+    assert (await planned(app, power=0.9))["answer"]["wanted_power"] == 0.9
+    assert (await planned(app, method="fixed_horizon"))["answer"]["method"] == "fixed_horizon"
+    guarded = await planned(app, metric="load_time")
+    assert guarded["question"]["margin"] == {"relative": 0.05}
+
+
+async def test_without_an_effect_the_smallest_is_worked_out(app: Application) -> None:
+    experiment = Experiment("new-basket", units=(4_000, 4_000), rates=(0.1, 0.1))
+    experiment.advance()
+    publish(app, experiment)
+    found = await planned(app)
+    assert found["answer"]["goal"] == "minimum_effect"
+    assert found["answer"]["units"] == pytest.approx(6_410, abs=4)
+
+
+async def test_what_cannot_be_planned_yet_says_why(app: Application) -> None:
+    draft = Experiment("new-basket", status="draft")
+    publish(app, draft)
+    path = "/v1/experiments/new-basket/plan"
+    waiting = await app.http.get(path)
+    assert (waiting.status_code, waiting.json()["code"]) == (409, "not_measured")
+    draft.status = "running"
+    draft.advance()
+    publish(app, draft)
+    unknown = await app.http.get(path, params={"metric": "clicks"})
+    assert (unknown.status_code, unknown.json()["errors"][0]["field"]) == (422, "metric")
+    nothing = await app.http.get("/v1/experiments/nothing/plan")
+    assert nothing.status_code == 404

@@ -8,10 +8,11 @@ import msgspec
 import typer
 from rich.console import Console
 
+from query_api.measuring import Measured
 from schemas.planning import Answer
 from tools.errors import LitmusError, NotRunningError
 from tools.home import Home
-from tools.planning.measured import Measured, measure
+from tools.planning.measured import measure
 from tools.planning.showing import show
 from tools.settings import Settings
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from query_api.measuring import Measured
 from schemas.planning import Answer, CurvePoint
-from tools.planning.measured import Measured
 
 METHOD_WORDS = {
     "always_valid": "always valid",

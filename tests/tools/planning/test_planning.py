@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from query_api.measuring import NotMeasuredError, UnknownMetricError, read
 from query_api.planning import answer, read_question
 from tests.page.stub import Experiment, StubServer, World
 from tools.cli import app
-from tools.errors import LitmusError
 from tools.planning.command import answers_to
-from tools.planning.measured import read
 
 RATE = ("--kind", "conversion", "--baseline", "0.05", "--relative-effect", "0.1")
 
@@ -238,5 +237,5 @@ def test_a_guardrail_is_planned_with_its_margin() -> None:
 def test_an_experiment_without_numbers_says_what_to_do(
     answered: dict[str, Any], metric: str | None, says: str
 ) -> None:
-    with pytest.raises(LitmusError, match=says):
+    with pytest.raises((NotMeasuredError, UnknownMetricError), match=says):
         read(definition(), answered, metric)
