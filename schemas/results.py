@@ -431,18 +431,24 @@ class Results(_Shown, frozen=True, kw_only=True):
         Literal["draft", "running", "paused", "stopped", "archived"],
         _field("Of the experiment at that tick."),
     ]
-    final: Annotated[bool, _field("There will be no other look.")]
+    final: Annotated[bool, _field("There will be no other look.")] = False
     look: Annotated[LookHead | None, _field("Which look it is; null before the first one.")]
-    hypothesis: Annotated[Hypothesis | None, _field("As in the definition.")]
-    analysis: Annotated[AnalysisHead, _field("How the results are read.")]
+    hypothesis: Annotated[Hypothesis | None, _field("As in the definition.")] = None
+    analysis: Annotated[
+        AnalysisHead | None, _field("How the results are read; missing before the first look.")
+    ] = None
     variants: Annotated[list[VariantUnits], _field("In the order of the definition.")]
     crossovers: Annotated[int, _field("Units that were assigned two variants.")]
-    sample_ratio: Annotated[SampleRatio, _field("The check of the split.")]
+    sample_ratio: Annotated[
+        SampleRatio | None, _field("The check of the split; null before the first look.")
+    ]
     sample_ratio_by_segment: Annotated[
         dict[str, list[SegmentRatio]], _field("The same within segments, by attribute.")
-    ]
-    metrics: Annotated[list[Metric], _field("One per metric and basis.")]
-    verdict: Annotated[Verdict, _field("What all of it says.")]
+    ] = msgspec.field(default_factory=dict)
+    metrics: Annotated[list[Metric], _field("One per metric and basis; none before a look.")]
+    verdict: Annotated[
+        Verdict | None, _field("What all of it says; missing before the first look.")
+    ] = None
 
 
 class Record(Results, frozen=True, kw_only=True):
@@ -460,6 +466,9 @@ class Snapshot(_Shown, frozen=True, kw_only=True):
 
     definition: Annotated[dict[str, Any], _field("The public definition.")]
     results: Annotated[Results | None, _field("Of the latest look; null before the first one.")]
+    segments: Annotated[
+        dict[str, list[Segment]], _field("Results by segment of the same look, by attribute.")
+    ] = msgspec.field(default_factory=dict)
     segments: Annotated[dict[str, list[Segment]], _field("Results by segment, by attribute.")] = (
         msgspec.field(default_factory=dict)
     )
@@ -470,5 +479,8 @@ class BySegment(_Shown, frozen=True, kw_only=True):
 
     experiment_id: Annotated[str, _field("Id of the experiment.")]
     attribute: Annotated[str, _field("Of the units' first assignment.")]
+    look: Annotated[LookHead | None, _field("Which look it is; null before the first one.")]
+    experiment_id: Annotated[str, _field("Id of the experiment.")]
+    attribute: Annotated[str, _field("Whose values they are.")]
     look: Annotated[LookHead | None, _field("Which look it is; null before the first one.")]
     segments: Annotated[list[Segment], _field("In the order of the definition, other last.")]

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from query_api.routes import router
+from query_api.snapshots import by_segment, empty_results
 from schemas.definitions import Analysis, Prior
 from schemas.json_schema import schema_of
 from schemas.results import BySegment, Record, Results, Segment, Snapshot
@@ -79,6 +80,13 @@ def test_looks_before_there_are_numbers_have_them_too() -> None:
         results = Experiment("new-signup", units=units, step=(0, 0), guardrail=True).advance()
         results["look"] |= OF_THE_LOG
         msgspec.convert(results, Results)
+
+
+def test_what_is_answered_before_the_first_look_has_them_too() -> None:
+    definition = Experiment("new-signup", status="draft").definition()
+    assert msgspec.convert(empty_results(definition), Results).look is None
+    found = by_segment(empty_results(definition), {}, "country")
+    assert msgspec.convert(found, BySegment).segments == []
 
 
 def test_a_computed_look_and_its_record_are_what_the_schema_says() -> None:
