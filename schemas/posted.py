@@ -35,6 +35,10 @@ CAP_QUANTA_MAX = 2**62
 
 SEGMENT_ATTRIBUTES_MAX = 4
 SEGMENT_VALUES_MAX = 32
+SEGMENT_ENTRIES_MAX = 600
+"""Values (``other`` included) times metrics times variants: about a kilobyte of a look each, and
+the looks' topic takes messages of a megabyte."""
+
 OTHER_SEGMENT = "other"
 """Segment of units whose attribute is missing or not among the values."""
 
@@ -171,6 +175,7 @@ def definition_errors(body: DefinitionBody) -> Iterable[FieldError]:
     if body.targeting is not None:
         yield _unsupported("targeting", f"{body.targeting}, must be null")
     yield from _segment_errors(body.segments)
+    yield from _segment_size_errors(body)
     yield from _analysis_errors(body.analysis)
 
 
@@ -326,6 +331,18 @@ def _segment_errors(segments: dict[str, list[str]]) -> Iterable[FieldError]:
             if not is_external_id(value):
                 message = f"{value[:200]!r}, must be 1 to 256 bytes without control characters"
                 yield FieldError(where, message)
+
+
+def _segment_size_errors(body: DefinitionBody) -> Iterable[FieldError]:
+    values = sum(len(values) + 1 for values in body.segments.values())
+    count = values * len(body.metrics) * len(body.variants)
+    if count > SEGMENT_ENTRIES_MAX:
+        message = (
+            f"{values} values with other, times {len(body.metrics)} metrics, times "
+            f"{len(body.variants)} variants == {count}, must be {SEGMENT_ENTRIES_MAX} at most: "
+            "list the values that matter, all others are counted as other"
+        )
+        yield FieldError("segments", message)
 
 
 def _hypothesis_errors(hypothesis: Hypothesis | None) -> Iterable[FieldError]:

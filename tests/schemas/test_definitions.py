@@ -175,6 +175,12 @@ def assert_shown_can_be_posted(definition: Definition) -> None:
         ({"segments": {"country": ["CA", "other"]}}, "segments.country", "invalid"),
         ({"segments": {"day": [str(day) for day in range(33)]}}, "segments.day", "invalid"),
         ({"segments": {name: ["x"] for name in "abcde"}}, "segments", "invalid"),
+        (
+            {"segments": {name: [str(n) for n in range(24)] for name in "abcd"}}
+            | variants({}, {}, {}, {}, {}, {}, {}),
+            "segments",
+            "invalid",
+        ),
         ({"hypothesis": {"minimum_effect": -0.1}}, "hypothesis.minimum_effect", "invalid"),
         ({"hypothesis": {"minimum_effect": math.inf}}, "hypothesis.minimum_effect", "invalid"),
         ({"analysis": {"alpha": 0.0}}, "analysis.alpha", "invalid"),
