@@ -469,9 +469,6 @@ class Snapshot(_Shown, frozen=True, kw_only=True):
     segments: Annotated[
         dict[str, list[Segment]], _field("Results by segment of the same look, by attribute.")
     ] = msgspec.field(default_factory=dict)
-    segments: Annotated[dict[str, list[Segment]], _field("Results by segment, by attribute.")] = (
-        msgspec.field(default_factory=dict)
-    )
 
 
 class BySegment(_Shown, frozen=True, kw_only=True):
@@ -479,8 +476,5 @@ class BySegment(_Shown, frozen=True, kw_only=True):
 
     experiment_id: Annotated[str, _field("Id of the experiment.")]
     attribute: Annotated[str, _field("Of the units' first assignment.")]
-    look: Annotated[LookHead | None, _field("Which look it is; null before the first one.")]
-    experiment_id: Annotated[str, _field("Id of the experiment.")]
-    attribute: Annotated[str, _field("Whose values they are.")]
     look: Annotated[LookHead | None, _field("Which look it is; null before the first one.")]
     segments: Annotated[list[Segment], _field("In the order of the definition, other last.")]
