@@ -11,6 +11,7 @@ from scipy import stats
 from stream_processors.stats import planning_bayes
 from stream_processors.stats.edges import BURN_IN_UNITS
 from stream_processors.stats.group_sequential import GroupPlan, boundaries
+from stream_processors.stats.guardrails import ArmMean, Guardrail, Margin, sequential_guardrail
 from stream_processors.stats.planning import PlanError, PlanInputs, plan
 from stream_processors.stats.planning_sample_ratio import (
     noncentrality_per_unit,
@@ -209,6 +210,34 @@ def test_guardrails_are_planned_on_one_side(method: Any) -> None:
         assert chance == pytest.approx(0.05, abs=1e-6)
     else:
         assert chance < 0.05
+
+
+def test_watched_guardrails_pass_as_often_as_planned() -> None:
+    """By simulated runs against the bounds that a guardrail itself has."""
+    looks, units, n_star, margin = 30, 8_000, 2_000, 0.08
+    asked = total(
+        goal="power",
+        margin=margin,
+        margin_scale="absolute",
+        units=units,
+        method="always_valid",
+        n_star=n_star,
+        looks=looks,
+    )
+    guardrail = Guardrail(Margin(margin, "absolute"))
+    times, critical = np.arange(1, looks + 1) / looks, []
+    for time in times:
+        arm = ArmMean(round(units * time / 2), 1.0, 1 / math.sqrt(units * time / 2))
+        test = sequential_guardrail(arm, arm, guardrail, n_star=n_star)
+        assert test.critical_value is not None
+        critical.append(test.critical_value)
+    z = walks(margin / math.sqrt(2 / (units / 2)), times, seed=6)
+    started = units * times / 2 >= BURN_IN_UNITS
+    passed = float((z > np.array(critical))[:, started].any(axis=1).mean())
+    found = plan(asked)
+    assert found.power == pytest.approx(passed, abs=4 * math.sqrt(0.25 / RUNS))
+    at_end = stats.norm.sf(critical[-1] - margin / math.sqrt(2 / (units / 2)))
+    assert found.power_single_look == pytest.approx(at_end, rel=1e-9)
 
 
 def test_planned_boundaries_are_those_of_the_test() -> None:
