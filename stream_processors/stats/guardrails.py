@@ -13,8 +13,10 @@ interval of a ratio.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 from scipy import special
 
 from stream_processors.stats.proportions import Rate
@@ -177,7 +179,7 @@ def sequential_guardrail(
         return _undecided(control, guardrail, room=room.estimate, gain=gain.estimate)
     units = control.unit_count + treatment.unit_count
     k = units * float(mixture_variance(2 * guardrail.alpha, n_star))
-    sides = [_sequential_side(one, guardrail.alpha, k) for one in (room, gain)]
+    sides = _sequential_sides((room, gain), guardrail.alpha, k)
     return _judged(control, guardrail, room=sides[0], gain=sides[1])
 
 
@@ -231,11 +233,19 @@ def _normal_side(one: Contrast, alpha: float) -> _Side:
     return _Side(*_ends(one, critical), float(special.ndtr(-z)), float(special.ndtr(z)), critical)
 
 
-def _sequential_side(one: Contrast, alpha: float, k: float) -> _Side:
-    lower = one_sided_sequence(one.estimate, one.std_error, k=k, alpha=alpha)
-    upper = one_sided_sequence(one.estimate, one.std_error, k=k, alpha=alpha, is_lower=False)
-    critical = float(lower.critical_value)
-    return _Side(*_ends(one, critical), float(lower.p_value), float(upper.p_value), critical)
+def _sequential_sides(contrasts: Sequence[Contrast], alpha: float, k: float) -> list[_Side]:
+    """Return both sides of every contrast; an upper bound is a lower one of what is negated."""
+    estimates = np.array([one.estimate for one in contrasts])
+    errors = np.array([one.std_error for one in contrasts])
+    found = one_sided_sequence(
+        np.concatenate([estimates, -estimates]), np.tile(errors, 2), k=k, alpha=alpha
+    )
+    critical, p_values = float(found.critical_value), found.p_value.tolist()
+    opposite = p_values[len(contrasts) :]
+    return [
+        _Side(*_ends(one, critical), p_value, its_opposite, critical)
+        for one, p_value, its_opposite in zip(contrasts, p_values, opposite, strict=False)
+    ]
 
 
 def _rate_guardrail(control: ArmMean, treatment: ArmMean, guardrail: Guardrail) -> GuardrailTest:
