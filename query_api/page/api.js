@@ -51,6 +51,9 @@ export async function getSegments(id, attribute) {
   return segments;
 }
 
+/** Return a plan by an experiment's own numbers; `query`: metric, relative_effect, power, method. */
+export const getPlan = (id, query) => get(`${pathOf(id)}/plan?${new URLSearchParams(query)}`);
+
 /** Return the ledger; `thorough`: compare the whole history, not only what came since. */
 export const getLedger = ({ thorough }) => get(`/v1/ledger?thorough=${thorough}`);
 

@@ -5,8 +5,10 @@ import { MetricCard } from "./card.js";
 import { announce, h, setAttribute, setText, time, utcTitle } from "./dom.js";
 import * as format from "./format.js";
 import { Freshness } from "./freshness.js";
+import { hypothesisOf } from "./hypothesis.js";
 import { LiveLooks } from "./live.js";
 import { METHODS, methodsOf } from "./methods.js";
+import { Planner } from "./planner.js";
 import { Fields, flatten, isFinal, structureOf } from "./results.js";
 import { Segments } from "./segments.js";
 import { showError } from "./states.js";
@@ -28,6 +30,7 @@ export class ExperimentView {
   #closed = false;
   #method = null;
   #segments = null;
+  #planner = null;
 
   constructor(host, id) {
     this.id = id;
@@ -49,6 +52,7 @@ export class ExperimentView {
     this.live?.close();
     this.freshness.close();
     this.#segments?.close();
+    this.#planner?.close();
     this.#cards.forEach((card) => card.close());
   }
 
@@ -242,6 +246,7 @@ export class ExperimentView {
       this.#methodSection(methods),
       ...this.#cards.map((card) => card.element),
       this.#segments?.element ?? "",
+      this.#planned().element,
       h(
         "footer",
         { class: "muted foot" },
@@ -271,6 +276,12 @@ export class ExperimentView {
       h("label", {}, "Read by ", h("select", { onchange: choose }, methods.map(option))),
       h("p", { class: "muted" }, METHODS[this.#method].promise(alpha)),
     );
+  }
+
+  /** The planner stays as it is when the rest is built anew. */
+  #planned() {
+    this.#planner ??= new Planner({ id: this.id, definition: this.#definition });
+    return this.#planner;
   }
 
   #segmentsOf() {
@@ -382,19 +393,3 @@ export class ExperimentView {
     );
   }
 }
-
-function hypothesisOf(hypothesis) {
-  const written = [
-    ["If nothing changes", hypothesis.null],
-    ["We expect", hypothesis.alternative],
-    ["Worth having from", hypothesis.minimum_effect && smallestWords(hypothesis.minimum_effect)],
-  ].filter(([, text]) => text);
-  if (!written.length) return "";
-  return h(
-    "dl",
-    { class: "hypothesis" },
-    written.flatMap(([title, text]) => [h("dt", {}, title), h("dd", {}, text)]),
-  );
-}
-
-const smallestWords = (share) => `${format.percent(share, 2)} of the control`;

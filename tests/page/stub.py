@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import uvicorn
 from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
@@ -22,6 +23,8 @@ from query_api.history.queries import Checked, Comparison
 from query_api.history.writer import Position
 from query_api.kafka_log import Source
 from query_api.ledger import Cut, compose
+from query_api.measuring import read
+from query_api.planning import answer, read_question
 from schemas.definitions import Analysis, CapQuantile, Definition, Metric, Variant, public
 from schemas.times import format_time_ms, parse_time_ms
 from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
@@ -395,6 +398,20 @@ def create_app(world: World) -> FastAPI:
         if segment is not None:
             return {"segments": known(experiment_id).by_segment(segment)}
         return known(experiment_id).results()
+
+    @app.get("/v1/experiments/{experiment_id}/plan")
+    async def get_plan(
+        experiment_id: str, metric: str, power: float, relative_effect: float | None = None
+    ) -> Json:
+        experiment = known(experiment_id)
+        measured = read(experiment.definition(), experiment.results(), metric)
+        question = measured.question | {"power": power, "curve": True}
+        if relative_effect is not None:
+            question["effect"] = {"relative": relative_effect}
+        if "effect" not in question and "margin" not in question:
+            question["units"] = measured.all_units
+        found = msgspec.to_builtins(answer(read_question(question)))
+        return {"units": measured.all_units, "question": question, "answer": found}
 
     @app.get("/v1/experiments/{experiment_id}/timeseries")
     async def get_timeseries(experiment_id: str, metric: str) -> Json:

@@ -513,6 +513,25 @@ def test_names_are_text_and_never_markup(page: Page) -> None:
     assert page.driver.execute_script("return document.querySelectorAll('main img').length") == 0
 
 
+def test_a_plan_is_worked_out_from_the_numbers_of_the_experiment(page: Page) -> None:
+    experiment = rich(page)
+    page.at_tick(experiment.tick)
+    page.driver.execute_script("document.querySelector('.planner').open = true")
+    page.says("matured units show an effect of +2.0", ".planner .answer")
+    page.says("days in all at", ".planner .answer")
+    page.says("By always_valid", ".planner .formula")
+    assert page.texts(".planner svg text")
+    script = """
+        const input = document.querySelector(".planner input");
+        input.value = "25";
+        input.dispatchEvent(new Event("change"));
+    """
+    page.driver.execute_script(script)
+    page.says("matured units show an effect of +25.0", ".planner .answer")
+    experiment.advance()
+    assert chromium.console_errors(page.driver) == []
+
+
 def test_the_page_fits_a_phone(page: Page) -> None:
     experiment = running(page.world, guardrail=True)
     chromium.set_media(page.driver, width=380, scheme="dark")
