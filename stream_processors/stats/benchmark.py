@@ -53,7 +53,7 @@ def sample_comparisons(
 
     The sum has a covariate for three units of four, and so has the mean.
     """
-    comparisons = []
+    comparisons: list[Comparison] = []
     for _ in range(experiments):
         for kind in KINDS:
             control = _sums(kind, rng)

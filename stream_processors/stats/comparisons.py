@@ -102,7 +102,9 @@ def compare_all(comparisons: Iterable[Comparison]) -> list[Effect]:
     fields = shared_fields(inference, contrast, [_test_name(row.comparison) for row in rows])
     cuped = _cuped_effects(rows, contrast)
     return [
-        Effect(*shared, row.control.summary, row.treatment.summary, cuped.get(index), row.cap)
+        Effect._make(
+            (*shared, row.control.summary, row.treatment.summary, cuped.get(index), row.cap)
+        )
         for index, (row, shared) in enumerate(zip(rows, fields, strict=True))
     ]
 

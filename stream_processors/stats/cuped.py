@@ -22,7 +22,6 @@ from stream_processors.stats.sums import (
     Share,
     Spread,
     bilinear,
-    covariance,
 )
 
 
@@ -180,8 +179,10 @@ def _side(
         # Σ share · mean of a stratum, times a common denominator.
         weights = counts[0] * other_count, counts[1] * count
         weighted = tuple(
-            weights[0] * one + weights[1] * other
-            for one, other in zip(covered.sums, uncovered.sums, strict=False)
+            [
+                weights[0] * one + weights[1] * other
+                for one, other in zip(covered.sums, uncovered.sums, strict=False)
+            ]
         )
         units = (counts[0] + counts[1]) * count * other_count
     if not is_ratio:
@@ -233,24 +234,29 @@ def _adjusted(
     theta: _Theta,
     flags: tuple[str, ...],
 ) -> Adjustment:
-    pooled = sides[2]
-    plain = sides[0].form, sides[1].form
-    share = counts[0] / (counts[0] + counts[1])
-    means = [_adjusted_mean(side, pooled, theta, counts) for side in sides[:2]]
-    adjusted = _adjusted_form(sides[0], theta), _adjusted_form(sides[1], theta)
-    spreads = control.covered_spread, treatment.covered_spread
+    units = counts[0] + counts[1]
+    means = [_adjusted_mean(side, sides[2], theta, counts) for side in sides[:2]]
+    pasts = (
+        _variances(control.covered_spread, sides[0], theta),
+        _variances(treatment.covered_spread, sides[1], theta),
+    )
     without = NO_STRATUM
     if counts[1]:
-        rest = control.uncovered_spread, treatment.uncovered_spread
-        without = _stratum(rest, plain, plain[0], counts[1] / (counts[0] + counts[1]))
+        rests = (
+            _variances(control.uncovered_spread, sides[0], _NO_THETA),
+            _variances(treatment.uncovered_spread, sides[1], _NO_THETA),
+        )
+        unit_counts = control.uncovered.unit_count, treatment.uncovered.unit_count
+        without = _stratum(unit_counts, rests, counts[1] / units)
+    unit_counts = control.covered.unit_count, treatment.covered.unit_count
     return Adjustment(
         theta=theta.numerator / theta.denominator,
         difference=means[1].minus(means[0]).value,
         control_mean=means[0].value,
         treatment_mean=means[1].value,
         baseline=sides[0].share.value,
-        covered_share=share,
-        strata=(_stratum(spreads, adjusted, plain[0], share), without),
+        covered_share=counts[0] / units,
+        strata=(_stratum(unit_counts, pasts, counts[0] / units), without),
         flags=flags,
     )
 
@@ -268,37 +274,47 @@ def _adjusted_mean(side: _Side, pooled: _Side, theta: _Theta, counts: tuple[int,
     )
 
 
-def _adjusted_form(side: _Side, theta: _Theta) -> Form:
-    """Return the form minus θ times the covariate's, over a common denominator."""
+class _Variances(NamedTuple):
+    """Of a unit's value: adjusted, unadjusted, and their covariance."""
+
+    adjusted: float
+    unadjusted: float
+    covariance: float
+
+
+def _variances(spread: Spread, side: _Side, theta: _Theta) -> _Variances:
+    """Return the variances of form - θ · covariate's form over a stratum, each rounded once."""
     form, before = side.form, side.covariate_form
+    scale = spread.unit_count * (spread.unit_count - 1)
+    own = bilinear(spread, form, form)
+    unadjusted = own / (form.denominator * form.denominator * scale)
     if theta.numerator == 0:
-        return form
-    kept = before.denominator * theta.denominator
-    taken = theta.numerator * form.denominator
-    dimension = len(before.coefficients)
-    coefficients = form.coefficients + (0,) * (dimension - len(form.coefficients))
-    return Form(
-        tuple(
-            kept * one - taken * other
-            for one, other in zip(coefficients, before.coefficients, strict=True)
-        ),
-        kept * form.denominator,
+        return _Variances(unadjusted, unadjusted, unadjusted)
+    both, past = bilinear(spread, form, before), bilinear(spread, before, before)
+    # (kept · form - taken · covariate's form) / (kept · the form's denominator), in coefficients.
+    kept, taken = theta.denominator, theta.numerator
+    if form.denominator != before.denominator:
+        kept, taken = kept * before.denominator, taken * form.denominator
+    cross = kept * own - taken * both
+    square = kept * cross - taken * (kept * both - taken * past)
+    denominator = kept * form.denominator
+    return _Variances(
+        square / (denominator * denominator * scale),
+        unadjusted,
+        cross / (denominator * form.denominator * scale),
     )
 
 
 def _stratum(
-    spreads: tuple[Spread, Spread], forms: tuple[Form, Form], plain: Form, share: float
+    unit_counts: tuple[int, int], variances: tuple[_Variances, _Variances], share: float
 ) -> Stratum:
-    """Return a stratum; ``plain`` is the control's form, ``forms`` are adjusted or plain ones."""
-    control, treatment = spreads
-    weights = share * share / control.unit_count, share * share / treatment.unit_count
-    by_control = covariance(control, forms[0], forms[0])
-    is_plain = forms[0] is plain
+    control, treatment = variances
+    by_control = share * share / unit_counts[0]
     return Stratum(
-        control.unit_count,
-        treatment.unit_count,
-        weights[0] * by_control,
-        weights[1] * covariance(treatment, forms[1], forms[1]),
-        weights[0] * (by_control if is_plain else covariance(control, plain, plain)),
-        weights[0] * (by_control if is_plain else covariance(control, forms[0], plain)),
+        unit_counts[0],
+        unit_counts[1],
+        by_control * control.adjusted,
+        share * share / unit_counts[1] * treatment.adjusted,
+        by_control * control.unadjusted,
+        by_control * control.covariance,
     )

@@ -223,7 +223,9 @@ def shared_fields(
                 flag_names(flags) + (("interval_decides",) if decides else ()),
                 difference,
                 std_error,
-                FixedHorizon(test, *fixed, None if test == "z" else freedom),
+                FixedHorizon(
+                    test, fixed[0], fixed[1], fixed[2], fixed[3], None if test == "z" else freedom
+                ),
                 SequentialTest(*sequence) if has_sequence else None,
                 relative or RelativeEffect(status_name(relative_status)),
                 freedom,

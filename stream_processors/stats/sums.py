@@ -1,6 +1,7 @@
 """What is kept of a metric: exact integer sums, so that order and partitioning cannot matter."""
 
 import operator
+from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,13 +54,12 @@ class JointSums(NamedTuple):
     def spread(self) -> "Spread":
         """Return n(n - 1) times the covariances: exact integers."""
         count, sums, products = self
-        if len(sums) == 1:
-            return Spread(count, 1, (count * products[0] - sums[0] * sums[0],))
-        central, position = [], 0
-        for row, one in enumerate(sums):
-            for other in sums[row:]:
-                central.append(count * products[position] - one * other)
-                position += 1
+        # In the order of the products: (0, 0), (0, 1), …, (1, 1), …
+        pairs = combinations_with_replacement(sums, 2)
+        central = [
+            count * product - one * other
+            for product, (one, other) in zip(products, pairs, strict=True)
+        ]
         return Spread(count, len(sums), tuple(central))
 
     def checked_spread(self) -> "Spread | None":
@@ -125,6 +125,9 @@ class Spread(NamedTuple):
         dimension, upper = self.dimension, self.products
         if dimension == 1:
             return upper[0] >= 0
+        if dimension == 2:
+            one, both, other = upper
+            return one >= 0 <= other and one * other >= both * both
         rows, start = [], 0
         for row in range(dimension):
             rows.append(list(upper[start : start + dimension - row]))
@@ -258,12 +261,14 @@ def covariance(spread: Spread, one: Form, other: Form) -> float:
 def bilinear(spread: Spread, one: Form, other: Form) -> int:
     """Return n(n - 1) times both denominators times the covariance: an integer."""
     first, second = one.coefficients, other.coefficients
+    _, dimension, central = spread
     if len(first) == len(second) == 1:
-        return first[0] * second[0] * spread.products[0]
-    dimension, central = spread.dimension, spread.products
+        return first[0] * second[0] * central[0]
+    if dimension == 2 == len(first) == len(second):
+        (a, b), (c, d) = first, second
+        return a * c * central[0] + (a * d + b * c) * central[1] + b * d * central[2]
     first += (0,) * (dimension - len(first))
     second += (0,) * (dimension - len(second))
-    is_square = one is other
     total, position = 0, 0
     for row in range(dimension):
         a, b = first[row], second[row]
@@ -272,7 +277,7 @@ def bilinear(spread: Spread, one: Form, other: Form) -> int:
             # The row's inner sums first, so that the longest integers are multiplied once.
             tail = central[position + 1 : after]
             with_a = sum(map(operator.mul, second[row + 1 :], tail))
-            if is_square:
+            if one is other:
                 total += a * (a * central[position] + 2 * with_a)
             else:
                 with_b = sum(map(operator.mul, first[row + 1 :], tail))
