@@ -1,7 +1,6 @@
 """What a protocol is, what it draws from, and what it finds."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ class Figure(NamedTuple):
     y: str
     at: list[float]
     series: dict[str, list[float | None]]
-    bands: Mapping[str, tuple[list[float], list[float]]] = MappingProxyType({})
+    bands: dict[str, tuple[list[float], list[float]]] | None = None
     note: str = ""
 
 

@@ -34,7 +34,7 @@ SPENDINGS = {
     "pocock": Spending("pocock"),
     "power": Spending("power", 2.0),
 }
-REPEATED_SAMPLE = 400
+REPEATED_SAMPLE = 200
 
 
 def planned_looks(spending: str, schedule: str, trial: Trial) -> Found:
@@ -44,6 +44,7 @@ def planned_looks(spending: str, schedule: str, trial: Trial) -> Found:
     z, information = _statistics(trial, replications, SCHEDULES[schedule])
     paths = [_path(row, information, plan) for row in z.tolist()]
     rejected = [abs(path[-1].z) >= path[-1].boundary for path in paths]
+    sample = trial.size(REPEATED_SAMPLE, least=30)
     check_id = f"4.{spending}.{schedule}"
     name = f"{spending.replace('_', '-')} spending, {len(information)} {schedule} looks"
     checks = [
@@ -59,9 +60,9 @@ def planned_looks(spending: str, schedule: str, trial: Trial) -> Found:
             f"{name}: experiments whose repeated p-value says something else than the boundary",
             sum(
                 (repeated_p_value(path, plan) <= ALPHA) != says
-                for path, says in zip(paths[:REPEATED_SAMPLE], rejected, strict=False)
+                for path, says in zip(paths[:sample], rejected, strict=False)
             ),
-            min(replications, REPEATED_SAMPLE),
+            min(replications, sample),
         ),
     ]
     if (spending, schedule) == ("obrien_fleming", "equal"):

@@ -91,7 +91,7 @@ class Sequences(NamedTuple):
 
 
 def effects(law: Law, control: Arm, treatment: Arm, plan: Plan) -> Results:
-    """Return the product's results of rows of sums; the adjusted ones where there is a covariate."""
+    """Return the product's results of rows of sums: adjusted, where there is a covariate."""
     pairs = list(zip(metric_sums(control), metric_sums(treatment), strict=True))
     found: list[Effect] = []
     for start in range(0, len(pairs), COMPARISONS_AT_A_TIME):

@@ -11,6 +11,7 @@ from tools.trust.peeking import COVERAGE as TIME_UNIFORM
 from tools.trust.peeking import EQUAL, EVERY_PAIR, PEEKING
 from tools.trust.planned_looks import GROUP_SEQUENTIAL
 from tools.trust.restarts import RESTARTS
+from tools.trust.verdicts import FALSE_WINNERS
 
 _LATER = "bandits and adaptive allocation are not built yet"
 
@@ -49,6 +50,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
         not_run=_LATER,
     ),
     RESTARTS,
+    FALSE_WINNERS,
     GROWING,
     SOONER,
 )

@@ -62,7 +62,7 @@ def report_of(result: Result) -> dict[str, Any]:
         "about": [
             _about(one, [row for row in rows if row["protocol"] == one.id], ran)
             for one in result.protocols
-        ],  # fmt: skip
+        ],
         "figures": [_figure(figure) for one in ran for figure in one.found.figures],
         "versions": {
             "python": platform.python_version(),
@@ -151,7 +151,7 @@ def _about(protocol: Protocol, rows: list[dict[str, Any]], ran: Sequence[Ran]) -
 
 def _figure(figure: Figure) -> dict[str, Any]:
     return figure._asdict() | {
-        "bands": {label: {"low": low, "high": high} for label, (low, high) in figure.bands.items()}
+        "bands": {label: {"low": low, "high": high} for label, (low, high) in (figure.bands or {}).items()}
     }
 
 
