@@ -113,7 +113,8 @@ def test_posted_events_move_the_page_and_its_numbers_are_those_of_the_api(
     )
     fields_equal_to_the_api(driver, stack, experiment_id)
     # 80 of 400 against 100 of 400: shown as the API says, with an interval that includes 0.
-    headline = driver.execute_script("return document.querySelector('.headline').textContent")
+    script = "return document.querySelector('.effect .headline').textContent"
+    headline = driver.execute_script(script)
     assert headline == "No difference shown yet"
 
     driver.refresh()
