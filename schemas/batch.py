@@ -68,7 +68,11 @@ class Names(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The columns of a batch that counting needs; every array has shape (rows,)."""
+    """The columns of a batch that counting needs; every array has shape (rows,).
+
+    ``attributes`` are JSON objects, left as Arrow holds them: few batches need them, and their
+    distinct strings may be many. ``read_names`` makes names of them.
+    """
 
     kind: NDArray[np.uint8]
     unit_type: Names
@@ -79,6 +83,7 @@ class Batch(NamedTuple):
     experiment_id: Names
     variant: Names
     metric: Names
+    attributes: pa.DictionaryArray
     value: NDArray[np.float64]
     timestamp: NDArray[np.int64]
     timestamp_given: NDArray[np.bool_]
@@ -132,7 +137,8 @@ def unpack(value: bytes) -> Batch:
     return Batch(*(_READ[name](columns[_PLACES[name]]) for name in Batch._fields))
 
 
-def _names(column: pa.DictionaryArray) -> Names:
+def read_names(column: pa.DictionaryArray) -> Names:
+    """Return the names of a dictionary column."""
     indices = column.indices
     codes = _numbers(indices, np.int32)
     if not indices.null_count:
@@ -158,13 +164,17 @@ def _bits(buffer: pa.Buffer, column: pa.Array) -> NDArray[np.uint8]:
 
 def _reader_of(type_: pa.DataType) -> Callable[[Any], Any]:
     if pa.types.is_dictionary(type_):
-        return _names
+        return read_names
     if pa.types.is_boolean(type_):
         return _booleans
     return partial(_numbers, type_=type_.to_pandas_dtype())
 
 
+def _as_it_is(column: pa.Array) -> pa.Array:
+    return column
+
+
 _READ: Mapping[str, Callable[[Any], Any]] = {
     name: _reader_of(SCHEMA.field(name).type) for name in Batch._fields
-}
+} | {"attributes": _as_it_is}
 """How each column of a ``Batch`` is read: looked up once, small batches are many."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from stream_processors.accumulate.partition import Partition
 
-SUMS = ("units", "attribution", "sums", "covariate sums", "overflowed")
+SUMS = ("units", "attribution", "sums", "overflowed", "buckets", "histograms")
 """What ``Partition.sums`` returns, in its order."""
 
 ANSWER_S_MAX = 60.0

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from stream_processors.accumulate import memory
 from stream_processors.accumulate.kernels import days, loading, lookups
+from stream_processors.accumulate.kernels import nodes as node_kernels
 from stream_processors.accumulate.plan import Names, Plan
 from stream_processors.accumulate.records import (
     CHUNK_COLUMNS,
     DAY_COLUMNS,
+    NODE_COLUMNS,
     SEGMENT_COLUMNS,
     ChunkRecord,
     Header,
@@ -27,8 +29,11 @@ from stream_processors.accumulate.state import (
     CELLS,
     DAYS,
     DEAD,
+    FREE_NODE,
     HEAP,
     ID_FILL,
+    NODE,
+    NODES,
     RECENT,
     RECENT_END,
     RECENT_START,
@@ -45,6 +50,7 @@ from stream_processors.accumulate.state import (
 # Kernels take named tuples; their fields are the columns of the format.
 SegmentColumns: Any = namedtuple("SegmentColumns", tuple(SEGMENT_COLUMNS))  # type: ignore[misc]  # noqa: PYI024
 DayColumns: Any = namedtuple("DayColumns", tuple(DAY_COLUMNS))  # type: ignore[misc]  # noqa: PYI024
+NodeColumns: Any = namedtuple("NodeColumns", tuple(NODE_COLUMNS))  # type: ignore[misc]  # noqa: PYI024
 ChunkColumns: Any = namedtuple("ChunkColumns", tuple(CHUNK_COLUMNS))  # type: ignore[misc]  # noqa: PYI024
 
 _MANY = 10_000
@@ -60,6 +66,7 @@ def make_room(
     days: int = 0,
     recent: int = 0,
     heap: int = 0,
+    nodes: int = 0,
 ) -> State:
     """Return the state with room for so many more of each."""
     counts = state.counts
@@ -69,6 +76,7 @@ def make_room(
         ("totals", TOTALS, totals),
         ("days", DAYS, days),
         ("heap", HEAP, heap),
+        ("nodes", NODES, nodes),
     ):
         if int(counts[place]) + more > len(getattr(state, name)):
             state = with_room(state, name, int(counts[place]) + more)
@@ -112,7 +120,7 @@ def forget_days(state: State, plan: Plan, horizon_ms: int) -> None:
     memory.release(state.days, int(state.counts[DAYS]), before)
 
 
-def compact(state: State) -> State:
+def compact(state: State, plan: Plan) -> State:
     """Return the state without cells taken back and units that hold nothing.
 
     The heap counts in cells, so the caller folds again.
@@ -139,7 +147,16 @@ def compact(state: State) -> State:
     state = state._replace(unit_table=new_table(len(units)))
     lookups.rebuild_unit_table(state)
     lookups.relink_cells(state)
-    return state
+    return _without_free_nodes(state, plan)
+
+
+def _without_free_nodes(state: State, plan: Plan) -> State:
+    if not state.counts[NODES]:
+        return state
+    nodes = memory.zeros(int(state.counts[NODES]), NODE)
+    kept = node_kernels.move_nodes(state, plan, int(state.counts[CELLS]), nodes)
+    state.counts[[NODES, FREE_NODE]] = [kept, 0]
+    return state._replace(nodes=nodes)
 
 
 def forget_names(state: State, metrics: Names, unit_types: Names) -> tuple[Names, Names]:
@@ -174,7 +191,7 @@ def segment_record(
     state: State, segment: int, *, plan: Plan, header: Header, metrics: Names, unit_types: Names
 ) -> SegmentRecord:
     """Return the record of one segment, complete up to ``header.offset``."""
-    cells, totals = _cells_of(state, segment)
+    cells, totals, counts, nodes = _cells_of(state, plan, segment)
     its_days = _days_of(state, segment, plan, header.times.horizon_ms)
     units, owners = state.units[cells["unit"]], state.units[its_days["unit"]]
     names, types = _renumbered(np.concatenate([units["type"], owners["type"]]), unit_types)
@@ -183,6 +200,7 @@ def segment_record(
         "unit_high": units["high"],
         "unit_low": units["low"],
         "unit_type": types[: len(units)],
+        "nodes": counts,
         "total": totals,
     }
     of_cells |= {name: cells[name] for name in SEGMENT_COLUMNS if name not in of_cells}
@@ -203,6 +221,7 @@ def segment_record(
         state.imported[segment].tolist(),
         encode_columns(of_cells, SEGMENT_COLUMNS),
         encode_columns(of_days, DAY_COLUMNS),
+        encode_columns(nodes._asdict(), NODE_COLUMNS),
     )
 
 
@@ -212,13 +231,21 @@ def load_segment(
     """Return the state with the cells, day totals, ledger and counts of a record in it."""
     cells: Any = SegmentColumns(**decode_columns(record.columns, SEGMENT_COLUMNS))
     its_days: Any = DayColumns(**decode_columns(record.days, DAY_COLUMNS))
+    nodes: Any = NodeColumns(**decode_columns(record.nodes, NODE_COLUMNS))
     count, day_count = len(cells.experiment), len(its_days.day)
     state = make_room(
-        state, units=count + day_count, cells=count, totals=len(cells.total), days=day_count
+        state,
+        units=count + day_count,
+        cells=count,
+        totals=len(cells.total),
+        days=day_count,
+        nodes=len(nodes.word),
     )
+    first = int(state.counts[CELLS])
     types = np.array([unit_types.code(name) for name in record.unit_types], np.int32)
     names = np.array([metrics.code(name) for name in record.metrics], np.int32)
     loading.load_cells(state, cells, types)
+    node_kernels.load_nodes(state, first, cells.nodes, nodes)
     loading.load_days(state, its_days, types, names)
     state = state._replace(
         no_assignment=wider(state.no_assignment, len(record.no_assignment)),
@@ -292,20 +319,29 @@ def memory_in_use(state: State) -> dict[str, int]:
         "days": int(counts[DAYS]),
         "recent": _kept(state),
         "heap": int(counts[HEAP]),
+        "nodes": int(counts[NODES]),
     }
     sizes = {name: entries * getattr(state, name).itemsize for name, entries in filled.items()}
     return sizes | {"unit_table": state.unit_table.nbytes, "id_table": state.id_table.nbytes}
 
 
-def _cells_of(state: State, segment: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """Return a segment's cells in the order of its record, and their totals."""
+def _cells_of(
+    state: State, plan: Plan, segment: int
+) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.int64], Any]:
+    """Return a segment's cells in the order of its record, their totals, and their nodes."""
     found = np.empty(int(state.counts[CELLS]), np.int64)
     count, _ = loading.cells_of_segment(state, segment, found)
     here = found[:count]
     cells = state.cells[here]
     units = state.units[cells["unit"]]
     order = np.lexsort((cells["experiment"], units["low"], units["high"]))
-    return cells[order], _totals_of(state, here[order])
+    here = here[order]
+    totals, counts = _totals_of(state, here), np.zeros(count, np.int64)
+    every = node_kernels.nodes_of_cells(state, plan, here, counts) if state.counts[NODES] else 0
+    nodes = NodeColumns(*(np.zeros(every, kind) for kind in NODE_COLUMNS.values()))
+    if every:
+        node_kernels.gather_nodes(state, plan, here, totals, nodes)
+    return cells[order], totals, counts, nodes
 
 
 def _days_of(state: State, segment: int, plan: Plan, horizon_ms: int) -> NDArray[np.void]:

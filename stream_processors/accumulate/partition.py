@@ -24,13 +24,12 @@ from schemas.definitions import Definition
 from schemas.hashing import stable_hash64
 from schemas.imports import UnreadableImportError, read_import
 from schemas.partials import (
-    COVARIATE_WORDS,
     STATE_VERSION,
     ExperimentSums,
     Ledger,
     Partial,
     encode_partial,
-    sums_to_bytes,
+    in_parts,
 )
 from schemas.topics import KIND_BATCH, KIND_IMPORT, KIND_TICK, MESSAGE_BYTES_MAX
 from stream_processors.accumulate import memory
@@ -44,21 +43,10 @@ from stream_processors.accumulate.checkpoints import (
     memory_in_use,
 )
 from stream_processors.accumulate.kernels import changing, contributing, counting, days
-from stream_processors.accumulate.kernels.limbs import (
-    MATURED_COVARIATE_WORDS,
-    MATURED_WORDS,
-    WORDS,
-)
-from stream_processors.accumulate.plan import (
-    Names,
-    covariate_row_count,
-    in_order,
-    is_final,
-    make_plan,
-    sum_row_count,
-    variant_count,
-)
+from stream_processors.accumulate.layout import EVENTS, sizes_of_all
+from stream_processors.accumulate.plan import Names, in_order, is_final, make_plan
 from stream_processors.accumulate.records import Header
+from stream_processors.accumulate.reporting import attribution, report
 from stream_processors.accumulate.rows import make_import_rows, make_rows
 from stream_processors.accumulate.state import (
     EXPERIMENT_SUMS,
@@ -183,13 +171,14 @@ class Partition:
     def sums(self) -> tuple[Any, ...]:
         """Return copies of all that is summed, for audits: they equal a fold at any time."""
         state = self.state
-        counts = state.experiments[["crossovers", "counted", "outside", "excluded"]]
+        filled = np.flatnonzero(state.histograms)
         return (
             state.units_of.copy(),
-            counts.tolist(),
+            state.experiments[["counted", "outside", "excluded"]].tolist(),
             state.sums.copy(),
-            state.covariate_sums.copy(),
             state.overflowed.copy(),
+            filled,
+            state.histograms[filled],
         )
 
     def memory(self) -> dict[str, int]:
@@ -198,16 +187,16 @@ class Partition:
 
     def refold(self) -> None:
         """Compute all sums from the cells."""
-        definitions = in_order(self.control.definitions)
+        sizes = sizes_of_all(self._definitions)
         touched = self.state.experiments["touched"].copy()
+        # Zeros take memory only where they are written to: most buckets never are.
         self.state = self.state._replace(
-            experiments=np.zeros(len(definitions), EXPERIMENT_SUMS),
-            units_of=np.zeros(variant_count(definitions), np.int64),
-            sums=np.zeros((sum_row_count(definitions), 2 * WORDS), np.uint64),
-            covariate_sums=np.zeros(
-                (covariate_row_count(definitions), 2 * COVARIATE_WORDS), np.uint64
-            ),
-            overflowed=np.zeros(len(self.plan.slots), np.int64),
+            experiments=np.zeros(len(self._definitions), EXPERIMENT_SUMS),
+            units_of=np.zeros(sizes.units, np.int64),
+            sums=np.zeros(sizes.sums, np.uint64),
+            overflowed=np.zeros(sizes.overflowed, np.int64),
+            histograms=np.zeros(sizes.histograms, np.int32),
+            ranges=np.zeros((sizes.ranges, 2), np.int32),
         )
         heap_before = int(self.state.counts[HEAP])
         self.state.counts[HEAP] = 0
@@ -235,6 +224,7 @@ class Partition:
             days=count - assigning,
             recent=count,
             heap=assigning * self._slots_max,
+            nodes=(self._recent_count + count) * self._event_slots,
         )
         times = self.times
         counting.apply_rows(
@@ -335,7 +325,8 @@ class Partition:
             self.state = make_room(self.state, days=self._recent_count)
             days.keep_recent(self.state, self.plan, code, offset, horizon)
         missing = int(changing.totals_missing(self.state, self.plan))
-        self.state = make_room(self.state, totals=missing)
+        nodes = self._recent_count * self._event_slots
+        self.state = make_room(self.state, totals=missing, nodes=nodes)
         changing.widen_cells(self.state, self.plan)
         for ordinal in changed:
             changing.take_back_assignments(self.state, self.plan, ordinal, offset)
@@ -403,7 +394,7 @@ class Partition:
             self._names_max = NAMES_MAX + 2 * names
         unused = self.tick % UNUSED_CHECK_TICKS == 0 and is_mostly_unused(self.state)
         if self.is_live and (unused or is_mostly_dead(self.state)):
-            self.state = compact(self.state)
+            self.state = compact(self.state, self.plan)
             self.refold()
 
     def plan_anew(self) -> None:
@@ -419,6 +410,7 @@ class Partition:
         self._definitions = definitions
         self._slots_max = max((len(one.metrics) for one in definitions), default=0)
         self._totals_max = int(self.plan.experiments["totals"].max(initial=0))
+        self._event_slots = int((self.plan.slots["kind"] == EVENTS).sum())
         count = len(definitions)
         experiments = np.zeros(count, EXPERIMENT_SUMS)
         experiments[: len(self.state.experiments)] = self.state.experiments
@@ -436,7 +428,7 @@ class Partition:
                 self.experiment_sums(definition, final=definition.ordinal in newly_final)
             )
             self.state.experiments["touched"][definition.ordinal] = False
-        groups = _grouped(reported)
+        parts = in_parts(reported, MESSAGE_BYTES_MAX // 2)
         ledger = Ledger(*self.state.ledger.sum(axis=0).tolist())
         return [
             encode_partial(
@@ -449,14 +441,15 @@ class Partition:
                     next_offset=self.cursor,
                     writer=self.writer,
                     part=part,
-                    parts=len(groups),
+                    parts=len(parts),
                     ledger=ledger,
                     changes=tick.changes if self.number == 0 and part == 0 else [],
                     settings=tick.settings,
-                    experiments=group,
+                    experiments=experiments,
+                    pieces=pieces,
                 )
             )
-            for part, group in enumerate(groups)
+            for part, (experiments, pieces) in enumerate(parts)
         ]
 
     def _due(self, settings: Settings, newly_final: set[int]) -> list[Definition]:
@@ -481,52 +474,8 @@ class Partition:
 
     def experiment_sums(self, definition: Definition, *, final: bool) -> ExperimentSums:
         """Return the cumulative sums of one experiment, as they are reported."""
-        state, ordinal = self.state, definition.ordinal
-        rules, width = self.plan.experiments[ordinal], len(definition.variants)
-        slots = range(int(rules["slot_start"]), int(rules["slot_end"]))
-        rows = [slice(int(row), int(row) + width) for row in self.plan.slots["row"][slots]]
-        covariate_rows = [
-            slice(int(rule["covariate_row"]), int(rule["covariate_row"]) + width)
-            if rule["covariate_at"] >= 0
-            else slice(0, 0)
-            for rule in self.plan.slots[slots]
-        ]
-        first = int(rules["variant_start"])
-        return ExperimentSums(
-            experiment_id=definition.id,
-            units=state.units_of[first : first + width].tolist(),
-            crossovers=int(state.experiments["crossovers"][ordinal]),
-            matured=[sums_to_bytes(state.sums[row, MATURED_WORDS:]) for row in rows],
-            open=[sums_to_bytes(state.sums[row, :MATURED_WORDS]) for row in rows],
-            overflowed=state.overflowed[slots].tolist(),
-            attribution=self.attribution(ordinal),
-            final=final,
-            matured_covariates=[
-                sums_to_bytes(state.covariate_sums[row, MATURED_COVARIATE_WORDS:])
-                for row in covariate_rows
-            ],
-            open_covariates=[
-                sums_to_bytes(state.covariate_sums[row, :MATURED_COVARIATE_WORDS])
-                for row in covariate_rows
-            ],
-        )
+        return report(self.state, self.plan, definition, final=final)
 
     def attribution(self, ordinal: int) -> list[int]:
         """Return the metric events of an experiment: counted, outside, excluded, no assignment."""
-        without = int(self.state.no_assignment[:, ordinal].sum())
-        counts = self.state.experiments[["counted", "outside", "excluded"]][ordinal]
-        return [*counts.tolist(), without]
-
-
-def _grouped(reported: list[ExperimentSums]) -> list[list[ExperimentSums]]:
-    """Return the sums in groups that fit a message each; at least one group."""
-    groups: list[list[ExperimentSums]] = [[]]
-    size = 0
-    for one in reported:
-        its_size = 400 + sum(len(row) for row in one.matured) + sum(len(row) for row in one.open)
-        if groups[-1] and size + its_size > MESSAGE_BYTES_MAX // 2:
-            groups.append([])
-            size = 0
-        groups[-1].append(one)
-        size += its_size
-    return groups
+        return attribution(self.state, ordinal)

@@ -96,6 +96,8 @@ class SegmentRecord(msgspec.Struct, frozen=True):
         imported: Per import, number of the last batch applied.
         columns: Cells, name of the column to little-endian bytes.
         days: Day totals, likewise.
+        nodes: Events by the bucket of their value, likewise: of each cell as many as its column
+            ``nodes`` says, by the word of their head, then by bucket.
     """
 
     header: Header
@@ -106,6 +108,7 @@ class SegmentRecord(msgspec.Struct, frozen=True):
     imported: list[int]
     columns: dict[str, bytes]
     days: dict[str, bytes]
+    nodes: dict[str, bytes]
 
 
 class ChunkRecord(msgspec.Struct, frozen=True):
@@ -141,10 +144,14 @@ SEGMENT_COLUMNS = {
     "other": "<i8",
     "counted": "<i4",
     "outside": "<i4",
+    "places": "<u4",
     "totals": "<i2",
+    "nodes": "<i4",
     "total": "<i8",
 }
-"""``total`` holds the words of all cells, ``totals`` of each."""
+"""``total`` holds the words of all cells, ``totals`` of each; heads of nodes are 0."""
+
+NODE_COLUMNS = {"word": "<i2", "bucket": "<i2", "count": "<i4"}
 
 DAY_COLUMNS = {
     "unit_high": "<u8",

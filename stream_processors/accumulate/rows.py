@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.batch import KIND_ASSIGNMENT, Batch
+from schemas.batch import KIND_ASSIGNMENT, Batch, read_names
 from schemas.definitions import Definition
 from schemas.imports import ImportPart
 from stream_processors.accumulate.kernels.placing import EVERY, UNKNOWN
+from stream_processors.accumulate.layout import marked_places
 from stream_processors.accumulate.plan import Names
 
 
@@ -22,7 +23,8 @@ class Rows(NamedTuple):
         event_hash: Upper half of the hash of unit and event id.
         experiment: Ordinal; EVERY for a metric event of all, UNKNOWN where there is no such one.
         code: Variant of an assignment, metric name of a metric event; -1 unknown.
-        value: As sent.
+        value: Of a metric event, as sent. Of an assignment its places: which results by segment
+            the unit is in, by its attributes; see ``layout``.
         timestamp: Epoch milliseconds.
         given: Whether the producer gave the timestamp: then a resend must repeat it.
     """
@@ -61,7 +63,7 @@ def make_rows(
         event_hash=batch.event_hash_high,
         experiment=_of_their_type(experiment, unit_type, definitions, unit_types),
         code=code,
-        value=batch.value,
+        value=_values(batch, definitions, is_assignment),
         timestamp=batch.timestamp,
         given=batch.timestamp_given,
     )
@@ -91,6 +93,30 @@ def _variants(batch: Batch, definitions: Mapping[str, Definition]) -> NDArray[np
             table[row, :-1] = [places.get(name, -1) for name in names]
     # A code of -1 (none) reads the last row or column, which is -1 throughout.
     return table[batch.experiment_id.codes, batch.variant.codes]
+
+
+def _values(
+    batch: Batch, definitions: Mapping[str, Definition], is_assignment: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the values, and for assignments their places instead."""
+    names = batch.experiment_id.values
+    if not any(name in definitions and definitions[name].segments for name in names):
+        return batch.value
+    attributes = read_names(batch.attributes)
+    # A code of -1 (none) is the last row or column.
+    width = len(attributes.values) + 1
+    pairs = batch.experiment_id.codes.astype(np.int64) * width + attributes.codes % width
+    distinct, inverse = np.unique(pairs[is_assignment], return_inverse=True)
+    places = np.zeros(len(distinct))
+    for at, pair in enumerate(distinct.tolist()):
+        row, column = divmod(pair, width)
+        definition = definitions.get(names[row]) if row >= 0 else None
+        if definition is not None:
+            text = attributes.values[column] if column < width - 1 else None
+            places[at] = marked_places(definition, text)
+    values = batch.value.copy()
+    values[is_assignment] = places[inverse]
+    return values
 
 
 def _of_their_type(

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.partials import COVARIATE_WORDS
 from stream_processors.accumulate import memory
-from stream_processors.accumulate.kernels.limbs import WORDS
 
 SEGMENTS = 16
 """A partition is split in as many segments, by the top bits of the unit hash."""
@@ -21,6 +19,8 @@ SEGMENT_SHIFT = 60
 
 # Places in ``counts``.
 UNITS, CELLS, TOTALS, RECENT_END, RECENT_START, HEAP, DAYS, ID_FILL, DEAD = range(9)
+NODES, FREE_NODE = 9, 10
+COUNTS_WIDTH = 11
 
 # Columns of ``ledger``.
 RECEIVED, FRESH, DUPLICATE, CONFLICT, STALE, REFUSED = range(6)
@@ -62,9 +62,10 @@ CELL = np.dtype(
         ("next", "i4"),
         ("counted", "i4"),
         ("outside", "i4"),
-        ("totals", "i4"),
-        ("variant", "i2"),
-        ("segment", "i2"),
+        ("places", "u4"),
+        ("totals", "i2"),
+        ("variant", "i1"),
+        ("segment", "i1"),
     ],
     align=True,
 )
@@ -73,14 +74,24 @@ CELL = np.dtype(
 ``entry``: timestamp of its first assignment, whose event hash breaks ties. ``other``: earliest
 timestamp of an assignment to another variant, OPEN_END if none. ``total``, ``totals``: where its
 totals begin, and how many words they are. ``next``: the unit's next cell. ``counted``,
-``outside``: metric events since entry, by whether a window held them. ``variant`` -1: taken back.
-``segment``: the unit's, so that a segment's cells are found without a look at their units.
+``outside``: metric events since entry, by whether a window held them. ``places``: among which
+results the unit is, by attributes of its first assignment; see ``Rows``. ``variant`` -1: taken
+back. ``segment``: the unit's, so that a segment's cells are found without a look at their units.
 """
 
 TOTAL = np.dtype("i8")
 """A word of a cell's totals. A conversion has one, its positive events; a count one, its events; a
-sum two: the sum of quantised values, and an integer bound on the sum of |q| in units of 2**20. A
-metric with a covariate has three more: the covariate's sum, its bound, and its rows."""
+sum, and a quantile of units, two: the sum of quantised values, and an integer bound on the sum of
+|q| in units of 2**20. A mean has these and its events, a ratio these of the numerator and of the
+denominator. A quantile of events has three: events, its first node (plus 1, 0 for none), events
+whose value is too large for a bucket.
+
+A metric with a covariate has three more: the covariate's sum, its bound, and its rows; a ratio
+five: sum and bound of either, and rows."""
+
+NODE = np.dtype([("bucket", "i4"), ("count", "i4"), ("next", "i4")])
+"""Events of one cell and metric whose values are in one bucket; ``next`` (plus 1, 0 for none) is of
+a higher one. Free nodes are chained too."""
 
 DAY = np.dtype(
     [
@@ -115,8 +126,8 @@ RECENT = np.dtype(
 ``hash``: of unit and event id; with the unit itself it tells an id. ``stamp``: timestamp * 4, plus
 2 if the producer gave it, plus 1 for a metric event. ``before``: how many rows before this one the
 unit's last recent row stands, 0 for none. ``experiment``: ordinal, -1 for a metric event of all.
-``code``: variant of an assignment, metric name of a metric event. The array is a ring: row number
-n stands at n modulo its length.
+``code``: variant of an assignment, metric name of a metric event. ``value`` of an assignment: its
+places, as in ``Rows``. The array is a ring: row number n stands at n modulo its length.
 """
 
 DUE = np.dtype([("due", "i8"), ("cell", "i4")])
@@ -127,7 +138,6 @@ SEGMENT_MARK = np.dtype([("offset", "i8"), ("dirty", "?")], align=True)
 
 EXPERIMENT_SUMS = np.dtype(
     [
-        ("crossovers", "i8"),
         ("counted", "i8"),
         ("outside", "i8"),
         ("excluded", "i8"),
@@ -135,8 +145,8 @@ EXPERIMENT_SUMS = np.dtype(
     ],
     align=True,
 )
-"""Of one experiment: units with two variants, metric events by what became of them, and whether
-anything changed since the last report."""
+"""Of one experiment: metric events by what became of them, and whether anything changed since the
+last report."""
 
 
 class State(NamedTuple):
@@ -144,7 +154,7 @@ class State(NamedTuple):
 
     Attributes:
         counts: How many units, cells, totals; end and start of recent rows; length of the heap;
-            kept days; filled places of the table of ids; cells taken back.
+            kept days; filled places of the table of ids; cells taken back; nodes; first free node.
         units: UNIT.
         unit_table: Open addressing over the unit's hash; see ``lookups``.
         cells: CELL.
@@ -158,10 +168,14 @@ class State(NamedTuple):
         no_assignment: Shape (segments, experiments): events of units not, or not yet, in it.
         imported: Shape (segments, imports): number of the last batch applied.
         experiments: EXPERIMENT_SUMS, shape (experiments,).
-        units_of: Shape (variants of all experiments,): exposed units.
-        sums: Shape (slots and variants of all experiments, 14): exact sums, see ``limbs``.
-        covariate_sums: Shape (slots with a covariate and variants, 32): likewise.
-        overflowed: Shape (slots of all experiments,): units that left a metric.
+        nodes: NODE.
+        units_of: Per experiment and group: exposed units of each variant, then crossovers.
+        sums: Per slot, group, variant and basis (open, matured): a block of words, see ``limbs``.
+        overflowed: Per slot and group: units that left the metric.
+        histograms: Per slot with a quantile, group, variant and basis: units of every bucket, or
+            events of every bucket and shard.
+        ranges: For each of these the buckets ever filled: how many from the last one on, and how
+            many up to the first one; both 0 for none.
     """
 
     counts: NDArray[np.int64]
@@ -178,16 +192,18 @@ class State(NamedTuple):
     no_assignment: NDArray[np.int64]
     imported: NDArray[np.int64]
     experiments: NDArray[np.void]
+    nodes: NDArray[np.void]
     units_of: NDArray[np.int64]
     sums: NDArray[np.uint64]
-    covariate_sums: NDArray[np.uint64]
     overflowed: NDArray[np.int64]
+    histograms: NDArray[np.int32]
+    ranges: NDArray[np.int32]
 
 
 def empty_state() -> State:
     """Return the state of a partition that has read nothing."""
     return State(
-        counts=np.zeros(9, np.int64),
+        counts=np.zeros(COUNTS_WIDTH, np.int64),
         units=memory.zeros(64, UNIT),
         unit_table=np.zeros(256, np.uint32),
         cells=memory.zeros(64, CELL),
@@ -201,10 +217,12 @@ def empty_state() -> State:
         no_assignment=np.zeros((SEGMENTS, 0), np.int64),
         imported=np.zeros((SEGMENTS, 0), np.int64),
         experiments=np.zeros(0, EXPERIMENT_SUMS),
+        nodes=memory.zeros(64, NODE),
         units_of=np.zeros(0, np.int64),
-        sums=np.zeros((0, 2 * WORDS), np.uint64),
-        covariate_sums=np.zeros((0, 2 * COVARIATE_WORDS), np.uint64),
+        sums=np.zeros(0, np.uint64),
         overflowed=np.zeros(0, np.int64),
+        histograms=np.zeros(0, np.int32),
+        ranges=np.zeros((0, 2), np.int32),
     )
 
 

@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from schemas.control import Change, Settings, Times
-from schemas.partials import ExperimentSums, Ledger, Partial
+from schemas.partials import ExperimentSums, Ledger, Partial, experiments_of
 
 
 class PartialGapError(Exception):
@@ -95,5 +95,5 @@ def _joined(parts: list[tuple[int, Partial]]) -> Report:
         ledger=first.ledger,
         changes=first.changes,
         settings=first.settings,
-        experiments=[sums for _, part in parts for sums in part.experiments],
+        experiments=experiments_of(part for _, part in parts),
     )

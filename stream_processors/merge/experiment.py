@@ -1,7 +1,7 @@
 """One experiment as merge holds it: last report of every partition, path state, last look."""
 
 from schemas.definitions import Definition
-from schemas.partials import ExperimentSums
+from schemas.partials import READABLE_VERSION, ExperimentSums
 from stream_processors.merge.look import Asked, Cut, Look
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.merge.records import ExperimentRecord
@@ -43,13 +43,18 @@ class MergedExperiment:
         """Go on with another definition; metrics may have been added."""
         self.definition = definition
         self.is_owed = True
-        self._totals = {part: totals_of(sums, definition) for part, sums in self._sums.items()}
+        self._totals = {
+            part: totals_of(sums, definition)
+            for part, sums in self._sums.items()
+            if self._state_versions[part] >= READABLE_VERSION
+        }
 
     def report(self, partition: int, state_version: int, sums: ExperimentSums) -> None:
         """Replace what a partition said before: sums are cumulative."""
         self._sums[partition] = sums
         self._state_versions[partition] = state_version
-        self._totals[partition] = totals_of(sums, self.definition)
+        if state_version >= READABLE_VERSION:
+            self._totals[partition] = totals_of(sums, self.definition)
 
     def asks(self, cut: Cut) -> Asked | None:
         """Return the look to compute at a tick; None if nothing has changed since the last one."""

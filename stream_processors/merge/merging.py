@@ -13,7 +13,7 @@ import msgspec
 from schemas.control import DefinitionChange, Settings, Times, stride_of
 from schemas.definitions import public
 from schemas.hashing import stable_hash64
-from schemas.partials import Ledger, Partial
+from schemas.partials import READABLE_VERSION, Ledger, Partial
 from schemas.times import format_time_ms
 from stream_processors.merge.assembly import PartitionReports, Report
 from stream_processors.merge.experiment import MergedExperiment
@@ -268,12 +268,16 @@ class Merger:
         if not experiment.has_started:
             return None
         versions = experiment.state_versions or tick_versions
+        reason = None
         if len(versions) > 1 or len(tick_versions) > 1:
-            experiment.is_owed = True
             listed = ", ".join(map(str, sorted(versions | tick_versions)))
-            merged.skipped.append(
-                SkippedLook(experiment_id, self.tick, f"mixed state versions: {listed}")
-            )
+            reason = f"mixed state versions: {listed}"
+        elif min(versions) < READABLE_VERSION:
+            oldest = min(versions)
+            reason = f"sums of state version {oldest}, must be {READABLE_VERSION} at least"
+        if reason is not None:
+            experiment.is_owed = True
+            merged.skipped.append(SkippedLook(experiment_id, self.tick, reason))
             return None
         return experiment.asks(
             Cut(

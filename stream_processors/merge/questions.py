@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from schemas.definitions import CapQuantile, Definition, Metric
-from schemas.partials import CovariateSums
 from stream_processors.merge.totals import Totals
 from stream_processors.stats.caps import CapChoice, CapImbalance, choose_cap, compare_capped_units
 from stream_processors.stats.comparisons import Comparison
 from stream_processors.stats.effects import Plan
-from stream_processors.stats.sums import JointSums, MetricSums, Sums, joint_sums
+from stream_processors.stats.sums import MetricSums
 
 
 class Segment(NamedTuple):
@@ -51,10 +50,9 @@ def questions_of(definition: Definition, totals: Totals) -> list[Question]:
     found: list[Question] = []
     for index, metric in enumerate(definition.metrics):
         if metric.window_ms is not None:
-            arms = _arms(totals.matured[index], totals.matured_covariates[index])
+            arms = totals.matured[index]
             found += _questions(definition, metric, basis="matured", arms=arms)
-        arms = _arms(totals.open[index], totals.open_covariates[index])
-        found += _questions(definition, metric, basis="open", arms=arms)
+        found += _questions(definition, metric, basis="open", arms=totals.open[index])
     return found
 
 
@@ -111,20 +109,3 @@ def _cap_of(
         return choice, None
     capped = [of_arm[choice.cap_index].capped_units for of_arm in caps]
     return choice, compare_capped_units(units, capped)
-
-
-def _arms(sums: Sequence[Sums], covariates: Sequence[CovariateSums]) -> tuple[MetricSums, ...]:
-    """Return what the statistics take, of every variant."""
-    if not covariates:
-        return tuple(MetricSums(joint_sums(one)) for one in sums)
-    return tuple(
-        MetricSums(
-            joint_sums(one),
-            JointSums(
-                its.unit_count,
-                (its.sum_q, its.sum_x),
-                (its.sum_squares_q, its.sum_products, its.sum_squares_x),
-            ),
-        )
-        for one, its in zip(sums, covariates, strict=True)
-    )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.batch import read_batch
-from schemas.control import SettingsChange, decode_record, decode_tick
+from schemas.control import DefinitionChange, SettingsChange, decode_record, decode_tick
 from schemas.imports import DAY_MS
 from schemas.partials import STATE_VERSION, decode_partial, sums_from_bytes
 from stream_processors.accumulate.records import (
@@ -18,14 +18,24 @@ from stream_processors.accumulate.records import (
     DAY_COLUMNS,
     SEGMENT_COLUMNS,
     ChunkRecord,
+    ForeignRecordError,
     Manifest,
     SegmentRecord,
     decode_columns,
     read_record,
 )
+from stream_processors.merge.merging import Merger
 from stream_processors.merge.records import decode_experiment, decode_progress
 from tests.contract.golden import DEFINITION, FOLDER, SETTINGS, make_all
 from tests.stream_processors.accumulate.builders import T0
+from tests.stream_processors.merge.builders import (
+    CONVERSION,
+    COUNT,
+    make_definition,
+    make_partial,
+    make_sums,
+    rate,
+)
 
 READERS: dict[str, Callable[[bytes], Any]] = {
     "control-record": decode_record,
@@ -38,6 +48,10 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "merge-progress": decode_progress,
     "merge-experiment": decode_experiment,
 }
+
+
+OLD = {"control-record-1", "control-record-2", "segment-2", "merge-experiment-2"}
+"""Records of versions before, under the number of the version."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +67,7 @@ def golden(name: str) -> bytes:
 def test_every_stored_format_has_a_record_here(made: dict[str, bytes]) -> None:
     stored = {path.stem for path in FOLDER.glob("*.bin")}
 
-    assert stored - {"control-record-1"} == set(READERS) == set(made)
+    assert stored - OLD == set(READERS) == set(made)
 
 
 def test_a_control_record_from_before_the_catalogue_stays_readable() -> None:
@@ -62,6 +76,48 @@ def test_a_control_record_from_before_the_catalogue_stays_readable() -> None:
     assert record.snapshot is not None
     assert set(record.snapshot.definitions) == {"x"}
     assert record.snapshot.catalogue == {}
+
+
+def test_a_control_record_from_before_ratios_and_segments_stays_readable() -> None:
+    record = decode_record(golden("control-record-2"))
+
+    assert record.snapshot is not None
+    assert record.snapshot.definitions == {"x": DEFINITION}
+
+
+def test_a_segment_that_was_counted_by_the_rules_of_before_is_refused_and_not_misread() -> None:
+    with pytest.raises(ForeignRecordError, match="another format"):
+        read_record([golden("segment-2")], SegmentRecord)
+
+
+def test_sums_that_cannot_be_read_any_more_make_no_look_until_all_are_reported_anew() -> None:
+    stored = {
+        "progress": golden("merge-progress"),
+        "experiment/checkout-color": golden("merge-experiment-2"),
+    }
+    merger = Merger.load(stored, 2)
+    path = merger.experiments["checkout-color"].to_record().path
+    sums = make_sums("checkout-color", [rate(900, 40), rate(910, 61)], [rate(9, 4), rate(9, 6)])
+    changed = DefinitionChange(make_definition(version=4, metrics=[CONVERSION, COUNT]))
+
+    merger.take(4, make_partial(0, 3, changes=[changed]))
+    [unread] = merger.take(5, make_partial(1, 3))
+    merger.take(6, make_partial(0, 4, sums))
+    [mixed] = merger.take(7, make_partial(1, 4))
+    merger.take(8, make_partial(0, 5))
+    [whole] = merger.take(9, make_partial(1, 5, sums))
+
+    assert [one.looks for one in (unread, mixed)] == [[], []]
+    assert [one.reason for one in unread.skipped + mixed.skipped] == [
+        "sums of state version 2, must be 3 at least",
+        "mixed state versions: 2, 3",
+    ]
+    [(_, look)] = whole.looks
+    assert look["variants"] == [
+        {"variant": "control", "units": 1_800},
+        {"variant": "treatment", "units": 1_820},
+    ]
+    assert look["inputs"]["path"] == path.exact()
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -89,7 +145,7 @@ def test_state_says_by_which_rules_it_was_made(name: str) -> None:
     record = READERS[name](golden(name))
     header = getattr(record, "header", getattr(record, "base", record))
 
-    assert header.state_version == STATE_VERSION == 2
+    assert header.state_version == STATE_VERSION == 3
 
 
 # The contents once more, by hand: a builder and its reader could go wrong together.
@@ -134,7 +190,9 @@ def test_the_stored_chunk_holds_the_four_rows() -> None:
     columns = decode_columns(record.columns, CHUNK_COLUMNS)
 
     assert (columns["stamp"] >> 2).tolist() == [T0 + 1, T0 + 2, T0 + 3, T0 + 4]
-    assert columns["value"].tolist() == [0.0, 0.0, -2.5, 49.9]
+    assert columns["value"].tolist()[2:] == [-2.5, 49.9]
+    # Assignments carry their places: without attributes both are after the two declared values.
+    assert [int(value) % 2**24 for value in columns["value"].tolist()[:2]] == [2, 2]
     assert [record.metrics[code] for code in columns["code"][2:].tolist()] == ["buy", "buy"]
 
 

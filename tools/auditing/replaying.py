@@ -7,7 +7,7 @@ the partition reports is kept, to be held to the looks.
 from typing import Any, NamedTuple
 
 from schemas.definitions import Definition
-from schemas.partials import ExperimentSums, decode_partial
+from schemas.partials import ExperimentSums, decode_partial, experiments_of
 from stream_processors.accumulate.auditing import fold_differences
 from stream_processors.accumulate.partition import Partition
 
@@ -82,6 +82,5 @@ class ReplayedPartition:
         definitions = self.partition.control.definitions
         self.reports[tick] = {
             sums.experiment_id: Reported(definitions[sums.experiment_id], sums)
-            for value in partials
-            for sums in decode_partial(value).experiments
+            for sums in experiments_of(map(decode_partial, partials))
         }

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stream_processors.merge.totals import Totals
-from stream_processors.stats.sums import MetricSums, Sums
+from stream_processors.stats.sums import MetricSums
 from tools.trust.laws import Arm
 from tools.trust.product import metric_sums
 
@@ -20,23 +20,8 @@ def totals_of_arms(metrics: Sequence[Sequence[Arm]], *, is_final: bool = False) 
     )
 
 
-def totals_of_sums(
-    metrics: Sequence[Sequence[MetricSums]], *, is_final: bool = False
-) -> Totals:
+def totals_of_sums(metrics: Sequence[Sequence[MetricSums]], *, is_final: bool = False) -> Totals:
     """Return the same from the product's own sums."""
-    sums = tuple(tuple(_total(one) for one in variants) for variants in metrics)
-    nothing = ((),) * len(metrics)
-    return Totals(
-        tuple(one.unit_count for one in sums[0]),
-        0,
-        sums,
-        sums,
-        (0,) * len(metrics),
-        nothing,
-        nothing,
-        is_final,
-    )
-
-
-def _total(sums: MetricSums) -> Sums:
-    return Sums(sums.total.unit_count, sums.total.sums[0], sums.total.products[0])
+    sums = tuple(map(tuple, metrics))
+    units = tuple(one.total.unit_count for one in sums[0])
+    return Totals(units, 0, sums, sums, (0,) * len(sums), {}, is_final)

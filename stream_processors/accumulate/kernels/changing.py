@@ -147,6 +147,7 @@ def assign_recent(state, old_plan, plan, experiment, offset, horizon):
             state.recent[slot].code,
             timestamp,
             state.recent[slot].hash,
+            state.recent[slot].value,
             np.int64(0),
             horizon,
             False,

@@ -15,10 +15,12 @@ _ENGINE = _KERNELS.parent
 # run together, and count wrongly. So all that they are made of names the place.
 SOURCES = [
     *sorted(_KERNELS.glob("*.py")),
+    _ENGINE / "layout.py",
     _ENGINE / "plan.py",
     _ENGINE / "rows.py",
     _ENGINE / "state.py",
-    *(Path(schemas.__file__).parent / name for name in ("imports.py", "partials.py")),
+    Path(schemas.__file__).parent / "imports.py",
+    *(_ENGINE.parent / "stats" / name for name in ("buckets.py", "cap_grid.py")),
 ]
 _SOURCES = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
 _KEPT = Path(numba.config.CACHE_DIR or _KERNELS / "__pycache__")

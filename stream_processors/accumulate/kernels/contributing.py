@@ -10,22 +10,15 @@ has passed; both change with every change of a cell, by taking its share out and
 import numpy as np
 
 from stream_processors.accumulate.kernels.compiled import inlined, kernel
-from stream_processors.accumulate.kernels.limbs import (
-    MATURED_COVARIATE_WORDS,
-    MATURED_WORDS,
-    OPEN_WORDS,
-    add_unit,
-    add_unit_with_covariate,
+from stream_processors.accumulate.kernels.summing import (
+    count_unit,
+    group_at,
+    group_steps,
+    has_left,
+    sum_slot,
 )
 from stream_processors.accumulate.plan import OPEN_END
 from stream_processors.accumulate.state import CELLS, HEAP
-
-CONVERSION = 0
-COUNT = 1
-SUM = 2
-
-MAGNITUDE_LIMIT = 1 << 42
-"""In units of 2**20: a unit whose sum of |q| may reach 2**62 leaves the metric."""
 
 
 @inlined
@@ -50,55 +43,20 @@ def matured_at(plan, slot, entry):
 
 
 @inlined
-def _has_left(state, plan, cell, slot):
-    """Return whether a cell's values are too large for the metric to hold."""
-    at = state.cells[cell].total + plan.slots[slot].at
-    if plan.slots[slot].kind == SUM and state.totals[at + 1] >= MAGNITUDE_LIMIT:
-        return True
-    covariate_at = plan.slots[slot].covariate_at
-    return (
-        covariate_at >= 0
-        and state.totals[state.cells[cell].total + covariate_at + 1] >= MAGNITUDE_LIMIT
-    )
-
-
-@kernel
-def _sum_slot(state, plan, cell, slot, matured, sign):
-    """Add to, or take from, one basis what a cell holds for one slot."""
-    first = np.int64(state.cells[cell].total)
-    variant = state.cells[cell].variant
-    converts = plan.slots[slot].kind == CONVERSION
-    q = state.totals[first + plan.slots[slot].at]
-    if converts:
-        q = np.int64(1) if q > 0 else np.int64(0)
-    basis = MATURED_WORDS if matured else OPEN_WORDS
-    add_unit(state.sums, plan.slots[slot].row + variant, basis, q, sign)
-    if plan.slots[slot].covariate_at < 0:
-        return
-    at = first + plan.slots[slot].covariate_at
-    if state.totals[at + 2] == 0:
-        return
-    x = state.totals[at]
-    if converts:
-        x = np.int64(1) if x > 0 else np.int64(0)
-    basis = MATURED_COVARIATE_WORDS if matured else OPEN_WORDS
-    row = plan.slots[slot].covariate_row + variant
-    add_unit_with_covariate(state.covariate_sums, row, basis, q, x, sign)
-
-
-@inlined
 def _contribute_slot(state, plan, cell, slot, sign, settled):
     """Add or take away what a cell holds for one slot: open sums, and matured ones if it is."""
     entry = state.cells[cell].entry
     if not counts_for(plan, slot, entry):
         return
-    if _has_left(state, plan, cell, slot):
-        state.overflowed[slot] += sign
+    if has_left(state, plan, cell, slot):
+        for step in range(group_steps(plan, state.cells[cell].experiment)):
+            group = group_at(state, plan, cell, step)
+            state.overflowed[plan.slots[slot].overflow_start + group] += sign
         return
-    _sum_slot(state, plan, cell, slot, False, sign)
+    sum_slot(state, plan, cell, slot, 0, sign)
     due = matured_at(plan, slot, entry)
     if due <= settled and due <= plan.experiments[state.cells[cell].experiment].stopped:
-        _sum_slot(state, plan, cell, slot, True, sign)
+        sum_slot(state, plan, cell, slot, 1, sign)
 
 
 @kernel
@@ -107,13 +65,13 @@ def contribute(state, plan, cell, sign, settled):
     experiment = state.cells[cell].experiment
     state.experiments[experiment].touched = True
     counted, outside = state.cells[cell].counted, state.cells[cell].outside
-    if _crossed(state, plan, cell):
-        state.experiments[experiment].crossovers += sign
+    crossed = _crossed(state, plan, cell)
+    count_unit(state, plan, cell, crossed, sign)
+    if crossed:
         state.experiments[experiment].excluded += sign * (counted + outside)
         return
     state.experiments[experiment].counted += sign * counted
     state.experiments[experiment].outside += sign * outside
-    state.units_of[plan.experiments[experiment].variant_start + state.cells[cell].variant] += sign
     for slot in range(
         plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end
     ):
@@ -204,9 +162,9 @@ def mature(state, plan, settled):
         for slot in range(first, plan.experiments[experiment].slot_end):
             if matured_at(plan, slot, entry) != due or not counts_for(plan, slot, entry):
                 continue
-            if _has_left(state, plan, cell, slot):
+            if has_left(state, plan, cell, slot):
                 continue
-            _sum_slot(state, plan, cell, slot, True, 1)
+            sum_slot(state, plan, cell, slot, 1, 1)
             state.experiments[experiment].touched = True
 
 

@@ -37,6 +37,7 @@ from stream_processors.accumulate.kernels.placing import (
     place_event,
     place_recent,
 )
+from stream_processors.accumulate.kernels.summing import places_for
 from stream_processors.accumulate.plan import OPEN_END
 from stream_processors.accumulate.state import (
     CELLS,
@@ -62,7 +63,7 @@ def counts_at(plan, experiment, timestamp):
 
 
 @kernel
-def _new_cell(state, plan, unit, experiment, variant, timestamp, hash_):
+def _new_cell(state, plan, unit, experiment, variant, timestamp, hash_, places):
     cell = state.counts[CELLS]
     state.counts[CELLS] += 1
     first = state.counts[TOTALS]
@@ -77,6 +78,7 @@ def _new_cell(state, plan, unit, experiment, variant, timestamp, hash_):
     state.cells[cell].next = state.units[unit].cell
     state.cells[cell].counted = 0
     state.cells[cell].outside = 0
+    state.cells[cell].places = places
     state.cells[cell].total = first
     state.cells[cell].totals = totals
     for word in range(first, first + totals):
@@ -88,12 +90,16 @@ def _new_cell(state, plan, unit, experiment, variant, timestamp, hash_):
 
 
 @kernel
-def assign(state, plan, unit, experiment, variant, timestamp, hash_, settled, horizon, live):
-    """Record that a unit was exposed: the first by (timestamp, event hash) decides."""
+def assign(state, plan, unit, experiment, variant, timestamp, hash_, value, settled, horizon, live):
+    """Record that a unit was exposed: the first by (timestamp, event hash) decides.
+
+    ``value`` carries the places, by attributes of this assignment; the first decides them too.
+    """
+    places = places_for(plan, experiment, value)
     cell = find_cell(state, unit, experiment)
     if cell < 0:
         place_recent(state, plan, np.int64(-1), unit, experiment, -1, horizon)
-        cell = _new_cell(state, plan, unit, experiment, variant, timestamp, hash_)
+        cell = _new_cell(state, plan, unit, experiment, variant, timestamp, hash_, places)
         place_recent(state, plan, cell, unit, experiment, 1, horizon)
         if live:
             contribute(state, plan, cell, 1, settled)
@@ -110,6 +116,7 @@ def assign(state, plan, unit, experiment, variant, timestamp, hash_, settled, ho
             state.cells[cell].variant = variant
         state.cells[cell].entry = timestamp
         state.cells[cell].entry_hash = hash_
+        state.cells[cell].places = places
         take_covariates(state, plan, cell, 0)
         place_recent(state, plan, cell, unit, experiment, 1, horizon)
         if live:
@@ -148,7 +155,7 @@ def _repeats(state, slot, rows, row):
         and (not given or stamp >> 2 == rows.timestamp[row])
         and state.recent[slot].experiment == rows.experiment[row]
         and state.recent[slot].code == rows.code[row]
-        and state.recent[slot].value == rows.value[row]
+        and (rows.kind[row] != 1 or state.recent[slot].value == rows.value[row])
     )
 
 
@@ -158,8 +165,19 @@ def _count(state, plan, rows, row, unit, segment, settled, horizon, live):
     experiment, code, timestamp = rows.experiment[row], rows.code[row], rows.timestamp[row]
     if rows.kind[row] == 0:
         if not plan.experiments[experiment].final and counts_at(plan, experiment, timestamp):
-            hash_ = rows.event_hash[row]
-            assign(state, plan, unit, experiment, code, timestamp, hash_, settled, horizon, live)
+            assign(
+                state,
+                plan,
+                unit,
+                experiment,
+                code,
+                timestamp,
+                rows.event_hash[row],
+                rows.value[row],
+                settled,
+                horizon,
+                live,
+            )
         return
     if code < len(plan.tracker_start) - 1:
         for at in range(plan.tracker_start[code], plan.tracker_start[code + 1]):

@@ -12,19 +12,15 @@ import numpy as np
 
 from schemas.imports import DAY_MS
 from stream_processors.accumulate.kernels.compiled import inlined, kernel
-from stream_processors.accumulate.kernels.contributing import (
-    CONVERSION,
-    COUNT,
-    contribute,
-    counts_for,
-)
+from stream_processors.accumulate.kernels.contributing import contribute, counts_for
 from stream_processors.accumulate.kernels.lookups import (
     is_metric,
     segment_of,
     time_of,
     unit_for,
 )
-from stream_processors.accumulate.kernels.placing import EVERY, quantised
+from stream_processors.accumulate.kernels.placing import EVERY, is_made_of, quantised
+from stream_processors.accumulate.layout import CONVERSION, COUNT, RATIO
 from stream_processors.accumulate.state import DAYS, RECENT_END, RECENT_START, UNITS
 
 
@@ -42,16 +38,25 @@ def _holds(plan, slot, entry, day):
 
 
 @inlined
-def _add_covariate(state, plan, cell, slot, total, magnitude, rows, positives):
-    at = state.cells[cell].total + plan.slots[slot].covariate_at
-    if plan.slots[slot].kind == CONVERSION:
+def _covariate_words(plan, slot):
+    return 5 if plan.slots[slot].kind == RATIO else 3
+
+
+@inlined
+def _add_covariate(state, plan, cell, slot, metric, total, magnitude, rows, positives):
+    """Add rows of one metric name to a covariate; its last word counts them."""
+    at = np.int64(state.cells[cell].total) + plan.slots[slot].covariate_at
+    kind = plan.slots[slot].kind
+    state.totals[at + _covariate_words(plan, slot) - 1] += rows
+    if kind == CONVERSION:
         state.totals[at] += positives
-    elif plan.slots[slot].kind == COUNT:
+    elif kind == COUNT:
         state.totals[at] += rows
     else:
+        if kind == RATIO and plan.slots[slot].divisor == metric:
+            at += 2
         state.totals[at] += total
         state.totals[at + 1] += magnitude
-    state.totals[at + 2] += rows
 
 
 @kernel
@@ -71,13 +76,13 @@ def take_covariates(state, plan, cell, first):
         if plan.slots[slot].covariate_at < 0 or plan.slots[slot].at < first:
             continue
         at = state.cells[cell].total + plan.slots[slot].covariate_at
-        for word in range(at, at + 3):
+        for word in range(at, at + _covariate_words(plan, slot)):
             state.totals[word] = 0
         if not counts_for(plan, slot, entry):
             continue
         day = np.int64(state.units[state.cells[cell].unit].day)
         while day >= 0:
-            if state.days[day].metric == plan.slots[slot].metric and _holds(
+            if is_made_of(plan, slot, state.days[day].metric) and _holds(
                 plan, slot, entry, state.days[day].day
             ):
                 _add_covariate(
@@ -85,6 +90,7 @@ def take_covariates(state, plan, cell, first):
                     plan,
                     cell,
                     slot,
+                    state.days[day].metric,
                     state.days[day].total,
                     state.days[day].magnitude,
                     state.days[day].rows,
@@ -152,7 +158,7 @@ def _pass_on(state, plan, cell, metric, day, q, magnitude, positive, settled, li
     ):
         if (
             plan.slots[slot].covariate_at < 0
-            or plan.slots[slot].metric != metric
+            or not is_made_of(plan, slot, metric)
             or not _holds(plan, slot, entry, day)
             or not counts_for(plan, slot, entry)
         ):
@@ -160,7 +166,7 @@ def _pass_on(state, plan, cell, metric, day, q, magnitude, positive, settled, li
         if live and not changed:
             contribute(state, plan, cell, -1, settled)
         changed = True
-        _add_covariate(state, plan, cell, slot, q, magnitude, 1, positive)
+        _add_covariate(state, plan, cell, slot, metric, q, magnitude, 1, positive)
     if live and changed:
         contribute(state, plan, cell, 1, settled)
 

@@ -1,44 +1,36 @@
 """Exact sums in 192 bits: three 64-bit limbs in two's complement, low limb first. Kernels.
 
-Seven words are the sums of one basis: unit count, sum, sum of squares. A row holds two bases. With
-a covariate there are sixteen: unit count, Σq, Σq², Σx, Σx², Σqx.
+The sums of k totals of a unit are its count, Σz_i, and Σz_i·z_j for i ≤ j, row by row: 7 words for
+one total, 16 for two, 43 for four.
 """
+
+# numba compiles these; annotations would be its types, not Python's.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,assignment"
 
 import numpy as np
 
-from schemas.partials import COVARIATE_WORDS
-from stream_processors.accumulate.kernels.compiled import kernel
-
-WORDS = 7
-OPEN_WORDS = 0
-"""Where in a row the sums over all exposed units begin, with totals to date."""
-
-MATURED_WORDS = WORDS
-"""Where the sums over units whose window has passed begin."""
-
-MATURED_COVARIATE_WORDS = COVARIATE_WORDS
-"""The same in a row of sums with a covariate."""
+from stream_processors.accumulate.kernels.compiled import inlined, kernel
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 
 @kernel
-def _add_limbs(words, row, at, low, middle, high):  # type: ignore[no-untyped-def]
-    total = words[row, at] + low
+def _add_limbs(words, at, low, middle, high):
+    total = words[at] + low
     carry = np.uint64(1) if total < low else np.uint64(0)
-    words[row, at] = total
-    total = words[row, at + 1] + middle
+    words[at] = total
+    total = words[at + 1] + middle
     over = np.uint64(1) if total < middle else np.uint64(0)
     total += carry
     if total < carry:
         over = np.uint64(1)
-    words[row, at + 1] = total
-    words[row, at + 2] += high + over
+    words[at + 1] = total
+    words[at + 2] += high + over
 
 
 @kernel
-def _negated(low, middle, high):  # type: ignore[no-untyped-def]
+def _negated(low, middle, high):
     low, middle, high = ~low, ~middle, ~high
     low += np.uint64(1)
     if low == 0:
@@ -49,16 +41,16 @@ def _negated(low, middle, high):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _add_value(words, row, at, value, sign):  # type: ignore[no-untyped-def]
+def add_value(words, at, value, sign):
     filled = np.uint64(0xFFFFFFFFFFFFFFFF) if value < 0 else np.uint64(0)
     low, middle, high = np.uint64(value), filled, filled
     if sign < 0:
         low, middle, high = _negated(low, middle, high)
-    _add_limbs(words, row, at, low, middle, high)
+    _add_limbs(words, at, low, middle, high)
 
 
 @kernel
-def _add_product(words, row, at, one, other, sign):  # type: ignore[no-untyped-def]
+def add_product(words, at, one, other, sign):
     """Add or take away the product of two integers, both below 2**63: it fits 126 bits."""
     negative = (one < 0) != (other < 0)
     a = np.uint64(-one) if one < 0 else np.uint64(one)
@@ -75,26 +67,43 @@ def _add_product(words, row, at, one, other, sign):  # type: ignore[no-untyped-d
     high = np.uint64(0)
     if negative != (sign < 0):
         low, middle, high = _negated(low, middle, high)
-    _add_limbs(words, row, at, low, middle, high)
+    _add_limbs(words, at, low, middle, high)
+
+
+@inlined
+def add_one(words, at, z, sign):
+    """Add (sign 1) or take away (sign -1) one unit of a total ``z``, below 2**63 like all here."""
+    words[at] += np.uint64(sign)
+    add_value(words, at + 1, z, sign)
+    add_product(words, at + 4, z, z, sign)
+
+
+@inlined
+def add_two(words, at, y, d, sign):
+    """Add or take away one unit of two totals."""
+    words[at] += np.uint64(sign)
+    add_value(words, at + 1, y, sign)
+    add_value(words, at + 4, d, sign)
+    add_product(words, at + 7, y, y, sign)
+    add_product(words, at + 10, y, d, sign)
+    add_product(words, at + 13, d, d, sign)
 
 
 @kernel
-def add_unit(words, row, at, value, sign):  # type: ignore[no-untyped-def]
-    """Add (sign 1) or take away (sign -1) one unit of total ``value`` to a basis of a row.
-
-    ``at`` is where the basis begins. |value| must be below 2**63, so its square fits 126 bits.
-    """
-    words[row, at] += np.uint64(sign)
-    _add_value(words, row, at + 1, value, sign)
-    _add_product(words, row, at + 4, value, value, sign)
-
-
-@kernel
-def add_unit_with_covariate(words, row, at, value, covariate, sign):  # type: ignore[no-untyped-def]
-    """Add or take away one unit of total ``value`` and covariate ``covariate``; see above."""
-    words[row, at] += np.uint64(sign)
-    _add_value(words, row, at + 1, value, sign)
-    _add_product(words, row, at + 4, value, value, sign)
-    _add_value(words, row, at + 7, covariate, sign)
-    _add_product(words, row, at + 10, covariate, covariate, sign)
-    _add_product(words, row, at + 13, value, covariate, sign)
+def add_four(words, at, y, d, x, w, sign):
+    """Add or take away one unit of four totals."""
+    words[at] += np.uint64(sign)
+    add_value(words, at + 1, y, sign)
+    add_value(words, at + 4, d, sign)
+    add_value(words, at + 7, x, sign)
+    add_value(words, at + 10, w, sign)
+    add_product(words, at + 13, y, y, sign)
+    add_product(words, at + 16, y, d, sign)
+    add_product(words, at + 19, y, x, sign)
+    add_product(words, at + 22, y, w, sign)
+    add_product(words, at + 25, d, d, sign)
+    add_product(words, at + 28, d, x, sign)
+    add_product(words, at + 31, d, w, sign)
+    add_product(words, at + 34, x, x, sign)
+    add_product(words, at + 37, x, w, sign)
+    add_product(words, at + 40, w, w, sign)

@@ -38,6 +38,7 @@ def load_cells(state, columns, unit_types):
         state.cells[cell].other = columns.other[row]
         state.cells[cell].counted = columns.counted[row]
         state.cells[cell].outside = columns.outside[row]
+        state.cells[cell].places = columns.places[row]
         state.cells[cell].next = state.units[unit].cell
         state.cells[cell].total = first
         state.cells[cell].totals = totals

@@ -9,13 +9,7 @@ Sums are the caller's business. Placing with sign -1 undoes placing with sign 1.
 import numpy as np
 
 from stream_processors.accumulate.kernels.compiled import inlined, kernel
-from stream_processors.accumulate.kernels.contributing import (
-    CONVERSION,
-    COUNT,
-    MAGNITUDE_LIMIT,
-    counts_for,
-    matured_at,
-)
+from stream_processors.accumulate.kernels.contributing import counts_for, matured_at
 from stream_processors.accumulate.kernels.lookups import (
     before_of,
     is_metric,
@@ -23,6 +17,9 @@ from stream_processors.accumulate.kernels.lookups import (
     segment_of,
     time_of,
 )
+from stream_processors.accumulate.kernels.nodes import count_in_bucket
+from stream_processors.accumulate.kernels.summing import MAGNITUDE_LIMIT, bucket_index
+from stream_processors.accumulate.layout import CONVERSION, COUNT, EVENTS, MEAN, RATIO
 from stream_processors.accumulate.plan import OPEN_END
 
 MAGNITUDE_SHIFT = 20
@@ -59,6 +56,38 @@ def _in_window(plan, experiment, slot, entry, timestamp):
 
 
 @inlined
+def is_made_of(plan, slot, metric):
+    """Return whether metric events of a name count for a slot."""
+    return plan.slots[slot].metric == metric or plan.slots[slot].divisor == metric
+
+
+@inlined
+def _add_to_totals(state, plan, slot, at, metric, value, sign):
+    """Add one event to a slot's totals, which begin at word ``at``, or take it back."""
+    kind = plan.slots[slot].kind
+    if kind == CONVERSION:
+        if value > 0:
+            state.totals[at] += sign
+    elif kind == COUNT:
+        state.totals[at] += sign
+    else:
+        q, magnitude = quantised(value, plan.slots[slot].scale)
+        if kind == EVENTS:
+            state.totals[at] += sign
+            if magnitude >= MAGNITUDE_LIMIT:
+                state.totals[at + 2] += sign
+            else:
+                count_in_bucket(state, at + 1, bucket_index(plan, q), sign)
+        else:
+            if kind == RATIO and plan.slots[slot].divisor == metric:
+                at += 2
+            elif kind == MEAN:
+                state.totals[at + 2] += sign
+            state.totals[at] += sign * q
+            state.totals[at + 1] += sign * magnitude
+
+
+@inlined
 def _put_event(state, plan, cell, metric, value, timestamp, sign):
     """Add or take back one metric event in a cell: totals and attribution, not sums.
 
@@ -69,19 +98,9 @@ def _put_event(state, plan, cell, metric, value, timestamp, sign):
     first = plan.experiments[experiment].slot_start
     held = False
     for slot in range(first, plan.experiments[experiment].slot_end):
-        if plan.slots[slot].metric == metric and _in_window(
-            plan, experiment, slot, entry, timestamp
-        ):
-            at = state.cells[cell].total + plan.slots[slot].at
-            if plan.slots[slot].kind == CONVERSION:
-                if value > 0:
-                    state.totals[at] += sign
-            elif plan.slots[slot].kind == COUNT:
-                state.totals[at] += sign
-            else:
-                q, magnitude = quantised(value, plan.slots[slot].scale)
-                state.totals[at] += sign * q
-                state.totals[at + 1] += sign * magnitude
+        if is_made_of(plan, slot, metric) and _in_window(plan, experiment, slot, entry, timestamp):
+            at = np.int64(state.cells[cell].total) + plan.slots[slot].at
+            _add_to_totals(state, plan, slot, at, metric, value, sign)
             held = True
     return held
 
@@ -91,7 +110,7 @@ def _tracks(plan, experiment, metric):
     for slot in range(
         plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end
     ):
-        if plan.slots[slot].metric == metric:
+        if is_made_of(plan, slot, metric):
             return True
     return False
 
@@ -103,7 +122,7 @@ def _attributed_from(plan, experiment, metric):
     for slot in range(
         plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end
     ):
-        if plan.slots[slot].metric == metric:
+        if is_made_of(plan, slot, metric):
             since = min(since, max(plan.experiments[experiment].started, plan.slots[slot].added))
     return since
 

@@ -129,8 +129,9 @@ def _is_known(world: World, event: Event, place: Place) -> bool:
 
 def _contradicting(random: Random, event: Event) -> Event:
     """Return an event of the same id that says something else."""
-    changed = [event._replace(value=event.value + 1.0, timestamp=event.timestamp + 1)]
+    changed = []
     if event.metric:
+        changed.append(event._replace(value=event.value + 1.0, timestamp=event.timestamp + 1))
         changed.append(event._replace(metric="view" if event.metric == "buy" else "buy"))
         changed.append(event._replace(experiment="x" if event.experiment is None else None))
         changed.append(Event(*event[:3], "x", "c", unit_type=event.unit_type))

@@ -38,6 +38,7 @@ class Event(NamedTuple):
     value: float = 0.0
     unit_type: str = "user"
     timestamp_given: bool = True
+    attributes: str | None = None
 
 
 def assignment(
@@ -126,7 +127,7 @@ def batch(events: list[Event]) -> Message:
         names([one.experiment for one in events]),
         names([one.variant for one in events]),
         names([one.metric for one in events]),
-        names([None] * count),
+        names([one.attributes for one in events]),
         pa.array(np.array([one.value for one in events], np.float64)),
         timestamps,
         pa.array([one.timestamp_given for one in events], pa.bool_()),

@@ -4,33 +4,37 @@ from typing import Any
 
 import numpy as np
 
-from schemas.partials import (
-    ExperimentSums,
-    Ledger,
-    covariate_sums_from_bytes,
-    decode_partial,
-    sums_from_bytes,
-)
+from schemas.definitions import Definition
+from schemas.partials import ExperimentSums, Ledger, decode_partial, experiments_of
 from stream_processors.accumulate.partition import Partition, Ticked
+from stream_processors.merge.totals import Totals, totals_of
+from stream_processors.stats.sums import CapSums, JointSums, MetricSums
 from tests.stream_processors.accumulate.builders import Message
 from tests.stream_processors.accumulate.log_oracle import LogOracle
 
 Integers = dict[str, Any]
 
 
-def integers_of(sums: ExperimentSums) -> Integers:
+def integers_of(sums: ExperimentSums, definition: Definition) -> Integers:
     """Return what the oracle returns, from the engine's own report."""
+    totals = totals_of(sums, definition)
     return {
-        "units": sums.units,
-        "crossovers": sums.crossovers,
-        "matured": [sums_from_bytes(value) for value in sums.matured],
-        "open": [sums_from_bytes(value) for value in sums.open],
-        "overflowed": sums.overflowed,
         "attribution": sums.attribution,
-        "matured_covariates": [
-            covariate_sums_from_bytes(value) for value in sums.matured_covariates
-        ],
-        "open_covariates": [covariate_sums_from_bytes(value) for value in sums.open_covariates],
+        **_integers(totals),
+        "segments": {
+            attribute: {value: _integers(one) for value, one in values.items()}
+            for attribute, values in totals.segments.items()
+        },
+    }
+
+
+def _integers(totals: Totals) -> Integers:
+    return {
+        "units": list(totals.units),
+        "crossovers": totals.crossovers,
+        "overflowed": list(totals.overflowed),
+        "matured": [list(metric) for metric in totals.matured],
+        "open": [list(metric) for metric in totals.open],
     }
 
 
@@ -41,13 +45,16 @@ def added(parts: list[Integers]) -> Integers:
 
 def _plus(values: list[Any]) -> Any:
     first = values[0]
+    if first is None:
+        return None
     if isinstance(first, int):
         return sum(values)
-    if isinstance(first, list):
-        return [_plus(list(group)) for group in zip(*values, strict=True)]
-    for other in values[1:]:
-        first = first.plus(other)
-    return first
+    if isinstance(first, JointSums | CapSums | MetricSums):
+        return type(first)(*(_plus(list(group)) for group in zip(*values, strict=True)))
+    if isinstance(first, list | tuple):
+        return type(first)(_plus(list(group)) for group in zip(*values, strict=True))
+    every = {key for value in values for key in value}
+    return {key: _plus([value[key] for value in values if key in value]) for key in every}
 
 
 def ledger_of(partition: Partition) -> Ledger:
@@ -99,7 +106,7 @@ class Held:
         for one in self.oracle.running:
             if one.id not in self.oracle.newly_final:
                 sums = self.partition.experiment_sums(one, final=False)
-                assert integers_of(sums) == self.oracle.counted(one)
+                assert integers_of(sums, one) == self.oracle.counted(one)
 
     def check_report(self, ticked: Ticked) -> None:
         """Hold a tick's partials to the oracle: what is due and changed is in it, nothing else."""
@@ -109,7 +116,7 @@ class Held:
             assert partial.times == self.oracle.times
             assert partial.ledger == self.oracle.ledger
             assert partial.next_offset == self.partition.cursor
-        sums_of = {one.experiment_id: one for partial in partials for one in partial.experiments}
+        sums_of = {one.experiment_id: one for one in experiments_of(partials)}
         for one in self.oracle.control.definitions.values():
             if not self.oracle.is_due(one):
                 assert one.id not in sums_of
@@ -117,6 +124,6 @@ class Held:
             truth = self.oracle.counted(one)
             if one.id in sums_of:
                 sums = sums_of[one.id]
-                self.reported[one.id] = integers_of(sums)
+                self.reported[one.id] = integers_of(sums, one)
                 assert sums.final == (one.id in self.oracle.newly_final)
             assert self.reported.get(one.id) == truth

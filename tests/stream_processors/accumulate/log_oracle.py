@@ -237,6 +237,7 @@ def _event_of(row: dict[str, Any]) -> Event:
         value=row["value"],
         unit_type=row["unit_type"],
         timestamp_given=row["timestamp_given"],
+        attributes=row["attributes"],
     )
 
 

@@ -4,6 +4,7 @@ Written apart from the engine: no arrays, no state, no order. Given the set of e
 as fresh, the kept day rows and the definitions as they ended, it says what the sums must be.
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,9 +13,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from schemas.definitions import Definition, Metric
+from schemas.definitions import CapQuantile, Definition, Metric
 from schemas.hashing import hash128, unit_hashes, unit_key
-from schemas.partials import CovariateSums, Sums
+from stream_processors.stats.buckets import bucket_of
+from stream_processors.stats.sums import CapSums, JointSums, MetricSums
 from tests.stream_processors.accumulate.builders import Event
 
 NEVER = math.inf
@@ -35,10 +37,19 @@ Days = Mapping[str, list[DayRow]]
 
 
 class Datum(NamedTuple):
-    """What one unit gives to one metric: its total, and its covariate if it has a pre-period."""
+    """What one unit gives to one metric.
 
-    total: int
-    covariate: int | None
+    Attributes:
+        totals: One, or numerator and denominator.
+        covariates: The same before its entry, None if it has no pre-period.
+        values: Of its events, quantised.
+        shard: Which of 64 it is in, by its hash.
+    """
+
+    totals: tuple[int, ...]
+    covariates: tuple[int, ...] | None
+    values: list[int]
+    shard: int
 
 
 def fresh(events: Iterable[Event]) -> list[Event]:
@@ -51,6 +62,13 @@ def fresh(events: Iterable[Event]) -> list[Event]:
 def tie(event: Event) -> tuple[int, int]:
     """Return what breaks ties between assignments of one timestamp: the event's hash."""
     return _tie(event.unit_type, event.unit, event.event_id)
+
+
+@lru_cache(maxsize=100_000)
+def shard_of(unit_type: str, unit: str) -> int:
+    """Return which of 64 shards a unit is in: six bits of its hash."""
+    high, _ = unit_hashes(pa.array([unit_key(unit_type, unit)], pa.string()))
+    return int(high[0]) // 2**54 % 64
 
 
 @lru_cache(maxsize=100_000)
@@ -74,13 +92,28 @@ def added_up(values: Iterable[float], precision: int) -> int | None:
     return sum(quantised)
 
 
-def total_of(metric: Metric, values: list[float]) -> int | None:
+Named = list[tuple[str, float]]
+"""Values, each with the name of its metric events."""
+
+
+def totals_of(metric: Metric, named: Named) -> tuple[int, ...] | None:
     """Return what a metric makes of the values of one unit; None if it left by its magnitude."""
+    values = [value for name, value in named if name == metric.event]
     if metric.kind == "conversion":
-        return int(any(value > 0 for value in values))
+        return (int(any(value > 0 for value in values)),)
     if metric.kind == "count":
-        return len(values)
-    return added_up(values, metric.precision)
+        return (len(values),)
+    if metric.of == "events":
+        is_too_large = any(added_up([value], metric.precision) is None for value in values)
+        return None if is_too_large else (len(values),)
+    total = added_up(values, metric.precision)
+    if metric.kind == "ratio":
+        divided_by = [value for name, value in named if name == metric.denominator]
+        both = (total, added_up(divided_by, metric.precision))
+        return None if None in both else both
+    if total is None:
+        return None
+    return (total, len(values)) if metric.kind == "mean" else (total,)
 
 
 class Unit:
@@ -114,32 +147,43 @@ class Unit:
         entry = self.first.timestamp
         end = NEVER if metric.window_ms is None else entry + metric.window_ms
         return (
-            event.metric == metric.event
+            event.metric in names_of(metric)
             and entry <= event.timestamp < end
             and event.timestamp < self.stop
             and self.counts_for(metric)
         )
 
-    def total(self, metric: Metric) -> int | None:
-        """Return the unit's total, None if its magnitude left the metric."""
-        return total_of(metric, [one.value for one in self.events if self.holds(metric, one)])
-
-    def pre_period(self, metric: Metric) -> list[float]:
+    def pre_period(self, metric: Metric) -> Named:
         """Return the values of the whole UTC days before the day of the unit's entry."""
         entry_day = self.first.timestamp // DAY_MS
         return [
-            row.value
-            for row in self.days.get(metric.event, [])
+            (name, row.value)
+            for name in names_of(metric)
+            for row in self.days.get(name, [])
             if entry_day - metric.covariate_days <= row.day < entry_day
         ]
 
     def datum(self, metric: Metric) -> Datum | None:
-        """Return what the unit gives to the metric; None if it left by the magnitude of either."""
-        total, before = self.total(metric), self.pre_period(metric)
-        covariate = total_of(metric, before)
-        if total is None or covariate is None:
+        """Return what the unit gives to the metric; None if it left by any magnitude."""
+        held = [(one.metric, one.value) for one in self.events if self.holds(metric, one)]
+        totals, before = totals_of(metric, held), []
+        if metric.covariate_days and metric.kind != "quantile":
+            before = self.pre_period(metric)
+        covariates = totals_of(metric, before)
+        if totals is None or covariates is None:
             return None
-        return Datum(total, covariate if before else None)
+        values = [round_half_even(value * 10.0**metric.precision) for _, value in held]
+        shard = shard_of(self.first.unit_type, self.first.unit)
+        return Datum(totals, covariates if before else None, values, shard)
+
+    def is_in(self, attribute: str, value: str | None) -> bool:
+        """Return whether its first assignment has a value, or for None no declared one."""
+        given = json.loads(self.first.attributes or "{}").get(attribute)
+        text = given if isinstance(given, str) else json.dumps(given)
+        declared = self.definition.segments[attribute]
+        if value is None:
+            return given is None or text not in declared
+        return given is not None and text == value
 
     def matured(self, metric: Metric, settled: int) -> bool:
         if metric.window_ms is None:
@@ -150,7 +194,7 @@ class Unit:
         """Return what became of its metric events."""
         outcome: Counter = Counter()
         for event in self.events:
-            tracking = [one for one in self.definition.metrics if one.event == event.metric]
+            tracking = [one for one in self.definition.metrics if event.metric in names_of(one)]
             if not tracking or self.definition.started_at_ms is None:
                 continue
             since = min(max(self.definition.started_at_ms, one.added_at_ms) for one in tracking)
@@ -167,35 +211,90 @@ class Unit:
         return outcome
 
 
-def sums_of(data: list[Datum]) -> Sums:
-    """Return the sums over units."""
-    totals = [one.total for one in data]
-    return Sums(len(totals), sum(totals), sum(total**2 for total in totals))
+def names_of(metric: Metric) -> tuple[str, ...]:
+    """Return the names of the metric events that a metric is made of."""
+    return (metric.event, metric.denominator) if metric.kind == "ratio" else (metric.event,)
 
 
-def covariate_sums_of(data: list[Datum]) -> CovariateSums:
-    """Return the sums over the units that have a pre-period."""
-    pairs = [(one.total, one.covariate) for one in data if one.covariate is not None]
-    return CovariateSums(
-        unit_count=len(pairs),
-        sum_q=sum(q for q, _ in pairs),
-        sum_squares_q=sum(q * q for q, _ in pairs),
-        sum_x=sum(x for _, x in pairs),
-        sum_squares_x=sum(x * x for _, x in pairs),
-        sum_products=sum(q * x for q, x in pairs),
+def joint_sums_of(vectors: list[tuple[int, ...]], dimension: int) -> JointSums:
+    """Return count, sums and products over vectors of totals."""
+    axes = range(dimension)
+    return JointSums(
+        len(vectors),
+        tuple(sum(one[i] for one in vectors) for i in axes),
+        tuple(sum(one[i] * one[j] for one in vectors) for i in axes for j in axes if i <= j),
+    )
+
+
+def metric_sums_of(metric: Metric, data: list[Datum]) -> MetricSums:
+    """Return all that is kept of a metric over units."""
+    dimension = 2 if metric.kind in ("ratio", "mean") else 1
+    totals, caps = [one.totals for one in data], None
+    if metric.cap is not None:
+        scale = 10**metric.precision if metric.kind == "sum" else 1
+        if isinstance(metric.cap, CapQuantile):
+            anchor = 5**metric.precision if metric.kind == "sum" else 1
+            limits = [anchor * 2**n for n in range(32)]
+        else:
+            limits = [round_half_even(metric.cap * scale)]
+        caps = tuple(
+            CapSums(
+                sum(q > limit for (q,) in totals),
+                sum(min(q, limit) for (q,) in totals),
+                sum(min(q, limit) ** 2 for (q,) in totals),
+            )
+            for limit in limits
+        )
+        if not isinstance(metric.cap, CapQuantile):
+            totals = [(min(q, limits[0]),) for (q,) in totals]
+    vectors = [
+        one + datum.covariates
+        for one, datum in zip(totals, data, strict=True)
+        if datum.covariates is not None
+    ]
+    has_covariates = metric.covariate_days > 0 and metric.kind != "quantile"
+    of_units = metric.kind == "quantile" and metric.of != "events"
+    return MetricSums(
+        total=joint_sums_of(totals, dimension),
+        covariates=joint_sums_of(vectors, 2 * dimension) if has_covariates else None,
+        caps=caps,
+        histogram=dict(Counter(bucket_of(q) for (q,) in totals)) if of_units else None,
+        shards=tuple(
+            dict(Counter(bucket_of(q) for one in data if one.shard == n for q in one.values))
+            for n in range(64)
+        )
+        if metric.of == "events"
+        else None,
     )
 
 
 def added_over(units: list[Unit], definition: Definition, settled: int) -> dict[str, Any]:
     """Return all that is counted of an experiment over its units."""
-    exposed = [unit for unit in units if unit.first is not None]
-    inside = [unit for unit in exposed if not unit.crossed]
     outcome: Counter = Counter()
     for unit in units:
         outcome += unit.attribution()
-    sums: dict[str, list] = {
-        name: [] for name in ("matured", "open", "matured_covariates", "open_covariates")
+    exposed = [unit for unit in units if unit.first is not None]
+    return {
+        "attribution": [
+            outcome[name] for name in ("counted", "outside_window", "excluded", "no_assignment")
+        ],
+        **summed(exposed, definition, settled),
+        "segments": {
+            attribute: {
+                value or "other": summed(
+                    [unit for unit in exposed if unit.is_in(attribute, value)], definition, settled
+                )
+                for value in [*values, None]
+            }
+            for attribute, values in definition.segments.items()
+        },
     }
+
+
+def summed(exposed: list[Unit], definition: Definition, settled: int) -> dict[str, Any]:
+    """Return what is summed over exposed units."""
+    inside = [unit for unit in exposed if not unit.crossed]
+    sums: dict[str, list] = {"matured": [], "open": []}
     overflowed = []
     for metric in definition.metrics:
         counting = [(unit, unit.datum(metric)) for unit in inside if unit.counts_for(metric)]
@@ -205,14 +304,12 @@ def added_over(units: list[Unit], definition: Definition, settled: int) -> dict[
             ("open", kept),
             ("matured", [one for one in kept if one[0].matured(metric, settled)]),
         ):
-            by_variant = [
-                [datum for unit, datum in of_basis if unit.first.variant == variant]
+            sums[basis].append([
+                metric_sums_of(
+                    metric, [datum for unit, datum in of_basis if unit.first.variant == variant]
+                )
                 for variant in definition.variant_ids
-            ]
-            sums[basis].append([sums_of(data) for data in by_variant])
-            sums[f"{basis}_covariates"].append(
-                [covariate_sums_of(data) for data in by_variant] if metric.covariate_days else []
-            )
+            ])  # fmt: skip
     return {
         "units": [
             sum(unit.first.variant == variant for unit in inside)
@@ -220,9 +317,6 @@ def added_over(units: list[Unit], definition: Definition, settled: int) -> dict[
         ],
         "crossovers": len(exposed) - len(inside),
         "overflowed": overflowed,
-        "attribution": [
-            outcome[name] for name in ("counted", "outside_window", "excluded", "no_assignment")
-        ],
         **sums,
     }
 

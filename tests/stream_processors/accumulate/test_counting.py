@@ -32,7 +32,7 @@ def read(partition: Partition, messages: list[Message]) -> list[bytes]:
 def counted(partition: Partition, ordinal: int) -> Integers:
     """Return the engine's own report."""
     one = next(d for d in partition.control.definitions.values() if d.ordinal == ordinal)
-    return integers_of(partition.experiment_sums(one, final=False))
+    return integers_of(partition.experiment_sums(one, final=False), one)
 
 
 def test_a_tick_reports_the_experiments_that_changed_and_no_others() -> None:
@@ -68,12 +68,12 @@ def test_a_window_that_ends_in_silence_matures_with_the_ticks() -> None:
             tick(2, T0 + 9_999),
         ],
     )
-    assert counted(partition, 0)["matured"][0][0].unit_count == 0
+    assert counted(partition, 0)["matured"][0][0].total.unit_count == 0
 
     partition.apply(partition.cursor, *tick(3, T0 + 10_000))
 
-    assert counted(partition, 0)["matured"][0][0].unit_count == 1
-    assert counted(partition, 0)["matured"][0][0].sum_q == 1
+    assert counted(partition, 0)["matured"][0][0].total.unit_count == 1
+    assert counted(partition, 0)["matured"][0][0].total.sums == (1,)
 
 
 def test_a_window_that_ends_at_a_tick_that_changes_another_experiment_is_reported() -> None:

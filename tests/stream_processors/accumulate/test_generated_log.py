@@ -14,8 +14,8 @@ import pytest
 
 from schemas.control import CatalogueChange, CatalogueEntry, DefinitionChange
 from schemas.definitions import Interval, Metric, Variant
-from schemas.partials import CovariateSums, Sums
 from stream_processors.accumulate.partition import Partition
+from stream_processors.stats.sums import JointSums
 from tests.stream_processors.accumulate.builders import (
     Event,
     Message,
@@ -168,23 +168,28 @@ def test_the_engine_gives_the_published_answer_in_any_order(partition_count: int
         its_lines = [one for one in lines if partition_of(one.event(), partition_count) == number]
         for offset, message in enumerate(log_of(its_lines, random)):
             partition.apply(offset, *message)
-        parts.append(integers_of(partition.experiment_sums(EXPERIMENT, final=False)))
+        parts.append(integers_of(partition.experiment_sums(EXPERIMENT, final=False), EXPERIMENT))
     counted = added(parts)
 
     answer = replay(LINES, whole_days)
     units = [answer["data"][variant] for variant in ("A", "B")]
-    totals = [moments([(sum(after), 0) for after, _ in data])[:3] for data in units]
+    totals = [moments([(sum(after), 0) for after, _ in data]) for data in units]
     assert counted["units"] == [978, 948]
     assert counted["crossovers"] == 20
-    assert counted["open"][0] == counted["matured"][0] == [Sums(*one) for one in totals]
-    assert [one.sum_q for one in counted["matured"][1]] == [726, 622]
+    assert counted["open"] == counted["matured"]
+    amounts, events = counted["matured"]
+    assert [one.total for one in amounts] == [JointSums(n, (q,), (qq,)) for n, q, qq, *_ in totals]
+    assert [one.total.sums for one in events] == [(726,), (622,)]
     with_history = [[(after, before) for after, before in data if before] for data in units]
-    assert counted["matured_covariates"] == counted["open_covariates"]
-    assert counted["open_covariates"][0] == [
-        CovariateSums(*moments([(sum(after), sum(before)) for after, before in data]))
-        for data in with_history
+    assert [one.covariates for one in amounts] == [
+        joint([(sum(after), sum(before)) for after, before in data]) for data in with_history
     ]
-    assert counted["open_covariates"][1] == [
-        CovariateSums(*moments([(len(after), len(before)) for after, before in data]))
-        for data in with_history
+    assert [one.covariates for one in events] == [
+        joint([(len(after), len(before)) for after, before in data]) for data in with_history
     ]
+
+
+def joint(pairs: list[tuple[int, int]]) -> JointSums:
+    """Return the same moments as sums of pairs."""
+    n, q, qq, x, xx, qx = moments(pairs)
+    return JointSums(n, (q, x), (qq, qx, xx))

@@ -5,45 +5,62 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.partials import Sums, sums_from_bytes, sums_to_bytes
-from stream_processors.accumulate.kernels.limbs import MATURED_WORDS, OPEN_WORDS, WORDS, add_unit
+from schemas.partials import integers_from_bytes, integers_to_bytes
+from stream_processors.accumulate.kernels.limbs import add_four, add_product, add_value
+from stream_processors.accumulate.kernels.writing_sums import write_sums
+from stream_processors.accumulate.layout import joint_words
 
 EXTREME = 2**62
+WORDS = joint_words(4)
 totals = st.one_of(
     st.integers(-EXTREME, EXTREME),
     st.integers(-3, 3),
     st.sampled_from([EXTREME, -EXTREME, 2**32, 2**32 - 1, -(2**32), 2**31, 2**63 - 1, 1 - 2**63]),
 )
-changes = st.lists(st.tuples(totals, st.sampled_from([1, -1])), max_size=40)
+units = st.tuples(totals, totals, totals, totals)
+changes = st.lists(st.tuples(units, st.sampled_from([1, -1])), max_size=20)
 
 
-def apply(changes: list[tuple[int, int]], *, at: int = MATURED_WORDS) -> np.ndarray:
-    """Return three rows of words after the changes were made to the one in the middle."""
-    words = np.zeros((3, 2 * WORDS), np.uint64)
-    for value, sign in changes:
-        add_unit(words, 1, at, value, sign)
+def apply(changes: list[tuple[tuple[int, ...], int]]) -> np.ndarray:
+    """Return three blocks of words after the changes were made to the one in the middle."""
+    words = np.zeros(3 * WORDS, np.uint64)
+    for unit, sign in changes:
+        add_four(words, WORDS, *unit, sign)
     return words
 
 
-def read(words: np.ndarray, at: int = MATURED_WORDS) -> Sums:
-    return sums_from_bytes(sums_to_bytes(words[1:2, at : at + WORDS]))[0]
+def read(words: np.ndarray) -> list[int]:
+    """Return the integers of the block in the middle, as a partial carries them."""
+    out = np.empty(25 * WORDS, np.uint8)
+    length = write_sums(words, WORDS, WORDS, 1, 14, out)
+    return integers_from_bytes(out[:length].tobytes())
+
+
+def summed(changes: list[tuple[tuple[int, ...], int]]) -> list[int]:
+    """Return count, sums and products in plain Python."""
+    count = sum(sign for _, sign in changes)
+    sums = [sum(sign * unit[i] for unit, sign in changes) for i in range(4)]
+    products = [
+        sum(sign * unit[i] * unit[j] for unit, sign in changes)
+        for i in range(4)
+        for j in range(i, 4)
+    ]
+    return [count, *sums, *products]
 
 
 @given(changes)
 def test_any_sequence_of_units_that_come_and_go_sums_up_exactly(
-    changes: list[tuple[int, int]],
+    changes: list[tuple[tuple[int, ...], int]],
 ) -> None:
-    count = sum(sign for _, sign in changes)
+    words = apply(changes)
 
-    assert read(apply(changes)) == Sums(
-        count % 2**64,
-        sum(sign * value for value, sign in changes),
-        sum(sign * value * value for value, sign in changes),
-    )
+    assert read(words) == summed(changes)
+    words[WORDS : 2 * WORDS] = 0
+    assert not words.any()
 
 
-@given(st.lists(totals, max_size=20), st.randoms(use_true_random=False))
-def test_units_that_all_leave_again_leave_nothing(values: list[int], random) -> None:  # noqa: ANN001
+@given(st.lists(units, max_size=10), st.randoms(use_true_random=False))
+def test_units_that_all_leave_again_leave_nothing(values, random) -> None:  # noqa: ANN001
     leaving = values.copy()
     random.shuffle(leaving)
 
@@ -52,16 +69,20 @@ def test_units_that_all_leave_again_leave_nothing(values: list[int], random) -> 
     assert not words.any()
 
 
-@pytest.mark.parametrize("at", [OPEN_WORDS, MATURED_WORDS])
-def test_a_basis_and_a_row_leave_their_neighbours_alone(at: int) -> None:
-    words = apply([(-EXTREME, 1), (EXTREME, -1)], at=at)
-
-    words[1, at : at + WORDS] = 0
-    assert not words.any()
-
-
 @pytest.mark.parametrize("value", [EXTREME, -EXTREME, 2**63 - 1, 1 - 2**63])
 def test_a_thousand_extreme_units_do_not_overflow(value: int) -> None:
-    words = apply([(value, 1)] * 1_000)
+    unit = (value, 0, -value, 1)
 
-    assert read(words) == Sums(1_000, 1_000 * value, 1_000 * value**2)
+    assert read(apply([(unit, 1)] * 1_000)) == summed([(unit, 1)] * 1_000)
+
+
+@given(totals, totals, st.sampled_from([1, -1]))
+def test_an_integer_is_written_as_the_schema_writes_it(one: int, other: int, sign: int) -> None:
+    words, out = np.zeros(7, np.uint64), np.empty(75, np.uint8)
+    add_value(words, 1, one, sign)
+    add_product(words, 4, one, other, sign)
+
+    length = write_sums(words, 0, 7, 1, 2, out)
+
+    expected = integers_to_bytes([0, sign * one, sign * one * other])
+    assert out[:length].tobytes() == expected

@@ -5,11 +5,14 @@ that the horizon allows, with whatever arrives beside it, split and partitioned 
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
 from random import Random
 
 import pytest
 
 from schemas.topics import KIND_TICK
+from stream_processors.stats.sums import MetricSums
 from tests.stream_processors.accumulate.arrivals import Log, logs
 from tests.stream_processors.accumulate.holding import Held, added, equals_its_fold
 from tests.stream_processors.accumulate.log_oracle import LogOracle
@@ -68,6 +71,21 @@ def test_an_id_that_was_forgotten_counts_again_and_only_then(seed: int) -> None:
     read_all(logs(world, random, log), random)
 
 
+def holds(sums: MetricSums) -> Iterator[str]:
+    """Yield what a metric's sums hold that is not zero."""
+    joint, covariates = sums.total, sums.covariates
+    if any(joint.products):
+        yield f"{len(joint.sums)} totals"
+    if covariates is not None and covariates.products[1]:
+        yield f"{len(joint.sums)} totals with covariates"
+    if sums.caps is not None and sums.caps[0].capped_units:
+        yield "fixed cap" if len(sums.caps) == 1 else "grid of caps"
+    if sums.histogram:
+        yield "histogram"
+    if sums.shards is not None and any(sums.shards):
+        yield "shards"
+
+
 def test_the_worlds_hold_what_they_are_for() -> None:
     """Every rule is exercised many times, or equality with the oracle would say nothing."""
     seen: Counter = Counter()
@@ -79,13 +97,15 @@ def test_the_worlds_hold_what_they_are_for() -> None:
             oracle.apply(*message)
             for one in oracle.running if message.kind == KIND_TICK else ():
                 counted = oracle.counted(one)
-                seen["crossovers"] += counted["crossovers"]
-                seen["overflowed"] += sum(counted["overflowed"])
-                for name in ("open", "matured"):
-                    seen[name] += sum(sums.sum_q != 0 for row in counted[name] for sums in row)
-                    rows = counted[f"{name}_covariates"]
-                    products = [sums.sum_products for row in rows for sums in row]
-                    seen[f"{name} with covariate"] += sum(product != 0 for product in products)
+                segments = [
+                    its for by_value in counted["segments"].values() for its in by_value.values()
+                ]
+                for where, sums in [("all", counted), *(("segment", its) for its in segments)]:
+                    seen[f"{where}: crossovers"] += sums["crossovers"]
+                    seen[f"{where}: overflowed"] += sum(sums["overflowed"])
+                    for basis in ("open", "matured"):
+                        for variant in chain.from_iterable(sums[basis]):
+                            seen += Counter(f"{where}, {basis}: {what}" for what in holds(variant))
             seen["final"] += len(oracle.newly_final) if message.kind == KIND_TICK else 0
         seen += oracle.rows + oracle.parts
         for one in oracle.control.definitions.values():
@@ -96,4 +116,4 @@ def test_the_worlds_hold_what_they_are_for() -> None:
 
     rare = {name: count for name, count in seen.items() if count < 20}
     assert rare == {}
-    assert len(seen) == 21
+    assert len(seen) == 49

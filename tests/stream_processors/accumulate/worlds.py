@@ -25,7 +25,7 @@ from schemas.control import (
     Tick,
     Times,
 )
-from schemas.definitions import Definition, Interval, Metric, Variant
+from schemas.definitions import CapQuantile, Definition, Interval, Metric, Variant
 from schemas.topics import KIND_TICK
 from tests.stream_processors.accumulate.builders import LOG_ID, Event, ImportRow, Message
 
@@ -44,6 +44,13 @@ CHOSEN_NAMES = ("buy", "buy", "buy", "buy", "view", "view", "pay")
 WINDOWS = (None, 2 * HOUR, 12 * HOUR, 30 * HOUR)
 LATENESSES = (2 * HOUR, 12 * HOUR, 36 * HOUR)
 KEEP_DAYS = (0, 3, 5, 5, 5, 5)
+SIMPLE_KINDS = ("conversion", "count", "sum", "sum")
+KINDS = ("conversion", "count", "sum", "sum", "ratio", "ratio", "mean", "quantile", "quantile")
+SEGMENTS = ({}, {"country": ["CA", "US"]}, {"country": ["CA"], "paying": ["true", "3"]})
+ATTRIBUTES = (
+    *(None, '{"country":"CA"}', '{"country":"US","paying":true}', '{"country":"FR","paying":3}'),
+    *('{"country":null,"paying":"3"}', '{"paying":3.0}', '{"country":["CA"],"paying":false}'),
+)
 # The last two lie on either side of the limit of a magnitude, at precision 0.
 VALUES = (
     *(-1.0, 0.0, -0.0, 1.0, 1.0, 2.0, 2.5, 2.5, 0.005, 3e-9, 7.25, 12.0, -3.5),
@@ -89,14 +96,17 @@ class World(NamedTuple):
 class Draft:
     """A world in the making: what control has decided so far, tick by tick."""
 
-    def __init__(self, random: Random, *, tick_count: int) -> None:
-        self.random, self.tick_count = random, tick_count
+    def __init__(self, random: Random, *, tick_count: int, is_simple: bool) -> None:
+        self.random, self.tick_count, self.is_simple = random, tick_count, is_simple
         self.changes: dict[int, list[Change]] = {n: [] for n in range(1, tick_count + 1)}
         self.times = self._clock()
         self.catalogue: dict[str, tuple[int, CatalogueEntry]] = {}
         self.definitions: dict[str, tuple[int, Definition]] = {}
         self.batches: list[BatchPlan] = []
         self.precisions = {name: random.choice([0, 2]) for name in EVENT_NAMES}
+        if not is_simple:
+            # A ratio is of two names of one precision.
+            self.precisions["view"] = self.precisions["buy"]
 
     def _clock(self) -> dict[int, Times]:
         """Return the ticks' times; lateness is raised and lowered, doors fall behind."""
@@ -206,6 +216,7 @@ class Draft:
             ],
             metrics=[self._metric(at, created) for at in range(random.randint(1, 4))],
             crossover=random.choice(["exclude", "exclude", "first"]),
+            segments={} if self.is_simple else random.choice(SEGMENTS),
         )
         self.changes[created].append(DefinitionChange(one))
         # Most start soon, so that there is something to count.
@@ -245,17 +256,32 @@ class Draft:
 
     def _metric(self, place: int, number: int) -> Metric:
         random = self.random
-        event = random.choice(CHOSEN_NAMES)
-        made, entry = self.catalogue.get(event, (number + 1, None))
-        kept = entry.keep_days if entry and made <= number else 0
+        kind = random.choice(SIMPLE_KINDS if self.is_simple else KINDS)
+        event, denominator = random.choice(CHOSEN_NAMES), None
+        if kind == "ratio":
+            event, denominator = random.choice([("buy", "view"), ("view", "buy")])
+        kept = min(self._kept_days(name, number) for name in (event, denominator) if name)
+        days = random.choice([0, min(1, kept), kept, kept])
+        cap = None
+        if not self.is_simple and kind in ("count", "sum"):
+            cap = random.choice([None, 1.0, 2.0, 40.0, CapQuantile(0.9)])
+        of_events = kind == "quantile" and random.random() < 0.5
         return Metric(
             f"m{place}",
-            random.choice(["conversion", "count", "sum", "sum"]),
+            kind,
             event,
             window_ms=random.choice(WINDOWS),
             precision=self.precisions[event],
-            covariate_days=random.choice([0, min(1, kept), kept, kept]),
+            covariate_days=0 if kind == "quantile" or isinstance(cap, CapQuantile) else days,
+            cap=cap,
+            denominator=denominator,
+            quantile=0.5 if kind == "quantile" else None,
+            of=("events" if of_events else "units") if kind == "quantile" else None,
         )
+
+    def _kept_days(self, name: str, number: int) -> int:
+        made, entry = self.catalogue.get(name, (number + 1, None))
+        return entry.keep_days if entry and made <= number else 0
 
     # --- events ---
 
@@ -305,6 +331,7 @@ class Draft:
             random.choice([usual] * 5 + one.variant_ids),
             unit_type=one.unit_type,
             timestamp_given=random.random() < 0.9,
+            attributes=None if self.is_simple else random.choice(ATTRIBUTES),
         )
 
     def _measured(self, event_id: str, edges: list[int], assignments: list[Event]) -> Event:
@@ -348,9 +375,11 @@ class Draft:
         return range(eligible[0], eligible[-1] + 1) if eligible else range(0)
 
 
-def make_world(random: Random, *, tick_count: int = 15, event_count: int = 50) -> World:
-    """Return a random world."""
-    draft = Draft(random, tick_count=tick_count)
+def make_world(
+    random: Random, *, tick_count: int = 15, event_count: int = 50, is_simple: bool = False
+) -> World:
+    """Return a random world; a simple one has rates and totals only, and no segments."""
+    draft = Draft(random, tick_count=tick_count, is_simple=is_simple)
     draft.make_catalogue()
     draft.make_imports()
     draft.make_experiments()

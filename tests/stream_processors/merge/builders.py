@@ -6,10 +6,16 @@ import msgspec
 
 from schemas.control import Change, Settings, Times
 from schemas.definitions import Analysis, Definition, Interval, Metric, Variant
-from schemas.partials import STATE_VERSION, ExperimentSums, Ledger, Partial
+from schemas.partials import (
+    STATE_VERSION,
+    ExperimentSums,
+    Ledger,
+    Partial,
+    integers_to_bytes,
+)
 from stream_processors.merge.look import Cut
 from stream_processors.merge.totals import Totals
-from stream_processors.stats.sums import Sums
+from stream_processors.stats.sums import MetricSums, Sums, joint_sums
 
 START_MS = 1_795_284_000_123
 CONVERSION = Metric("conversion", "conversion", "purchase", window_ms=72 * 3_600_000)
@@ -63,22 +69,14 @@ def rate(count: int, converted: int) -> Sums:
 
 def make_totals(*metrics: Sequence[Sums], is_final: bool = False) -> Totals:
     """Return totals whose matured and open sums are the same."""
-    per_metric = tuple(tuple(metric) for metric in metrics)
-    units = tuple(sums.unit_count for sums in per_metric[0])
-    none = ((),) * len(metrics)
-    return Totals(
-        units, 0, per_metric, per_metric, (0,) * len(metrics), none, none, is_final=is_final
-    )
+    per_metric = tuple(tuple(MetricSums(joint_sums(one)) for one in metric) for metric in metrics)
+    units = tuple(sums.unit_count for sums in metrics[0])
+    return Totals(units, 0, per_metric, per_metric, (0,) * len(metrics), {}, is_final=is_final)
 
 
 def words(sums: Sequence[Sums]) -> bytes:
     """Return sums as they stand in a partial."""
-    return b"".join(
-        one.unit_count.to_bytes(8, "little")
-        + one.sum_q.to_bytes(24, "little", signed=True)
-        + one.sum_squares_q.to_bytes(24, "little", signed=True)
-        for one in sums
-    )
+    return integers_to_bytes(number for one in sums for number in one)
 
 
 def make_sums(experiment_id: str, *metrics: Sequence[Sums], final: bool = False) -> ExperimentSums:

@@ -13,7 +13,7 @@ import msgspec
 
 from schemas.control import DefinitionChange
 from schemas.definitions import Definition
-from schemas.partials import ExperimentSums, Partial
+from schemas.partials import ExperimentSums, Partial, integers_from_bytes
 from stream_processors.stats.sums import Sums
 from tests.stream_processors.merge.builders import (
     CONVERSION,
@@ -130,13 +130,9 @@ def _added(
             continue
         totals.update({(-1, variant): count for variant, count in enumerate(sums.units)})
         for index, metric in enumerate(sums.matured):
-            words = range(len(metric) // 8)
-            totals.update({(index, word): _word(metric[8 * word : 8 * word + 8]) for word in words})
+            integers = enumerate(integers_from_bytes(metric))
+            totals.update({(index, place): integer for place, integer in integers})
     return +totals
-
-
-def _word(value: bytes) -> int:
-    return int.from_bytes(value, "little")
 
 
 def clean_stream(world: World) -> list[Partial]:

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.definitions import Analysis, Definition, Metric, Prior
-from schemas.partials import CovariateSums
 from stream_processors.merge.look import Asked, Look, compute_look, compute_looks, recompute
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.merge.totals import Totals
-from stream_processors.stats.sums import Sums
+from stream_processors.stats.sums import JointSums, MetricSums, Sums
 from tests.stream_processors.merge.builders import (
     CONVERSION,
     finite_numbers_only,
@@ -319,19 +318,19 @@ def test_evidence_of_harm_is_remembered_over_looks() -> None:
 # --- covariates ---
 
 
-def covariates_of(rng: np.random.Generator, units: int, lift: int) -> tuple[Sums, CovariateSums]:
+def covariates_of(rng: np.random.Generator, units: int, lift: int) -> MetricSums:
     x = rng.poisson(100, units)
     y = x + rng.poisson(10, units) + lift
-    sums = [int(one) for one in (y.sum(), (y * y).sum(), x.sum(), (x * x).sum(), (x * y).sum())]
-    return Sums(units, sums[0], sums[1]), CovariateSums(units, *sums)
+    sums = (int(y.sum()), int(x.sum()))
+    products = (int((y * y).sum()), int((x * y).sum()), int((x * x).sum()))
+    covariates = JointSums(units, sums, products)
+    return MetricSums(covariates.of_first(1), covariates)
 
 
 def adjusted_totals(seed: int, lift: int) -> Totals:
     rng = np.random.default_rng(seed)
-    arms = [covariates_of(rng, 1_000, 0), covariates_of(rng, 1_000, lift)]
-    totals = make_totals([sums for sums, _ in arms])
-    covariates = (tuple(covariate for _, covariate in arms),)
-    return totals._replace(matured_covariates=covariates, open_covariates=covariates)
+    arms = ((covariates_of(rng, 1_000, 0), covariates_of(rng, 1_000, lift)),)
+    return make_totals([rate(1_000, 0)] * 2)._replace(matured=arms, open=arms)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -378,15 +377,17 @@ def random_totals(data: Any, definition: Definition, *, is_final: bool) -> Total
         *[[sums(one) for _ in definition.variants] for one in definition.metrics],
         is_final=is_final,
     )
-    covariates = tuple(
-        tuple(
-            CovariateSums(one.unit_count, one.sum_q, one.sum_squares_q, one.sum_q,
-                          one.sum_squares_q, one.sum_squares_q)
-            for one in totals.matured[index]
-        ) if metric.covariate_days else ()
-        for index, metric in enumerate(definition.metrics)
-    )  # fmt: skip
-    return totals._replace(matured_covariates=covariates, open_covariates=covariates)
+    metrics = tuple(
+        tuple(with_itself(one.total) for one in arms) if metric.covariate_days else arms
+        for metric, arms in zip(definition.metrics, totals.matured, strict=True)
+    )
+    return totals._replace(matured=metrics, open=metrics)
+
+
+def with_itself(total: JointSums) -> MetricSums:
+    """Return sums whose covariate is the total itself."""
+    covariates = JointSums(total.unit_count, total.sums * 2, total.products * 3)
+    return MetricSums(total, covariates)
 
 
 @pytest.mark.parametrize("method", METHODS)

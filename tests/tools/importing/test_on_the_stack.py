@@ -152,4 +152,4 @@ def covariates(look: dict[str, Any]) -> tuple[int, int]:
     """Return units with a pre-period and the sum of their covariates, over both variants."""
     (metric,) = look["integers"]["open_covariates"]
     sums = [list(map(int, variant)) for variant in metric]
-    return sum(one[0] for one in sums), sum(one[3] for one in sums)
+    return sum(one[0] for one in sums), sum(one[2] for one in sums)

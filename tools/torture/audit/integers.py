@@ -16,7 +16,9 @@ def shown(rules: Rules, integers: list[int]) -> dict[str, Any]:
         ]
 
     def covariates(metric: MetricRules, start: int) -> list[list[str]]:
-        return rows(start, COVARIATE_SUMS) if metric.days else []
+        if not metric.days:
+            return []
+        return [[n, q, x, qq, qx, xx] for n, q, qq, x, xx, qx in rows(start, COVARIATE_SUMS)]
 
     found: dict[str, Any] = {
         "units": [str(one) for one in integers[:width]],
