@@ -27,6 +27,10 @@ MEAN_STD_ERRORS_MIN = 3
 """A mean nearer to 0 than this many of its standard errors divides nothing."""
 
 
+SMALL_CELL = 5
+"""Below so many converted units, or others, of a variant an exact test is better than a z."""
+
+
 class Hides(Enum):
     """What a rule takes away."""
 
@@ -167,6 +171,7 @@ EDGE_RULES = (
         Hides.NOTHING,
         lambda pairs: (pairs.control.effect_variance == 0) | (pairs.treatment.effect_variance == 0),
     ),
+    EdgeRule("small_cells", Hides.NOTHING, _either(lambda side: side.event_count < SMALL_CELL)),
     EdgeRule("control_negative", Hides.NOTHING, lambda pairs: pairs.control.mean < 0),
 )
 

@@ -1,4 +1,4 @@
-"""Exact tests of two rates, for tables too small for a z: offered, not used in looks."""
+"""Exact tests of two rates, for tables too small for a z (flag ``small_cells``), on demand."""
 
 from typing import Literal
 
@@ -6,18 +6,7 @@ from scipy import stats
 
 from stream_processors.stats.proportions import Rate
 
-SMALL_CELL = 5
-"""Below so many units in a cell of the table, the z of ``proportions`` is not to be relied on."""
-
 ExactMethod = Literal["fisher", "barnard", "boschloo"]
-
-
-def has_small_cell(control: Rate, treatment: Rate) -> bool:
-    """Return whether a cell of the table has fewer than ``SMALL_CELL`` units."""
-    return any(
-        min(rate.conversion_count, rate.unit_count - rate.conversion_count) < SMALL_CELL
-        for rate in (control, treatment)
-    )
 
 
 def exact_p_value(control: Rate, treatment: Rate, *, method: ExactMethod = "boschloo") -> float:

@@ -137,11 +137,6 @@ def delta_std_error(contrast: Contrast) -> Floats:
     return np.sqrt(contrast.relative_variances.sum(axis=0))
 
 
-def log_std_error(contrast: Contrast) -> Floats:
-    """Return the standard error of log(1 + relative effect). Both means above 0."""
-    return delta_std_error(contrast) / (1 + contrast.difference / contrast.baseline)
-
-
 def relative_degrees_of_freedom(contrast: Contrast) -> Floats:
     """Return Satterthwaite's degrees of freedom of the relative effect's variance."""
     variances = contrast.relative_variances

@@ -62,6 +62,19 @@ def test_flags_hide_nothing() -> None:
     assert effect.fixed_horizon is not None
 
 
+def test_a_rate_of_few_conversions_is_flagged_for_an_exact_test() -> None:
+    plan = Plan()
+    flagged = [
+        "small_cells" in compare(*sides, precision=0, is_rate=True, plan=plan).flags
+        for sides in (
+            (rate(100, 4), rate(100, 50)),
+            (rate(100, 50), rate(100, 96)),
+            (rate(100, 5), rate(100, 95)),
+        )
+    ]
+    assert flagged == [True, True, False]
+
+
 def test_a_mean_at_three_standard_errors_divides_and_below_does_not() -> None:
     """n = 101, Σ = 303, variance 101 → mean 3, standard error 1, in exact integers."""
     at_three = Sums(101, 303, 101 * 100 + 909)
@@ -85,6 +98,7 @@ def test_statuses_are_listed_once_in_one_table() -> None:
     assert {rule.status for rule in EDGE_RULES} == {
         "invalid_input", "no_units", "insufficient", "zero_variance", "warming_up", "undefined",
         "one_variance_zero", "control_negative", "denominator_near_zero",
+        "small_cells",
     }  # fmt: skip
 
 
