@@ -2,11 +2,15 @@
 
 import doctest
 import re
+import shlex
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from stream_processors.merge.verdict import Reading
 from stream_processors.stats.edges import EDGE_RULES, Hides
+from tools.cli import app
 from tools.settings import CHECKOUT
 
 DOCUMENT = (CHECKOUT / "docs" / "statistics.md").read_text()
@@ -51,6 +55,21 @@ def test_every_method_is_explained_where_methods_are_chosen() -> None:
         "fixed_horizon",
         "bayesian",
     }
+
+
+def test_the_commands_of_the_document_are_understood(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LITMUS_HOME", str(tmp_path))
+    [block] = re.findall(r"^```sh\n(.*?)^```$", section("Planning"), re.DOTALL | re.MULTILINE)
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert len(commands) == 3
+    for program, *arguments in commands:
+        result = CliRunner().invoke(app, arguments)
+        needs_a_stack = "--experiment" in arguments
+        assert program == "litmus"
+        assert result.exit_code == int(needs_a_stack), result.output
+        assert ("litmus up" in result.output) == needs_a_stack
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(#([^)]*)\)", DOCUMENT))
