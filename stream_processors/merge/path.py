@@ -118,13 +118,39 @@ class ExperimentPath(msgspec.Struct, frozen=True):
 
     def exact(self) -> dict[str, Any]:
         """Return it with every float as a hexadecimal string, as it goes into an identity."""
-        written: dict[str, Any] = _hex(msgspec.to_builtins(self))
-        return written
+        return {
+            "comparisons": _written(self.comparisons),
+            "sample_ratio_p_value": self.sample_ratio_p_value.hex(),
+            "adjusted": _written(self.adjusted),
+            "segment_sample_ratios": _hex(self.segment_sample_ratios),
+        }
 
     @classmethod
     def from_exact(cls, value: dict[str, Any]) -> "ExperimentPath":
         """Return the path that ``exact`` wrote down."""
         return msgspec.convert(_from_hex(value), cls)
+
+
+def _written(paths: Paths) -> dict[str, dict[str, Any]]:
+    return {
+        metric_id: {variant_id: _exact(path) for variant_id, path in of_metric.items()}
+        for metric_id, of_metric in paths.items()
+    }
+
+
+def _exact(path: ComparisonPath) -> dict[str, Any]:
+    """Return a path as ``_hex`` writes it, but sooner: nearly all are of running numbers alone."""
+    written: dict[str, Any] = {
+        "p_value": path.p_value.hex(),
+        "low": None if path.low is None else path.low.hex(),
+        "high": None if path.high is None else path.high.hex(),
+        "harm_p_value": path.harm_p_value.hex(),
+    }
+    if path.group is not None:
+        written["group"] = _hex(msgspec.to_builtins(path.group))
+    if path.guard is not None:
+        written["guard"] = _hex(msgspec.to_builtins(path.guard))
+    return written
 
 
 def _hex(value: Any) -> Any:
