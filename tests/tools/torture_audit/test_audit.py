@@ -371,7 +371,7 @@ def without_id(world: World, *, resent: bool) -> tuple[Outcome, World]:
         resent: Whether Kafka said nothing of the record, which is there all the same.
     """
     witness = world.witness[1]
-    placed = witness._replace(event_id=f"{'A' * 22}/0/7")
+    placed = witness._replace(event_id=f"{'a' * 32}/0/7")
     changed = with_batches(
         world, lambda events: [placed if one == witness else one for one in events]
     )
@@ -406,7 +406,7 @@ def test_a_record_without_an_id_is_known_by_its_place(resent: bool) -> None:
 
     assert report_of(outcome).differences == []
 
-    twin = changed.witness[1]._replace(event_id=f"{'A' * 22}/0/8")
+    twin = changed.witness[1]._replace(event_id=f"{'a' * 32}/0/8")
     doubled_by_the_door = with_batches(
         changed,
         lambda events: [

@@ -29,7 +29,7 @@ COLUMNS = (
     "received_at",
 )
 
-_TOPIC_ID_LENGTH = 22
+_TOPIC_ID_DIGITS = 32
 
 
 Rows = Iterator[tuple[Any, ...]]
@@ -102,7 +102,7 @@ def place_id(partition: int, offset: int) -> str:
 def known_id(event_id: str) -> str:
     """Return an event's id; of one that a door made of a record's place, without the topic's id."""
     topic_id, _, place = event_id.partition("/")
-    if len(topic_id) == _TOPIC_ID_LENGTH and place.count("/") == 1:
+    if len(topic_id) == _TOPIC_ID_DIGITS and place.count("/") == 1:
         partition, _, offset = place.partition("/")
         if partition.isdecimal() and offset.isdecimal():
             return place_id(int(partition), int(offset))
