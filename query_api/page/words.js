@@ -193,6 +193,7 @@ export const ROLE_WORDS = {
 const FLAG_WORDS = {
   one_variance_zero: "All units of one variant have the same value.",
   control_negative: "The control's mean is below 0: relative numbers divide by its size.",
+  small_cells: "Very few units converted, or did not: z is rough here.",
   interval_decides: "p-value and interval disagree at the edge: the interval decides.",
   covariate_constant: "All units did the same before: there is nothing to adjust by.",
   covariate_undefined: "Nobody had a denominator before: there is nothing to adjust by.",
