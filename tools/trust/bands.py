@@ -20,7 +20,9 @@ class Band(NamedTuple):
 
     def holds(self, value: float) -> bool:
         """Return whether a value lies inside; NaN never does."""
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+        above = self.low is None or value >= self.low
+        below = self.high is None or value <= self.high
+        return bool(above and below)
 
 
 EXACT = Band(0.0, 0.0)

@@ -7,7 +7,7 @@ import numpy as np
 
 from stream_processors.stats.effects import Plan
 from stream_processors.stats.tails import normal_critical_value
-from tools.trust.bands import at_least, at_most, near, of_known
+from tools.trust.bands import Band, at_least, at_most, near, of_known
 from tools.trust.checks import Check, Figure, Found, Part, Protocol, Trial, exactly_none, share
 from tools.trust.laws import LAWS, Arm, Floats, Law, chunks, draw
 from tools.trust.product import Mask, Sequences, effects, sequences
@@ -55,6 +55,9 @@ EQUAL_LOOKS = {
 Armitage, McPherson, Rowe (1969), JRSS A 132: .083 .107 .126 .142 .193 .248.
 """
 
+HERO = "normal"
+"""The law of the figure that comes first."""
+
 STEPS_OF_EQUAL_LOOKS = 300
 """A multiple of every K."""
 
@@ -88,7 +91,7 @@ def watch_without_effect(name: str, trial: Trial) -> Found:
     law, reference = LAWS[name], REFERENCES[name]
     replications = trial.size(REPLICATIONS, least=400)
     critical = normal_critical_value(ALPHA)
-    shown, alone, naive = [], [], []
+    shown, alone, naive, posterior = [], [], [], []
     disagreements = 0
     for size in chunks(replications, LOOKS * STEP):
         seen = watch(law, trial, size)
@@ -97,7 +100,13 @@ def watch_without_effect(name: str, trial: Trial) -> Found:
         shown.append(np.logical_or.accumulate(excludes & seen.sequence.is_shown, axis=1))
         alone.append(excludes.any(axis=1))
         naive.append(np.logical_or.accumulate(np.abs(seen.sequence.z) > critical, axis=1))
-    by_look = {"naive": np.concatenate(naive), "shown": np.concatenate(shown)}
+        # With a flat prior P(better) = Φ(z).
+        sure = np.abs(seen.sequence.z) > normal_critical_value(2 * ALPHA)
+        posterior.append(np.logical_or.accumulate(sure, axis=1))
+    by_look = {
+        label: np.concatenate(found)
+        for label, found in (("naive", naive), ("shown", shown), ("posterior", posterior))
+    }
     peeked = f"{law.title}: A/A experiments that reject at any of {LOOKS} looks"
     checks = [
         Check(
@@ -130,26 +139,48 @@ def watch_without_effect(name: str, trial: Trial) -> Found:
         ),
         _agreement(f"2.{name}.same_numbers", law, trial),
     ]
-    return Found(checks, _figures(name, law, by_look, replications))
+    if name == HERO:
+        checks.append(
+            Check(
+                "2.posterior",
+                f"{peeked}, a flat-prior posterior read as P(better) > 95 % or < 5 %",
+                share(by_look["posterior"][:, -1]),
+                Band(0.5, None),
+                replications,
+                "control",
+            )
+        )
+    return Found(checks, [_figure(name, law, by_look, replications)])
 
 
-def _figures(name: str, law: Law, by_look: dict[str, Mask], replications: int) -> list[Figure]:
+def _figure(name: str, law: Law, by_look: dict[str, Mask], replications: int) -> Figure:
     units = [float(2 * STEP * look) for look in range(1, LOOKS + 1)]
-    return [
-        Figure(
+    curves = {label: found.mean(axis=0).tolist() for label, found in by_look.items()}
+    shown = {"Litmus": curves["shown"], "a dashboard with p < 5 %": curves["naive"]}
+    if name != HERO:
+        return Figure(
             f"2.{name}.by_look",
             "lines",
             f"Watched from the first unit on: {law.title}",
             "units in both variants",
             "share that ever rejected",
             units,
-            {
-                "Litmus": by_look["shown"].mean(axis=0).tolist(),
-                "plain test": by_look["naive"].mean(axis=0).tolist(),
-            },
-            note=f"{replications:,} A/A experiments.",
+            {**shown, "promised": [ALPHA] * LOOKS},
         )
-    ]
+    return Figure(
+        "2.peeking",
+        "lines",
+        "What peeking does: experiments without any effect in which somebody has seen one",
+        "units so far, a look every 100",
+        "share of A/A experiments that were called by now",
+        units,
+        {**shown, "a dashboard with P(better) > 95 %": curves["posterior"],
+         "promised: 5 %": [ALPHA] * LOOKS},
+        note=f"{replications:,} experiments in which both variants are the same. Whoever watches "
+        "an ordinary dashboard and stops at the first significant number is wrong in "
+        f"{curves['naive'][-1]:.0%} of them, with a posterior in {curves['posterior'][-1]:.0%}; "
+        f"whoever watches Litmus, in {curves['shown'][-1]:.1%}.",
+    )  # fmt: skip
 
 
 def _agreement(check_id: str, law: Law, trial: Trial) -> Check:

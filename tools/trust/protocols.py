@@ -3,13 +3,17 @@
 from tools.trust.checks import Protocol
 from tools.trust.clustered import QUANTILES_OF_EVENTS
 from tools.trust.data_checks import SAMPLE_RATIO
+from tools.trust.exactness import STREAM_IS_BATCH
+from tools.trust.extremes import EXTREMES
 from tools.trust.families import FAMILIES
 from tools.trust.fixed_horizon import COVERAGE, NO_EFFECT, POWER
 from tools.trust.growing import GROWING, SOONER
 from tools.trust.margins import MARGINS
+from tools.trust.merging import MERGING
 from tools.trust.peeking import COVERAGE as TIME_UNIFORM
 from tools.trust.peeking import EQUAL, EVERY_PAIR, PEEKING
 from tools.trust.planned_looks import GROUP_SEQUENTIAL
+from tools.trust.purity import PURITY
 from tools.trust.restarts import RESTARTS
 from tools.trust.verdicts import FALSE_WINNERS
 
@@ -28,6 +32,10 @@ PROTOCOLS: tuple[Protocol, ...] = (
     FAMILIES,
     MARGINS,
     QUANTILES_OF_EVENTS,
+    STREAM_IS_BATCH,
+    PURITY,
+    MERGING,
+    EXTREMES,
     Protocol(
         "18",
         "Regret of bandits",

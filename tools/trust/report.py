@@ -35,7 +35,7 @@ class Result(NamedTuple):
     @property
     def passed(self) -> bool:
         """Return whether all that ran held, and something ran."""
-        return bool(self.ran) and all(one.passed for one in self.ran)
+        return bool(self.ran) and all(bool(one.passed) for one in self.ran)
 
 
 def report_of(result: Result) -> dict[str, Any]:
@@ -116,17 +116,17 @@ def _row(protocol: Protocol, judged: Judged) -> dict[str, Any]:
         "protocol": protocol.id,
         "name": check.name,
         "value": _finite(check.value),
-        "low": check.band.low,
-        "high": check.band.high,
+        "low": _limit(check.band.low),
+        "high": _limit(check.band.high),
         "replications": check.replications,
-        "passed": judged.passed,
+        "passed": bool(judged.passed),
         "kind": check.kind,
     }
     if judged.again is not None:
         row |= {
             "second_value": _finite(judged.again.value),
-            "second_low": judged.again.band.low,
-            "second_high": judged.again.band.high,
+            "second_low": _limit(judged.again.band.low),
+            "second_high": _limit(judged.again.band.high),
         }
     return row
 
@@ -151,12 +151,18 @@ def _about(protocol: Protocol, rows: list[dict[str, Any]], ran: Sequence[Ran]) -
 
 def _figure(figure: Figure) -> dict[str, Any]:
     return figure._asdict() | {
-        "bands": {label: {"low": low, "high": high} for label, (low, high) in (figure.bands or {}).items()}
+        "bands": {
+            label: {"low": low, "high": high} for label, (low, high) in (figure.bands or {}).items()
+        }
     }
 
 
 def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    return float(value) if np.isfinite(value) else None
+
+
+def _limit(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _number(value: float | None) -> str:

@@ -57,7 +57,8 @@ class Ran(NamedTuple):
     @property
     def passed(self) -> bool:
         """Return whether all held."""
-        return not self.error and not self.unavailable and all(one.passed for one in self.judged)
+        broke_off = self.error or self.unavailable
+        return not broke_off and all(bool(one.passed) for one in self.judged)
 
 
 def rng_of(seed: int, protocol_id: str, part: str, attempt: int = 0) -> np.random.Generator:

@@ -82,9 +82,7 @@ READERS = {
         (7, 14, 21, 28),
         1_000,
     ),
-    "fixed_horizon": Reader(
-        "read once, at the end", {"method": "fixed_horizon"}, (DAYS,), 5_000
-    ),
+    "fixed_horizon": Reader("read once, at the end", {"method": "fixed_horizon"}, (DAYS,), 5_000),
 }
 
 
@@ -92,7 +90,7 @@ def false_winners(method: str, trial: Trial) -> Found:
     """Run A/A/B/C experiments without any effect, and let the product say what it sees."""
     reader = READERS[method]
     replications = trial.size(reader.replications, least=50)
-    definition = _definition(reader)
+    definition = definition_of(BODY | {"analysis": reader.analysis})
     winners: list[list[bool]] = []
     findings: list[list[bool]] = []
     while len(winners) < replications:
@@ -154,7 +152,7 @@ def _readings(
     readings: list[list[Reading]] = [[] for _ in range(count)]
     for day in reader.days:
         asked = [
-            Asked(definition, _totals(arms, row, day, reader), _cut(day), paths[row])
+            Asked(definition, _totals(arms, row, day, reader), cut_of_day(day), paths[row])
             for row in range(count)
         ]
         for row, look in enumerate(compute_looks(asked)):
@@ -169,15 +167,16 @@ def _totals(arms: list[list[Arm]], row: int, day: int, reader: Reader) -> Any:
     return totals_of_arms(here, is_final=day == max(reader.days) == DAYS)
 
 
-def _definition(reader: Reader) -> Definition:
-    body = msgspec.convert(BODY | {"analysis": reader.analysis}, DefinitionBody)
-    draft = define(body, ordinal=0, version=1, created_at_ms=0)
+def definition_of(body: dict[str, Any]) -> Definition:
+    """Return the running experiment that a body describes."""
+    draft = define(msgspec.convert(body, DefinitionBody), ordinal=0, version=1, created_at_ms=0)
     return msgspec.structs.replace(
         draft, status="running", started_at_ms=0, intervals=[Interval(0)]
     )
 
 
-def _cut(day: int) -> Cut:
+def cut_of_day(day: int) -> Cut:
+    """Return where in the log a day's look is taken."""
     now_ms = (day + 1) * DAY_MS
     return Cut("trust", STATE_VERSION, day, Times(now_ms, now_ms, now_ms - DAY_MS), {0: day})
 
@@ -194,8 +193,8 @@ FALSE_WINNERS = Protocol(
     "A control and three treatments without effects, two deciding metrics and a guardrail, 28 "
     "days, looks as published; 5,000 experiments (planned looks: 1,000); 5 % + 4 standard errors.",
     [
-        Part("always_valid", partial(false_winners, "always_valid"), 600.0),
-        Part("group_sequential", partial(false_winners, "group_sequential"), 300.0),
+        Part("always_valid", partial(false_winners, "always_valid"), 350.0),
+        Part("group_sequential", partial(false_winners, "group_sequential"), 200.0),
         Part("fixed_horizon", partial(false_winners, "fixed_horizon"), 30.0),
     ],
 )
