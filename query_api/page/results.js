@@ -23,7 +23,8 @@ function walk(value, path, flat) {
 }
 
 function keyOf(item, index) {
-  if (item?.metric_id !== undefined) return `${item.metric_id}/${item.basis}`;
+  if (item?.basis !== undefined) return `${item.metric_id}/${item.basis}`;
+  if (item?.code !== undefined) return index; // A reason of the verdict: several may name a variant.
   return item?.variant ?? item?.value ?? index;
 }
 

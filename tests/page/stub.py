@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +30,10 @@ from schemas.definitions import Analysis, CapQuantile, Definition, Metric, Varia
 from schemas.times import format_time_ms, parse_time_ms
 from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
 from stream_processors.merge.path import ExperimentPath
+from stream_processors.merge.totals import Totals
 from stream_processors.stats.sums import JointSums, MetricSums
 from tests.page.crowd import COUNTRIES, Crowd
-from tests.page.looks import Numbers, look_at
+from tests.page.looks import look_at, totals_of
 
 PAGE = Path(__file__).parents[2] / "query_api" / "page"
 
@@ -125,16 +127,16 @@ class Experiment:
         """Let some units enter and return the look after it."""
         self.units = [count + step for count, step in zip(self.units, self.step, strict=True)]
         self.tick += 1
-        numbers = Numbers((self.units[0], self.units[1]), self.sums, self.final)
-        results, self.path = look_at(
-            self.defined(),
-            numbers,
-            tick=self.tick,
-            now_ms=int(time.time() * 1000),
-            before=self.path,
-        )
-        self.looks[self.tick] = results
-        return results
+        now_ms = int(time.time() * 1000)
+        definition, totals = self.defined(), self.totals()
+        look = look_at(definition, totals, tick=self.tick, now_ms=now_ms, before=self.path)
+        self.path = look.path_after
+        self.looks[self.tick] = look.results
+        return look.results
+
+    def totals(self) -> Totals:
+        """Return the sums of the present look."""
+        return totals_of(self.defined(), tuple(self.units), self.sums, is_final=self.final)
 
     def results(self) -> Json:
         """Return the current results, without a look when there is none."""
@@ -228,30 +230,36 @@ class RichExperiment(Experiment):
 
     def sums(self, metric: Metric, basis: str) -> tuple[MetricSums, ...]:
         """Return the sums over the units that have entered, or matured."""
-        return self._sums(metric, basis, None)
+        return self._sums(metric, basis)
 
     def by_segment(self, attribute: str) -> list[Json]:
         """Return the results of every country."""
         if attribute != "country":
             raise HTTPException(422, f"no segment {attribute!r}")
         found = []
-        for index, value in enumerate(COUNTRIES):
-            counts = tuple(
-                len(crowd.first(entered, index).orders)
-                for crowd, entered in zip(self.crowds, self.units, strict=True)
+        for value, totals in self._countries().items():
+            look = look_at(
+                self.defined(), totals, tick=self.tick, now_ms=0, before=ExperimentPath()
             )
-            results, _ = look_at(
-                self.defined(),
-                Numbers(counts, lambda m, b, at=index: self._sums(m, b, at), self.final),  # type: ignore[misc]
-                tick=self.tick,
-                now_ms=0,
-                before=ExperimentPath(),
-            )
-            kept = {name: results[name] for name in ("variants", "metrics", "sample_ratio")}
+            kept = {name: look.results[name] for name in ("variants", "metrics", "sample_ratio")}
             found.append({"value": value, **kept})
         return found
 
-    def _sums(self, metric: Metric, basis: str, country: int | None) -> tuple[MetricSums, ...]:
+    def _countries(self) -> dict[str, Totals]:
+        """Return the sums over the units of every country."""
+        found = {}
+        for index, value in enumerate(COUNTRIES):
+            units = tuple(
+                len(crowd.first(entered, index).orders)
+                for crowd, entered in zip(self.crowds, self.units, strict=True)
+            )
+            of_country = partial(self._sums, country=index)
+            found[value] = totals_of(self.defined(), units, of_country, is_final=self.final)
+        return found
+
+    def _sums(
+        self, metric: Metric, basis: str, country: int | None = None
+    ) -> tuple[MetricSums, ...]:
         share = 1.0 if self.final or basis == "open" else 0.8
         return tuple(
             crowd.first(int(entered * share), country).sums(metric)

@@ -42,9 +42,9 @@ def flatten(value: Any, path: str = "") -> dict[str, Any]:
         flat: dict[str, Any] = {}
         for index, item in enumerate(value):
             key = str(index)
-            if isinstance(item, dict) and "metric_id" in item:
+            if isinstance(item, dict) and "basis" in item:
                 key = f"{item['metric_id']}/{item['basis']}"
-            elif isinstance(item, dict) and "variant" in item:
+            elif isinstance(item, dict) and "variant" in item and "code" not in item:
                 key = item["variant"]
             flat |= flatten(item, f"{path}/{key}")
         return flat
