@@ -235,7 +235,8 @@ def _adjusted(
     flags: tuple[str, ...],
 ) -> Adjustment:
     units = counts[0] + counts[1]
-    means = [_adjusted_mean(side, sides[2], theta, counts) for side in sides[:2]]
+    share = counts[0] / units
+    slope = theta.numerator / theta.denominator
     pasts = (
         _variances(control.covered_spread, sides[0], theta),
         _variances(treatment.covered_spread, sides[1], theta),
@@ -250,28 +251,36 @@ def _adjusted(
         without = _stratum(unit_counts, rests, counts[1] / units)
     unit_counts = control.covered.unit_count, treatment.covered.unit_count
     return Adjustment(
-        theta=theta.numerator / theta.denominator,
-        difference=means[1].minus(means[0]).value,
-        control_mean=means[0].value,
-        treatment_mean=means[1].value,
+        theta=slope,
+        difference=_difference(sides[0], sides[1], theta, counts),
+        control_mean=_adjusted_mean(sides[0], sides[2], share * slope),
+        treatment_mean=_adjusted_mean(sides[1], sides[2], share * slope),
         baseline=sides[0].share.value,
-        covered_share=counts[0] / units,
-        strata=(_stratum(unit_counts, pasts, counts[0] / units), without),
+        covered_share=share,
+        strata=(_stratum(unit_counts, pasts, share), without),
         flags=flags,
     )
 
 
-def _adjusted_mean(side: _Side, pooled: _Side, theta: _Theta, counts: tuple[int, int]) -> Share:
-    """Return the mean - share of covered units · θ · (its covariate's - the pooled one's)."""
+def _difference(control: _Side, treatment: _Side, theta: _Theta, counts: tuple[int, int]) -> float:
+    """Return the difference - share of covered units · θ · that of the covariates, rounded once."""
+    unadjusted = treatment.share.minus(control.share)
     if theta.numerator == 0:
-        return side.share
-    above = side.covariate_share.minus(pooled.covariate_share)
-    return side.share.minus(
-        Share(
-            counts[0] * theta.numerator * above.numerator,
-            (counts[0] + counts[1]) * theta.denominator * above.denominator,
-        )
+        return unadjusted.value
+    before = treatment.covariate_share.minus(control.covariate_share)
+    explained = Share(
+        counts[0] * theta.numerator * before.numerator,
+        (counts[0] + counts[1]) * theta.denominator * before.denominator,
     )
+    return unadjusted.minus(explained).value
+
+
+def _adjusted_mean(side: _Side, pooled: _Side, slope: float) -> float:
+    """Return the mean - ``slope`` · (its covariate's - the pooled one's): to be shown only."""
+    if slope == 0:
+        return side.share.value
+    above = side.covariate_share.value - pooled.covariate_share.value
+    return side.share.value - slope * above
 
 
 class _Variances(NamedTuple):
