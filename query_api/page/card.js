@@ -2,7 +2,7 @@
 
 import { EffectChart } from "./chart.js";
 import { h, setText } from "./dom.js";
-import { EffectRow } from "./effect.js";
+import { EffectRow, marginOf } from "./effect.js";
 import { radiusOf } from "./forest.js";
 import * as format from "./format.js";
 import { capWords, columnsOf, kindWords } from "./kinds.js";
@@ -51,7 +51,9 @@ export class MetricCard {
     );
     if (!matured) return;
     const intervals = matured.effects.map((one) => intervalOf(one, this.method, this.of));
-    const radius = radiusOf(intervals, this.#margins());
+    const isGuarded = this.metric.role === "guardrail" && this.metric.margin;
+    const margins = isGuarded ? matured.effects.map((one) => marginOf(one, this.metric)) : [];
+    const radius = radiusOf(intervals, margins);
     const mismatch = results.sample_ratio?.mismatch === true;
     for (const row of this.#rows) {
       const effect = matured.effects.find((one) => one.variant === row.variant);
@@ -68,11 +70,6 @@ export class MetricCard {
     const before = this.#headlines.get(row.variant);
     if (before && before !== headline) this.onVerdict(`${this.metric.id}: ${headline}`);
     this.#headlines.set(row.variant, headline);
-  }
-
-  #margins() {
-    const margin = this.metric.role === "guardrail" ? this.metric.margin?.absolute : null;
-    return margin ? [margin] : [];
   }
 
   #title() {

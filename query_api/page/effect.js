@@ -30,7 +30,7 @@ export class EffectRow {
     this.estimate = own ? `${this.path}/${own}` : `${this.source}/estimate`;
     this.base = base;
     this.forest = new Forest({
-      margins: this.#margins(),
+      margins: metric.role === "guardrail" && metric.margin ? [0] : [],
       describe: (estimate, interval) => this.#describe(effect, estimate, interval),
     });
     this.headline = h("p", { class: "headline" });
@@ -52,6 +52,7 @@ export class EffectRow {
     setText(this.detail, detail);
     setAttribute(this.element, "data-tone", tone);
     setAttribute(this.element, "data-status", effect.status);
+    if (this.forest.margins.length) this.forest.margins = [marginOf(effect, metric)];
     this.forest.show(pointOf(effect, method, this.of), interval, { radius, tone });
     const edge = (value) => format.difference(value, metric.kind, radius);
     setText(this.scale[0], interval ? edge(-radius) : "");
@@ -60,13 +61,6 @@ export class EffectRow {
     setText(this.corrected, deciding ? correctedWords(effect.adjusted) : "");
     setText(this.margin, guardrailWords(effect, metric));
     return headline;
-  }
-
-  /** Where the margin of a guardrail lies, in the metric's unit. */
-  #margins() {
-    const margin = this.metric.role === "guardrail" ? this.metric.margin?.absolute : null;
-    if (!margin) return [];
-    return [this.metric.direction === "decrease" ? margin : -margin];
   }
 
   #describe(effect, estimate, interval) {
@@ -141,12 +135,19 @@ export class EffectRow {
   /** How far from the margin, by bounds that each are wrong with α at most. */
   #guardrail() {
     const path = `${this.base}/guardrail`;
-    return [
-      ["Room to the margin", "room"],
-      ["At least", "room_low"],
-      ["At most", "room_high"],
-    ].map(([label, field]) =>
-      h("div", {}, h("dt", {}, label), h("dd", {}, this.#bind(`${path}/${field}`))),
+    const end = (opening, closing) => (text) =>
+      text === format.NONE ? "" : `${opening}${text}${closing}`;
+    return h(
+      "div",
+      {},
+      h("dt", {}, "Room to the margin, with its bounds"),
+      h(
+        "dd",
+        {},
+        this.#bind(`${path}/room`),
+        this.#bind(`${path}/room_low`, end(" (at least ", ",")),
+        this.#bind(`${path}/room_high`, end(" at most ", ")")),
+      ),
     );
   }
 
@@ -212,6 +213,12 @@ export class EffectRow {
       ),
     );
   }
+}
+
+/** Return where the margin of a guardrail lies, in the metric's unit: as the look says. */
+export function marginOf(effect, metric) {
+  const margin = effect.guardrail?.margin ?? metric.margin?.absolute ?? 0;
+  return metric.direction === "decrease" ? margin : -margin;
 }
 
 /** Say what the correction for several comparisons leaves of a finding. */
