@@ -68,7 +68,7 @@ def test_the_commands_are_there() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_is_named_exists(page: Path) -> None:
     text = page.read_text()
-    links = re.findall(r"\]\((?!https?://|#)([^)]+)\)", text)
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)(?:#[^)]*)?\)", text)
     files = re.findall(
         r"`((?:schemas|ingest_gateway|stream_processors|query_api|tools|docs)/[\w./-]+)`", text
     )
