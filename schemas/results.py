@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from schemas.shown_definition import ShownDefinition
+
 
 def _field(description: str) -> Meta:
     return Meta(description=description)
@@ -136,12 +138,21 @@ class GroupSequential(_Shown, frozen=True, kw_only=True):
     estimate: Annotated[float, _field("The effect at that look.")]
     std_error: Annotated[float, _field("Its standard error there.")]
     statistic: Annotated[float, _field("z there.")]
-    boundary: Annotated[float, _field("What |z| had to reach there.")]
-    nominal_alpha: Annotated[float, _field("Level of that look taken alone.")]
-    alpha_spent: Annotated[float, _field("Error probability spent up to it.")]
+    boundary: Annotated[float, _field("What |z| has to reach there, taken alone.")]
+    family_boundary: Annotated[
+        float,
+        _field("The same among all comparisons of the role: once crossed, the test is over."),
+    ]
+    alpha_spent: Annotated[float, _field("Error probability spent up to it, taken alone.")]
     p_value: Annotated[float, _field("Repeated p-value: right at all official looks together.")]
     low: Annotated[float, _field("Lower end of the repeated interval.")]
     high: Annotated[float | None, _field("Its upper end; null for a one-sided test.")]
+    running_low: Annotated[
+        float | None, _field("Highest lower end of all looks; null where they do not overlap.")
+    ]
+    running_high: Annotated[
+        float | None, _field("Lowest upper end of all looks; null where they do not overlap.")
+    ]
     next_information: Annotated[float | None, _field("When the next look is due; null when over.")]
     stagewise: Annotated[Stagewise | None, _field("When the test is over; else null.")]
 
@@ -464,7 +475,7 @@ class Record(Results, frozen=True, kw_only=True):
 class Snapshot(_Shown, frozen=True, kw_only=True):
     """A record of ``litmus.snapshots``: an experiment as it is, with its latest look."""
 
-    definition: Annotated[dict[str, Any], _field("The public definition.")]
+    definition: Annotated[ShownDefinition, _field("The public definition.")]
     results: Annotated[Results | None, _field("Of the latest look; null before the first one.")]
     segments: Annotated[
         dict[str, list[Segment]], _field("Results by segment of the same look, by attribute.")

@@ -21,8 +21,10 @@ from stream_processors.merge.guarding import guarded
 from stream_processors.merge.path import NO_LOOK, ComparisonPath
 from stream_processors.merge.planned import (
     Information,
+    Plans,
     group_after,
     group_entry,
+    plans_of,
     relative_group_entry,
 )
 from stream_processors.merge.posteriors import (
@@ -82,39 +84,73 @@ def matured_effect(
     definition: Definition, question: Question, effect: Effect, before: EffectPaths, *, final: bool
 ) -> Told:
     """Return an effect on matured units; its paths move by this look."""
-    metric = question.metric
-    units = effect.control.unit_count + effect.treatment.unit_count
-    information = Information(units, final)
+    metric, method = question.metric, definition.analysis.method
+    information = Information(effect.control.unit_count + effect.treatment.unit_count, final)
     entry = _head(question, effect, definition.control)
-    plain = _sequence_after(before.plain, effect)
+    paths = _add_sequences(entry, effect, before)
+    decides_on, deciding = _deciding(metric, effect)
+    if method == "group_sequential":
+        path = paths.adjusted if decides_on == "cuped" else paths.plain
+        plans = plans_of(definition, metric.role)
+        path = _group_moved(path, deciding, information, plans)
+        _add_group(entry, decides_on, path, plans)
+        field = "adjusted" if decides_on == "cuped" else "plain"
+        paths = paths._replace(**{field: path})
+    elif method == "bayesian":
+        _add_posterior(entry, decides_on, question, effect, definition)
+    entry["decision"] = _decision(definition, entry, decides_on, final=final)
+    candidate = _candidate(definition, metric, entry["decision"], deciding)
+    if metric.role == "guardrail":
+        rail = guarded(definition, metric, effect, paths.plain, information)
+        entry["guardrail"], paths = rail.entry, paths._replace(plain=rail.path)
+        candidate = Candidate(family_of("guardrail"), rail.entry["harm_p_value"])
+    return Told(entry, candidate, paths)
+
+
+def _deciding(metric: Metric, effect: Effect) -> tuple[str, Effect | CupedEffect | None]:
+    """Return which estimate decides: the definition says it, the data have no say."""
+    return ("cuped", effect.cuped) if metric.covariate_days else ("absolute", effect)
+
+
+def _add_sequences(entry: Entry, effect: Effect, before: EffectPaths) -> EffectPaths:
+    """Add the always-valid numbers of both estimates; return their paths after this look."""
+    plain, adjusted = _sequence_after(before.plain, effect), before.adjusted
     if effect.sequence is not None and plain.is_empty:
         entry["status"] = "empty_intersection"
     _add_always_valid(entry["absolute"], entry["relative"], effect, plain)
-    adjusted, cuped = before.adjusted, effect.cuped
+    cuped = effect.cuped
     if cuped is not None:
         adjusted = _sequence_after(adjusted, cuped)
-        entry["cuped"] = cuped_entry(cuped)
+        told = entry["cuped"] = cuped_entry(cuped)
         if cuped.sequence is not None and adjusted.is_empty:
-            entry["cuped"]["status"] = "empty_intersection"
-        _add_always_valid(entry["cuped"], entry["cuped"]["relative"], cuped, adjusted)
-    decides_on = "cuped" if metric.covariate_days else "absolute"
-    if definition.analysis.method == "group_sequential":
-        if metric.covariate_days:
-            adjusted = _group_moved(adjusted, cuped, information, definition)
-        else:
-            plain = _group_moved(plain, effect, information, definition)
-        _add_group(entry, decides_on, adjusted if metric.covariate_days else plain, definition)
-    if definition.analysis.method == "bayesian":
+            told["status"] = "empty_intersection"
+        _add_always_valid(told, told["relative"], cuped, adjusted)
+    return EffectPaths(plain, adjusted)
+
+
+def segment_effect(
+    definition: Definition, question: Question, effect: Effect, *, final: bool
+) -> tuple[Entry, Candidate]:
+    """Return an effect within a segment, and as it enters the family of its attribute.
+
+    Running numbers are those of this look: it is valid whenever one looks, and no path is kept.
+    """
+    segment, basis = question.place.segment, question.place.basis
+    family = family_of(question.metric.role, None if segment is None else segment.attribute)
+    if basis == "open":
+        return open_effect(question, effect, definition.control), Candidate(family, None)
+    entry = _head(question, effect, definition.control)
+    _add_sequences(entry, effect, EffectPaths())
+    decides_on, deciding = _deciding(question.metric, effect)
+    method = definition.analysis.method
+    if method == "bayesian":
         _add_posterior(entry, decides_on, question, effect, definition)
-    entry["decision"] = _decision(definition, entry, decides_on, final=final)
-    deciding_effect = cuped if metric.covariate_days else effect
-    candidate = _candidate(definition, metric, entry["decision"], deciding_effect)
-    if metric.role == "guardrail":
-        rail = guarded(definition, metric, effect, plain, information)
-        entry["guardrail"], plain = rail.entry, rail.path
-        harm = rail.entry["harm_p_value"]
-        candidate = Candidate(family_of("guardrail"), harm)
-    return Told(entry, candidate, EffectPaths(plain, adjusted))
+    p_value = log_e_value = None
+    if deciding is not None and method == "always_valid" and deciding.sequence is not None:
+        p_value, log_e_value = deciding.sequence.p_value, deciding.sequence.log_e_value
+    if deciding is not None and method == "fixed_horizon" and final and deciding.fixed_horizon:
+        p_value = deciding.fixed_horizon.p_value
+    return entry, Candidate(family, p_value, log_e_value)
 
 
 def _head(question: Question, effect: Effect, control: str) -> Entry:
@@ -148,21 +184,21 @@ def _group_moved(
     path: ComparisonPath,
     effect: Effect | CupedEffect | None,
     information: Information,
-    definition: Definition,
+    plans: Plans,
 ) -> ComparisonPath:
     if effect is None:
         return path
-    state = group_after(path.group, effect, information, definition.analysis)
+    state = group_after(path.group, effect, information, plans)
     return msgspec.structs.replace(path, group=state)
 
 
-def _add_group(entry: Entry, decides_on: str, path: ComparisonPath, definition: Definition) -> None:
+def _add_group(entry: Entry, decides_on: str, path: ComparisonPath, plans: Plans) -> None:
     source = entry[decides_on]
     if source is None:
         return
-    source["group_sequential"] = group_entry(path.group, definition.analysis)
+    source["group_sequential"] = group_entry(path.group, plans)
     relative = source["relative"] if decides_on == "cuped" else entry["relative"]
-    relative["group_sequential"] = relative_group_entry(path.group)
+    relative["group_sequential"] = relative_group_entry(path.group, plans)
 
 
 def _add_posterior(
@@ -201,6 +237,8 @@ def _decision(definition: Definition, entry: Entry, decides_on: str, *, final: b
         numbers = None
     if numbers is None and status == "ok":
         status = _WITHOUT_NUMBERS[method]
+    if method == "group_sequential" and numbers is not None and numbers["running_low"] is None:
+        status = "empty_intersection"
     decision: Entry = {
         "method": method,
         "of": decides_on,
@@ -231,16 +269,19 @@ _WITHOUT_NUMBERS = {
 
 def _numbers_of(method: str, numbers: Entry, estimate: float, alpha: float) -> Entry:
     """Return p-value, estimate, interval and claim of the method, before any correction."""
-    if method == "always_valid":
-        low, high, p_value = (numbers[f"running_{name}"] for name in ("low", "high", "p_value"))
-        rejects = p_value <= alpha
-    else:
-        low, high, p_value = numbers["low"], numbers["high"], numbers.get("p_value")
-        rejects = low > 0 or high < 0
-    if method == "group_sequential":
-        estimate, rejects = numbers["estimate"], numbers["status"] == "rejected"
-    if method == "bayesian":
-        estimate = numbers["mean"]
+    low, high, p_value = numbers["low"], numbers["high"], numbers.get("p_value")
+    match method:
+        case "always_valid":
+            low, high = numbers["running_low"], numbers["running_high"]
+            p_value = numbers["running_p_value"]
+            rejects = p_value <= alpha
+        case "group_sequential":
+            low, high = numbers["running_low"], numbers["running_high"]
+            estimate, rejects = numbers["estimate"], p_value <= alpha
+        case "bayesian":
+            estimate, rejects = numbers["mean"], low > 0 or high < 0
+        case _:
+            rejects = low > 0 or high < 0
     return {
         "p_value": p_value,
         "estimate": estimate,

@@ -5,9 +5,8 @@ from typing import Any
 from schemas.definitions import CapQuantile, Metric
 from schemas.times import format_duration_ms
 from stream_processors.merge.path import ComparisonPath
-from stream_processors.merge.questions import Question, precision_of
+from stream_processors.merge.questions import CapUse, Question, precision_of
 from stream_processors.stats.effects import (
-    AppliedCap,
     CupedEffect,
     Effect,
     FixedHorizon,
@@ -43,9 +42,9 @@ def variant_entry(variant: str, question: Question, sums: MetricSums, summary: S
     metric = question.metric
     total, scale = sums.total, quanta(precision_of(metric))
     first = total.sums[0]
-    choice = question.comparison.cap
-    if metric.kind in ("count", "sum") and sums.caps is not None and not _is_free(choice):
-        first = sums.caps[choice.cap_index].sum_q  # type: ignore[union-attr,index]
+    choice = None if question.cap is None else question.cap.choice
+    if choice is not None and choice.cap_index is not None and sums.caps is not None:
+        first = sums.caps[choice.cap_index].sum_q
     entry: Entry = {
         "variant": variant,
         "units": total.unit_count,
@@ -61,28 +60,21 @@ def variant_entry(variant: str, question: Question, sums: MetricSums, summary: S
     return entry
 
 
-def _is_free(choice: Any) -> bool:
-    return choice is None or choice.cap_index is None
-
-
-def cap_entry(metric: Metric, cap: AppliedCap | None, imbalance: float | None) -> Entry | None:
+def cap_entry(metric: Metric, use: CapUse | None) -> Entry | None:
     """Return the cap of a metric: what was asked, what was applied, whether it hits all alike."""
-    if metric.cap is None:
+    if use is None:
         return None
-    if not isinstance(metric.cap, CapQuantile):
-        return {
-            "status": "ok",
-            "cap": metric.cap,
-            "quantile": None,
-            "capped_units": None,
-            "imbalance_p_value": None,
-        }
+    applied, quantile = metric.cap, None
+    if isinstance(applied, CapQuantile):
+        quantile, applied = applied.quantile, None
+        if use.choice is not None and use.choice.cap_q is not None:
+            applied = use.choice.cap_q / quanta(precision_of(metric))
     return {
-        "status": "no_units" if cap is None else cap.status,
-        "cap": None if cap is None else cap.cap,
-        "quantile": metric.cap.quantile,
-        "capped_units": None if cap is None else list(cap.capped_units),
-        "imbalance_p_value": imbalance,
+        "status": "ok" if use.choice is None else use.choice.status,
+        "cap": applied,
+        "quantile": quantile,
+        "capped_units": None if use.capped_units is None else list(use.capped_units),
+        "imbalance_p_value": None if use.imbalance is None else use.imbalance.p_value,
     }
 
 

@@ -10,7 +10,13 @@ from scipy import special
 
 from schemas.definitions import Definition, Metric
 from stream_processors.merge.path import ComparisonPath, GuardedArm, GuardState
-from stream_processors.merge.planned import Information, group_plan, path_after
+from stream_processors.merge.planned import (
+    Information,
+    Plans,
+    boundary_alone,
+    path_after,
+    plans_of,
+)
 from stream_processors.stats.effects import Effect, Summary
 from stream_processors.stats.group_sequential import repeated_p_value
 from stream_processors.stats.guardrails import (
@@ -110,24 +116,26 @@ def _planned(
     information: Information,
 ) -> Guarded:
     """Return the guardrail as of the last official look, whatever came after it."""
-    plan = group_plan(definition.analysis, one_sided=True)
+    plans = plans_of(definition, "guardrail", one_sided=True)
     rail = guardrail_of(metric, definition.analysis.alpha)
     state = before.guard
     if arms is not None:
-        state = _guard_after(definition, rail, arms, state, information)
+        state = _guard_after(plans, rail, arms, state, information)
     if state is None:
         return _undecided(metric, "waiting_for_look", before)
     at_look = [
         ArmMean(round(one.units), one.mean, one.std_error)
         for one in (state.control, state.treatment)
     ]
-    test = planned_guardrail(at_look[0], at_look[1], rail, boundary=state.looks[-1].boundary)
+    test = planned_guardrail(
+        at_look[0], at_look[1], rail, boundary=boundary_alone(state.looks, plans)
+    )
     path = msgspec.structs.replace(before, guard=state)
-    return Guarded(_entry(metric, test, repeated_p_value(state.looks, plan)), path)
+    return Guarded(_entry(metric, test, repeated_p_value(state.looks, plans.among_others)), path)
 
 
 def _guard_after(
-    definition: Definition,
+    plans: Plans,
     rail: Guardrail,
     arms: _Arms,
     before: GuardState | None,
@@ -137,13 +145,7 @@ def _guard_after(
     if gain.std_error == 0:
         return before
     looks = before.looks if before is not None else ()
-    after = path_after(
-        looks,
-        information,
-        -gain.estimate / gain.std_error,
-        analysis=definition.analysis,
-        plan=group_plan(definition.analysis, one_sided=True),
-    )
+    after = path_after(looks, information, -gain.estimate / gain.std_error, plans)
     if after == looks:
         return before
     control, treatment = (GuardedArm(float(arm.unit_count), *arm[1:]) for arm in arms)

@@ -14,8 +14,9 @@ from schemas.control import Times
 from schemas.definitions import Definition
 from schemas.times import format_time_ms
 from stream_processors.merge.path import ExperimentPath
-from stream_processors.merge.questions import questions_of
-from stream_processors.merge.results import Answer, metrics_of, sample_ratio_of
+from stream_processors.merge.questions import Answer, questions_of
+from stream_processors.merge.results import metrics_of, sample_ratio_of
+from stream_processors.merge.segments import segments_of
 from stream_processors.merge.totals import Totals, totals_from_strings
 from stream_processors.merge.verdict import verdict
 from stream_processors.stats.comparisons import compare_all
@@ -46,7 +47,8 @@ class Look(NamedTuple):
 
     Attributes:
         results: The results object of the contract.
-        record: The same with ``integers`` and ``inputs``: enough to compute it again.
+        record: The same with ``segments``, and with ``integers`` and ``inputs``: enough to compute
+            it again.
         path_after: Path state for the next look.
         sha256: Its identity.
     """
@@ -97,6 +99,7 @@ def _look(asked: Asked, answers: Sequence[Answer]) -> Look:
     inputs = look_inputs(definition, totals, cut=cut, path_before=path_before)
     sha256 = identity(inputs)
     metrics = metrics_of(definition, totals, answers, path_before)
+    segments = segments_of(definition, totals, answers, path_before)
     sample_ratio, running = sample_ratio_of(
         definition, totals.units, path_before.sample_ratio_p_value, final=totals.is_final
     )
@@ -114,12 +117,16 @@ def _look(asked: Asked, answers: Sequence[Answer]) -> Look:
         ],
         "crossovers": totals.crossovers,
         "sample_ratio": sample_ratio,
-        "sample_ratio_by_segment": {},
+        "sample_ratio_by_segment": segments.sample_ratios,
         "metrics": metrics.entries,
     }
     results["verdict"] = verdict(definition, results)
-    record = results | {"integers": inputs["integers"], "inputs": inputs}
-    path_after = ExperimentPath(metrics.comparisons, running, metrics.adjusted)
+    record = results | {
+        "segments": segments.results,
+        "integers": inputs["integers"],
+        "inputs": inputs,
+    }
+    path_after = ExperimentPath(metrics.comparisons, running, metrics.adjusted, segments.p_values)
     return Look(results, record, path_after, sha256)
 
 

@@ -52,7 +52,7 @@ class MergedTick(NamedTuple):
         times: Its times.
         looks: (experiment id, record) for ``litmus.looks``.
         snapshots: (experiment id, ``{"definition", "results"}``) for ``litmus.snapshots``, of
-            every experiment with a look or a new definition.
+            every experiment with a look or a new definition; with ``segments``, where there are.
         rows: For ``litmus.snapshot-rows``.
         ledger: For ``litmus.ledger``.
         skipped: Looks that were due and not computed, with the reason.
@@ -256,9 +256,10 @@ class Merger:
             experiment.remember(one, look)
             definition = public(experiment.definition)
             merged.looks.append((experiment_id, look.record))
-            merged.snapshots.append(
-                (experiment_id, {"definition": definition, "results": look.results})
-            )
+            snapshot: dict[str, Any] = {"definition": definition, "results": look.results}
+            if definition["segments"]:
+                snapshot["segments"] = look.record["segments"]
+            merged.snapshots.append((experiment_id, snapshot))
             merged.rows.extend(rows_of(look.results, self.times.log_ms))
 
     def _asked(

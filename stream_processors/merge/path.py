@@ -17,6 +17,8 @@ class GroupState(msgspec.Struct, frozen=True):
         looks: The official looks so far; at least one.
         estimate: The effect there, in metric units.
         std_error: Its standard error there.
+        low: Highest lower end of the repeated intervals so far; all of them hold together.
+        high: Lowest upper end so far.
         relative: The relative effect there; None where there was none.
         relative_std_error: Its standard error, by the delta method.
     """
@@ -24,6 +26,8 @@ class GroupState(msgspec.Struct, frozen=True):
     looks: GroupPath
     estimate: float
     std_error: float
+    low: float
+    high: float
     relative: float | None = None
     relative_std_error: float | None = None
 

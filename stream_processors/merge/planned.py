@@ -3,19 +3,20 @@
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from schemas.definitions import Analysis
+from schemas.definitions import Analysis, Definition, Role
 from stream_processors.merge.path import GroupState
 from stream_processors.stats.effects import CupedEffect, Effect
 from stream_processors.stats.group_sequential import (
     GroupPath,
     GroupPlan,
     GroupTest,
+    boundaries,
     group_test,
     is_closed,
     is_due,
     take_look,
 )
-from stream_processors.stats.spending import Spending
+from stream_processors.stats.spending import Spending, alpha_spent
 
 Entry = dict[str, Any]
 
@@ -33,62 +34,96 @@ class Information(NamedTuple):
     is_final: bool
 
 
-def group_plan(analysis: Analysis, *, one_sided: bool = False) -> GroupPlan:
-    """Return the test that a definition plans."""
-    return GroupPlan(
-        analysis.alpha,
-        Spending(analysis.spending, analysis.spending_power or 1.0),
-        analysis.planned_looks,
-        1 if one_sided else 2,
+class Plans(NamedTuple):
+    """How one comparison is tested, alone and among the others of its role.
+
+    A path is over once it has crossed a boundary, so that has to be one at which Holm's procedure
+    is sure to agree: that of alpha over the number of comparisons. What is shown of a comparison
+    taken alone goes by alpha itself; its repeated p-value is the same under both.
+
+    Attributes:
+        units_max: Planned units of a pair.
+        alone: At alpha.
+        among_others: At alpha over the number of comparisons: when the path is over.
+    """
+
+    units_max: int
+    alone: GroupPlan
+    among_others: GroupPlan
+
+
+def plans_of(definition: Definition, role: Role, *, one_sided: bool = False) -> Plans:
+    """Return how a definition tests the comparisons of a role."""
+    analysis = definition.analysis
+    metrics = sum(
+        metric.role == role and metric.window_ms is not None for metric in definition.metrics
+    )
+    comparisons = metrics * (len(definition.variants) - 1)
+    return Plans(
+        analysis.units_max or 1,
+        _plan(analysis, analysis.alpha, one_sided=one_sided),
+        _plan(analysis, analysis.alpha / max(1, comparisons), one_sided=one_sided),
     )
 
 
-def path_after(
-    looks: GroupPath, information: Information, z: float, *, analysis: Analysis, plan: GroupPlan
-) -> GroupPath:
+def _plan(analysis: Analysis, alpha: float, *, one_sided: bool) -> GroupPlan:
+    spending = Spending(analysis.spending, analysis.spending_power or 1.0)
+    return GroupPlan(alpha, spending, analysis.planned_looks, 1 if one_sided else 2)
+
+
+def path_after(looks: GroupPath, information: Information, z: float, plans: Plans) -> GroupPath:
     """Return the looks with this one, if it is due; the very same if it is not."""
-    if analysis.units_max is None or information.units == 0:
+    if information.units == 0:
         return looks
-    fraction = information.units / analysis.units_max
+    fraction, plan = information.units / plans.units_max, plans.among_others
     may_look = is_due(looks, fraction, plan) or (
         information.is_final and not is_closed(looks, plan)
     )
     return take_look(looks, information=fraction, z=z, plan=plan) if may_look else looks
 
 
+def boundary_alone(looks: GroupPath, plans: Plans) -> float:
+    """Return what |z| had to reach at the last look, were the comparison the only one."""
+    if plans.alone == plans.among_others:
+        return looks[-1].boundary
+    return _boundary(tuple(look.information for look in looks), plans.alone)
+
+
 def group_after(
     before: GroupState | None,
     effect: Effect | CupedEffect,
     information: Information,
-    analysis: Analysis,
+    plans: Plans,
 ) -> GroupState | None:
     """Return the test after this look; the same between planned looks and during the burn-in."""
     if effect.status != "ok" or effect.estimate is None or not effect.std_error:
         return before
     looks = before.looks if before is not None else ()
-    after = path_after(
-        looks,
-        information,
-        effect.estimate / effect.std_error,
-        analysis=analysis,
-        plan=group_plan(analysis),
-    )
+    after = path_after(looks, information, effect.estimate / effect.std_error, plans)
     if after == looks:
         return before
-    relative = effect.relative
+    reach = boundary_alone(after, plans) * effect.std_error
+    low, high = effect.estimate - reach, effect.estimate + reach
     return GroupState(
-        after, effect.estimate, effect.std_error, relative.estimate, relative.std_error
+        looks=after,
+        estimate=effect.estimate,
+        std_error=effect.std_error,
+        low=low if before is None else max(before.low, low),
+        high=high if before is None else min(before.high, high),
+        relative=effect.relative.estimate,
+        relative_std_error=effect.relative.std_error,
     )
 
 
-def group_entry(state: GroupState | None, analysis: Analysis) -> Entry | None:
+def group_entry(state: GroupState | None, plans: Plans) -> Entry | None:
     """Return the test as of its last official look; None before the first."""
     if state is None:
         return None
-    test = _tested(state.looks, state.estimate, state.std_error, group_plan(analysis))
+    test = _tested(state.looks, state.estimate, state.std_error, plans.among_others)
     if test is None:
         return None
-    stagewise = test.stagewise
+    boundary, stagewise, alone = boundary_alone(state.looks, plans), test.stagewise, plans.alone
+    is_empty = state.low > state.high
     return {
         "status": test.status,
         "look": test.look_count,
@@ -96,22 +131,24 @@ def group_entry(state: GroupState | None, analysis: Analysis) -> Entry | None:
         "estimate": state.estimate,
         "std_error": state.std_error,
         "statistic": test.z,
-        "boundary": test.boundary,
-        "nominal_alpha": test.nominal_alpha,
-        "alpha_spent": test.alpha_spent,
+        "boundary": boundary,
+        "family_boundary": test.boundary,
+        "alpha_spent": alpha_spent(alone.spending, test.information, alpha=alone.alpha),
         "p_value": test.p_value,
-        "low": test.low,
-        "high": test.high,
+        "low": state.estimate - boundary * state.std_error,
+        "high": state.estimate + boundary * state.std_error,
+        "running_low": None if is_empty else state.low,
+        "running_high": None if is_empty else state.high,
         "next_information": test.next_information,
         "stagewise": None if stagewise is None else stagewise._asdict(),
     }
 
 
-def relative_group_entry(state: GroupState | None) -> Entry | None:
+def relative_group_entry(state: GroupState | None, plans: Plans) -> Entry | None:
     """Return the repeated interval of the relative effect, by the delta method."""
     if state is None or state.relative is None or state.relative_std_error is None:
         return None
-    reach = state.looks[-1].boundary * state.relative_std_error
+    reach = boundary_alone(state.looks, plans) * state.relative_std_error
     return {
         "estimate": state.relative,
         "method": "delta",
@@ -126,3 +163,8 @@ def _tested(
 ) -> GroupTest | None:
     """Return the test of a path; it stays the same for many ticks, and takes root finding."""
     return group_test(looks, estimate=estimate, std_error=std_error, plan=plan)
+
+
+@lru_cache(maxsize=4096)
+def _boundary(times: tuple[float, ...], plan: GroupPlan) -> float:
+    return boundaries(times, plan)[-1]

@@ -7,7 +7,7 @@ from schemas.definitions import CapQuantile, Definition, Metric
 from stream_processors.merge.totals import Totals
 from stream_processors.stats.caps import CapChoice, CapImbalance, choose_cap, compare_capped_units
 from stream_processors.stats.comparisons import Comparison
-from stream_processors.stats.effects import Plan
+from stream_processors.stats.effects import Effect, Plan
 from stream_processors.stats.sums import MetricSums
 
 
@@ -18,26 +18,63 @@ class Segment(NamedTuple):
     value: str
 
 
+class Place(NamedTuple):
+    """Where an entry goes: within which units (None: all), which metric, on which basis."""
+
+    segment: Segment | None
+    metric_id: str
+    basis: str
+
+
 class Question(NamedTuple):
     """One comparison, and where its answer goes.
 
     Attributes:
         metric: The metric.
-        basis: ``matured`` or ``open``.
-        segment: Within which units; None: all.
+        place: The same for all treatments of an entry.
         variant: The treatment.
         arms: Sums of every variant, in the order of the definition.
         comparison: What is computed.
-        imbalance: Whether a cap at a quantile hits all variants alike; None without one.
+        cap: What a cap does to the variants; None without one.
     """
 
     metric: Metric
-    basis: str
-    segment: Segment | None
+    place: Place
     variant: str
     arms: tuple[MetricSums, ...]
     comparison: Comparison
-    imbalance: CapImbalance | None = None
+    cap: "CapUse | None" = None
+
+    @property
+    def basis(self) -> str:
+        """Return which units: matured ones, or all with totals to date."""
+        return self.place.basis
+
+    @property
+    def segment(self) -> Segment | None:
+        """Return within which segment; None: all units."""
+        return self.place.segment
+
+
+class CapUse(NamedTuple):
+    """A cap as it is applied to all variants alike.
+
+    Attributes:
+        choice: Of a cap at a quantile: which of the grid; None of a fixed one.
+        capped_units: Units above it, of every variant; None where totals are not capped.
+        imbalance: Whether it hits all variants alike.
+    """
+
+    choice: CapChoice | None
+    capped_units: tuple[int, ...] | None
+    imbalance: CapImbalance | None
+
+
+class Answer(NamedTuple):
+    """A question of a look and what the statistics say."""
+
+    question: Question
+    effect: Effect
 
 
 def precision_of(metric: Metric) -> int:
@@ -46,13 +83,26 @@ def precision_of(metric: Metric) -> int:
 
 
 def questions_of(definition: Definition, totals: Totals) -> list[Question]:
-    """Return all comparisons of a look: of all units, and then of each segment."""
+    """Return all comparisons of a look: of all units, and then of each segment.
+
+    Segments are compared on matured units, and on open ones only where a metric has no window:
+    they decide nothing, and one basis of each is enough to look at.
+    """
+    reading = _Reading(definition.variant_ids, definition.control, plan_of(definition))
     found: list[Question] = []
     for index, metric in enumerate(definition.metrics):
         if metric.window_ms is not None:
-            arms = totals.matured[index]
-            found += _questions(definition, metric, basis="matured", arms=arms)
-        found += _questions(definition, metric, basis="open", arms=totals.open[index])
+            place = Place(None, metric.id, "matured")
+            found += _questions(reading, metric, totals.matured[index], place)
+        place = Place(None, metric.id, "open")
+        found += _questions(reading, metric, totals.open[index], place)
+    for attribute, values in totals.segments.items():
+        for value, within in values.items():
+            for index, metric in enumerate(definition.metrics):
+                basis = "open" if metric.window_ms is None else "matured"
+                arms = (within.open if basis == "open" else within.matured)[index]
+                place = Place(Segment(attribute, value), metric.id, basis)
+                found += _questions(reading, metric, arms, place)
     return found
 
 
@@ -63,49 +113,49 @@ def plan_of(definition: Definition) -> Plan:
     return Plan(analysis.alpha, analysis.n_star, tau)
 
 
+class _Reading(NamedTuple):
+    """What all questions of a look share."""
+
+    variants: list[str]
+    control: str
+    plan: Plan
+
+
 def _questions(
-    definition: Definition,
-    metric: Metric,
-    *,
-    basis: str,
-    arms: tuple[MetricSums, ...],
-    segment: Segment | None = None,
+    reading: _Reading, metric: Metric, arms: tuple[MetricSums, ...], place: Place
 ) -> Iterator[Question]:
     """Yield a metric's question for every treatment; one cap for all variants."""
-    choice, imbalance = _cap_of(metric, arms)
-    by_variant = dict(zip(definition.variant_ids, arms, strict=True))
-    control, plan = definition.control, plan_of(definition)
+    cap = _cap_use(metric, arms)
+    choice = None if cap is None else cap.choice
+    of, precision = metric.of or "units", precision_of(metric)
+    by_variant = dict(zip(reading.variants, arms, strict=True))
+    control = by_variant.pop(reading.control)
     for variant, sums in by_variant.items():
-        if variant == control:
-            continue
         comparison = Comparison(
-            metric.kind,
-            by_variant[control],
-            sums,
-            plan,
-            precision_of(metric),
-            metric.quantile,
-            metric.of or "units",
-            choice,
+            metric.kind, control, sums, reading.plan, precision, metric.quantile, of, choice
         )
-        yield Question(metric, basis, segment, variant, arms, comparison, imbalance)
+        yield Question(metric, place, variant, arms, comparison, cap)
 
 
-def _cap_of(
-    metric: Metric, arms: Sequence[MetricSums]
-) -> tuple[CapChoice | None, CapImbalance | None]:
-    """Return the cap that the quantile of all arms together asks for, and whether it is fair."""
+def _cap_use(metric: Metric, arms: Sequence[MetricSums]) -> CapUse | None:
+    """Return the cap that the quantile of all arms together asks for, or the fixed one."""
+    if metric.cap is None:
+        return None
     caps = [one.caps for one in arms if one.caps is not None]
-    if not isinstance(metric.cap, CapQuantile) or len(caps) < len(arms):
-        return None, None
+    if len(caps) < len(arms):
+        raise ValueError(f"{metric.id}: sums without caps, of a metric with cap {metric.cap}")
     units = [one.total.unit_count for one in arms]
-    choice = choose_cap(
-        units,
-        [[cap.capped_units for cap in of_arm] for of_arm in caps],
-        precision=precision_of(metric),
-        quantile=metric.cap.quantile,
-    )
-    if choice.cap_index is None:
-        return choice, None
-    capped = [of_arm[choice.cap_index].capped_units for of_arm in caps]
-    return choice, compare_capped_units(units, capped)
+    index: int | None = 0
+    choice = None
+    if isinstance(metric.cap, CapQuantile):
+        choice = choose_cap(
+            units,
+            [[cap.capped_units for cap in of_arm] for of_arm in caps],
+            precision=precision_of(metric),
+            quantile=metric.cap.quantile,
+        )
+        index = choice.cap_index
+    if index is None:
+        return CapUse(choice, None, None)
+    capped = tuple(of_arm[index].capped_units for of_arm in caps)
+    return CapUse(choice, capped, compare_capped_units(units, capped))

@@ -9,9 +9,8 @@ from schemas.definitions import Definition
 from stream_processors.merge.effect_entries import EffectPaths, matured_effect, open_effect
 from stream_processors.merge.entries import cap_entry, metric_head, variant_entry
 from stream_processors.merge.path import ExperimentPath, Paths
-from stream_processors.merge.questions import Question
+from stream_processors.merge.questions import Answer
 from stream_processors.merge.totals import Totals
-from stream_processors.stats.effects import Effect
 from stream_processors.stats.families import GUARANTEES, Adjustment, Candidate, adjust_families
 from stream_processors.stats.sample_ratio import (
     CONCENTRATION,
@@ -29,19 +28,21 @@ E_VALUE_LOG_MAX = 700.0
 """Beyond this, exp leaves the floats; the logarithm is shown beside it."""
 
 
-class Answer(NamedTuple):
-    """A question of a look and what the statistics say."""
-
-    question: Question
-    effect: Effect
-
-
 class Metrics(NamedTuple):
     """The entries of all metrics, and what is remembered of their effects."""
 
     entries: list[Entry]
     comparisons: Paths
     adjusted: Paths
+
+
+class _Book(NamedTuple):
+    """What comes together over the metrics of a look: it is filled in as they are told."""
+
+    comparisons: Paths
+    adjusted: Paths
+    effects: list[Entry]
+    candidates: list[Candidate]
 
 
 def metrics_of(
@@ -52,52 +53,65 @@ def metrics_of(
     Path states advance on matured units only, and only past the burn-in.
     """
     places = {metric.id: index for index, metric in enumerate(definition.metrics)}
-    comparisons, adjusted = dict(before.comparisons), dict(before.adjusted)
+    control = definition.control
+    book = _Book(dict(before.comparisons), dict(before.adjusted), [], [])
     entries: list[Entry] = []
-    effects: list[Entry] = []
-    candidates: list[Candidate] = []
-    for (metric_id, basis), group in groupby(
-        answers, lambda answer: (answer.question.metric.id, answer.question.basis)
-    ):
+    for (segment, metric_id, basis), group in groupby(answers, lambda one: one.question.place):
+        if segment is not None:
+            continue
         answered = list(group)
-        entry = _metric_entry(definition, answered, totals.overflowed[places[metric_id]])
+        entry = metric_entry(definition, answered, totals.overflowed[places[metric_id]])
         entries.append(entry)
         if basis == "open":
             entry["effects"] = [
-                open_effect(question, effect, definition.control) for question, effect in answered
+                open_effect(question, effect, control) for question, effect in answered
             ]
-            continue
-        paths, adjusted_paths = (
-            dict(comparisons.get(metric_id, {})),
-            dict(adjusted.get(metric_id, {})),
-        )
-        for question, effect in answered:
-            known = EffectPaths(
-                before.of(metric_id, question.variant),
-                before.adjusted_of(metric_id, question.variant),
+        else:
+            entry["effects"] = _matured_effects(
+                definition, answered, before, book, final=totals.is_final
             )
-            told = matured_effect(definition, question, effect, known, final=totals.is_final)
-            entry["effects"].append(told.entry)
-            effects.append(told.entry)
-            candidates.append(told.candidate)
-            if told.paths.plain != known.plain:
-                paths[question.variant] = told.paths.plain
-            if told.paths.adjusted != known.adjusted:
-                adjusted_paths[question.variant] = told.paths.adjusted
-        comparisons[metric_id] = paths
-        if adjusted_paths:
-            adjusted[metric_id] = adjusted_paths
-    _correct(definition, effects, candidates)
-    return Metrics(entries, comparisons, adjusted)
+    _correct(definition, book.effects, book.candidates)
+    return Metrics(entries, book.comparisons, book.adjusted)
 
 
-def _metric_entry(definition: Definition, answered: Sequence[Answer], overflowed: int) -> Entry:
+def _matured_effects(
+    definition: Definition,
+    answered: Sequence[Answer],
+    before: ExperimentPath,
+    book: _Book,
+    *,
+    final: bool,
+) -> list[Entry]:
+    """Return the effects on a metric; their paths and what they enter families with go to book."""
+    metric_id = answered[0].question.metric.id
+    paths = dict(book.comparisons.get(metric_id, {}))
+    adjusted = dict(book.adjusted.get(metric_id, {}))
+    entries: list[Entry] = []
+    for question, effect in answered:
+        variant = question.variant
+        known = EffectPaths(before.of(metric_id, variant), before.adjusted_of(metric_id, variant))
+        told = matured_effect(definition, question, effect, known, final=final)
+        entries.append(told.entry)
+        book.candidates.append(told.candidate)
+        if told.paths.plain != known.plain:
+            paths[variant] = told.paths.plain
+        if told.paths.adjusted != known.adjusted:
+            adjusted[variant] = told.paths.adjusted
+    book.effects.extend(entries)
+    book.comparisons[metric_id] = paths
+    if adjusted:
+        book.adjusted[metric_id] = adjusted
+    return entries
+
+
+def metric_entry(definition: Definition, answered: Sequence[Answer], overflowed: int) -> Entry:
+    """Return a metric's entry without its effects; ``answered`` are those of all treatments."""
     question, effect = answered[0]
-    entry = metric_head(question.metric, question.basis, overflowed)
-    if question.basis == "open":
+    basis = question.place.basis
+    entry = metric_head(question.metric, basis, overflowed)
+    if basis == "open":
         entry["descriptive"] = True
-    imbalance = None if question.imbalance is None else question.imbalance.p_value
-    entry["cap"] = cap_entry(question.metric, effect.cap, imbalance)
+    entry["cap"] = cap_entry(question.metric, question.cap)
     summaries = {definition.control: effect.control}
     summaries |= {one.question.variant: one.effect.treatment for one in answered}
     entry["variants"] = [

@@ -1,6 +1,7 @@
 """Every method decides by its own numbers: at its own looks, with its own correction, and alone."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from schemas.definitions import Analysis, Definition, Metric, Prior
 from stream_processors.merge.look import Asked, Look, compute_look, compute_looks, recompute
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.merge.totals import Totals
-from stream_processors.stats.sums import JointSums, MetricSums, Sums
+from stream_processors.stats.sums import JointSums, MetricSums, Sums, joint_sums
 from tests.stream_processors.merge.builders import (
     CONVERSION,
     finite_numbers_only,
@@ -23,6 +25,7 @@ from tests.stream_processors.merge.builders import (
     rate,
 )
 
+Integers = NDArray[np.int64]
 Method = Literal["always_valid", "group_sequential", "fixed_horizon", "bayesian"]
 METHODS: tuple[Method, ...] = ("always_valid", "group_sequential", "fixed_horizon", "bayesian")
 HOUR_MS = 3_600_000
@@ -57,6 +60,13 @@ def look_at(
     return compute_look(
         definition, totals, cut=make_cut(tick), path_before=path or ExperimentPath()
     )
+
+
+def totals_with(*metrics: Sequence[MetricSums], is_final: bool = False) -> Totals:
+    """Return totals whose matured and open sums are the same."""
+    per_metric = tuple(map(tuple, metrics))
+    units = tuple(one.total.unit_count for one in per_metric[0])
+    return Totals(units, 0, per_metric, per_metric, (0,) * len(metrics), {}, is_final)
 
 
 def effect_of(look: Look, metric_id: str = "conversion") -> Any:
@@ -106,6 +116,13 @@ def test_what_decides_is_of_one_method_only(method: Method) -> None:
         case "bayesian":
             assert decision["p_value"] is None
             assert decision["low"] == absolute["posterior"]["low"]
+        case "group_sequential":
+            numbers = absolute[method]
+            assert decision["p_value"] == numbers["p_value"]
+            assert (decision["low"], decision["high"]) == (
+                numbers["running_low"],
+                numbers["running_high"],
+            )
         case _:
             numbers = absolute[method]
             assert [decision[name] for name in ("p_value", "low", "high")] == [
@@ -201,6 +218,25 @@ def test_a_boundary_that_was_crossed_stays_crossed() -> None:
         assert group["p_value"] <= 0.05
         assert group["stagewise"]["p_value"] <= 0.05
         assert look.results["verdict"]["reading"] == "improvement"
+
+
+def test_a_test_among_others_goes_on_until_the_correction_agrees() -> None:
+    """The first z, 2.6, is beyond the boundary of one test alone, not beyond that of two."""
+    definition = define("group_sequential", CONVERSION, ORDERS, spending="pocock")
+    path, found = ExperimentPath(), []
+    equal = [counts(4_000, 1_000), counts(4_000, 1_000)]
+    for tick, (units, converted) in enumerate([(1_000, 138), (2_000, 330)], 1):
+        rates = [rate(units, units // 10), rate(units, converted)]
+        look = look_at(definition, make_totals(rates, equal), path, tick)
+        path = look.path_after
+        effect = effect_of(look)
+        found.append((effect["decision"]["rejects"], effect["adjusted"]["rejects"]))
+        group = effect["absolute"]["group_sequential"]
+        assert group["family_boundary"] > group["boundary"]
+        assert (group["status"] == "rejected") == effect["adjusted"]["rejects"]
+
+    assert found == [(True, False), (True, True)]
+    assert look.results["verdict"]["reading"] == "improvement"
 
 
 def test_an_end_short_of_the_plan_is_looked_at_by_what_may_be_spent_there() -> None:
@@ -318,19 +354,21 @@ def test_evidence_of_harm_is_remembered_over_looks() -> None:
 # --- covariates ---
 
 
-def covariates_of(rng: np.random.Generator, units: int, lift: int) -> MetricSums:
+def with_past(rng: np.random.Generator, units: int, lift: int) -> MetricSums:
     x = rng.poisson(100, units)
-    y = x + rng.poisson(10, units) + lift
-    sums = (int(y.sum()), int(x.sum()))
-    products = (int((y * y).sum()), int((x * y).sum()), int((x * x).sum()))
-    covariates = JointSums(units, sums, products)
+    return joint(x + rng.poisson(10, units) + lift, x)
+
+
+def joint(y: Integers, x: Integers) -> MetricSums:
+    """Return the sums of units that all have a pre-period."""
+    products = tuple(int(one.sum()) for one in (y * y, y * x, x * x))
+    covariates = JointSums(len(y), (int(y.sum()), int(x.sum())), products)
     return MetricSums(covariates.of_first(1), covariates)
 
 
 def adjusted_totals(seed: int, lift: int) -> Totals:
     rng = np.random.default_rng(seed)
-    arms = ((covariates_of(rng, 1_000, 0), covariates_of(rng, 1_000, lift)),)
-    return make_totals([rate(1_000, 0)] * 2)._replace(matured=arms, open=arms)
+    return totals_with([with_past(rng, 1_000, 0), with_past(rng, 1_000, lift)])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -373,21 +411,18 @@ def random_totals(data: Any, definition: Definition, *, is_final: bool) -> Total
         hits = data.draw(st.integers(0, units))
         return rate(units, hits) if metric.kind == "conversion" else counts(units, hits)
 
-    totals = make_totals(
-        *[[sums(one) for _ in definition.variants] for one in definition.metrics],
+    def arm(metric: Metric) -> MetricSums:
+        one = joint_sums(sums(metric))
+        if not metric.covariate_days:
+            return MetricSums(one)
+        total, square = one.sums[0], one.products[0]
+        past = JointSums(one.unit_count, (total, total), (square, square, square))
+        return MetricSums(one, past)
+
+    return totals_with(
+        *[[arm(one) for _ in definition.variants] for one in definition.metrics],
         is_final=is_final,
     )
-    metrics = tuple(
-        tuple(with_itself(one.total) for one in arms) if metric.covariate_days else arms
-        for metric, arms in zip(definition.metrics, totals.matured, strict=True)
-    )
-    return totals._replace(matured=metrics, open=metrics)
-
-
-def with_itself(total: JointSums) -> MetricSums:
-    """Return sums whose covariate is the total itself."""
-    covariates = JointSums(total.unit_count, total.sums * 2, total.products * 3)
-    return MetricSums(total, covariates)
 
 
 @pytest.mark.parametrize("method", METHODS)
