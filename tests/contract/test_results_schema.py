@@ -8,9 +8,10 @@ import pytest
 
 from query_api.routes import router
 from query_api.snapshots import by_segment, empty_results
-from schemas.definitions import Analysis, Prior
+from schemas.definitions import Analysis, DefinitionBody, Prior, define, public
 from schemas.json_schema import schema_of
 from schemas.results import BySegment, Record, Results, Segment, Snapshot
+from schemas.shown_definition import ShownDefinition
 from stream_processors.merge.look import compute_look
 from stream_processors.merge.path import ExperimentPath
 from tests.page.stub import Experiment, RichExperiment
@@ -51,10 +52,10 @@ def is_described(schema: dict[str, Any]) -> bool:
     return bool(schema.get("description")) or any(map(is_described, schema.get("anyOf", ())))
 
 
-@pytest.mark.parametrize("published", [Results, Record, Segment, Snapshot])
+@pytest.mark.parametrize("published", [Results, Record, Segment, Snapshot, ShownDefinition])
 def test_every_field_is_described(published: type) -> None:
     properties = dict(properties_of(schema_of(published)))
-    assert len(properties) > 100
+    assert len(properties) > 50
     assert [path for path, one in properties.items() if not is_described(one)] == []
 
 
@@ -70,6 +71,20 @@ def test_looks_of_every_kind_and_method_have_the_fields_of_the_schema(
         assert msgspec.convert(results, Results).experiment_id == "new-basket"
     for segment in experiment.by_segment("country"):
         assert msgspec.convert(segment, Segment).value == segment["value"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_definitions_have_the_fields_of_the_schema(method: str) -> None:
+    shown = RichExperiment("new-basket", analysis=METHODS[method], size=10).definition()
+    assert msgspec.convert(shown, ShownDefinition).id == "new-basket"
+    posted = {
+        "id": "least",
+        "variants": [{"id": "a"}, {"id": "b"}],
+        "metrics": [{"id": "purchase", "kind": "conversion"}],
+    }
+    body = msgspec.convert(posted, DefinitionBody)
+    defined = define(body, ordinal=0, version=1, created_at_ms=0)
+    msgspec.convert(public(defined), ShownDefinition)
 
 
 def test_looks_before_there_are_numbers_have_them_too() -> None:
@@ -96,7 +111,8 @@ def test_a_computed_look_and_its_record_are_what_the_schema_says() -> None:
     )
     msgspec.convert(look.results, Results)
     msgspec.convert(look.record, Record)
-    msgspec.convert({"definition": {}, "results": look.results}, Snapshot)
+    definition = public(make_definition())
+    msgspec.convert({"definition": definition, "results": look.results}, Snapshot)
 
 
 def test_a_field_that_nobody_described_is_noticed() -> None:
