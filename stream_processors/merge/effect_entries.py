@@ -277,7 +277,7 @@ def _numbers_of(method: str, numbers: Entry, estimate: float, alpha: float) -> E
             rejects = p_value <= alpha
         case "group_sequential":
             low, high = numbers["running_low"], numbers["running_high"]
-            estimate, rejects = numbers["estimate"], p_value <= alpha
+            estimate, rejects = numbers["estimate"], numbers["p_value"] <= alpha
         case "bayesian":
             estimate, rejects = numbers["mean"], low > 0 or high < 0
         case _:

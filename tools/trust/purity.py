@@ -48,10 +48,8 @@ def recompute_all(trial: Trial) -> Found:
     )
     again = msgspec.json.decode(answer.stdout)
     published = [
-        {name: value for name, value in msgspec.json.decode(msgspec.json.encode(one)).items()
-         if name not in _INPUTS}
-        for one in records
-    ]  # fmt: skip
+        _without_inputs(msgspec.json.decode(msgspec.json.encode(record))) for record in records
+    ]
     numbers, others, worst = 0, int(len(again) != len(published)), 0.0
     for one, other in zip(published, again, strict=False):
         found = _compare(_blind(one), _blind(other))
@@ -77,6 +75,10 @@ def recompute_all(trial: Trial) -> Found:
             ),
         ]
     )
+
+
+def _without_inputs(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in _INPUTS}
 
 
 def _blind(results: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def main() -> None:
     """Compute the looks of the records on standard input."""
     given = msgspec.json.decode(sys.stdin.buffer.read(), type=Recorded)
     looks = [recompute(record, given.definition) for record in given.records]
-    sys.stdout.buffer.write(msgspec.json.encode([look.results for look in looks]))
+    sys.stdout.buffer.write(msgspec.json.encode([_without_inputs(look.record) for look in looks]))
 
 
 PURITY = Protocol(
