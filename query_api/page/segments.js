@@ -21,7 +21,8 @@ export class Segments {
   constructor({ id, definition, method }) {
     this.id = id;
     this.definition = definition;
-    this.method = method;
+    // Planned looks are the experiment's; within a segment there are none.
+    this.method = method === "group_sequential" ? "always_valid" : method;
     const attributes = Object.keys(definition.segments);
     const metrics = definition.metrics.filter(({ window }) => window);
     this.attribute = attributes[0];
@@ -47,7 +48,7 @@ export class Segments {
         {},
         h("h2", {}, "Results by segment"),
         h("span", { class: "chip plain" }, "to look at, not for deciding"),
-        h("span", { class: "chip plain method" }, METHODS[method].title),
+        h("span", { class: "chip plain method" }, METHODS[this.method].title),
       ),
       h(
         "p",
@@ -109,7 +110,8 @@ export class Segments {
         h("tbody", {}, rows.map((row) => this.#row(row, radius))),
       ),
     );
-    const family = rows.length === 1 ? "1 comparison" : `${rows.length} comparisons`;
+    const size = rows[0]?.effect.adjusted?.family_size || rows.length;
+    const family = size === 1 ? "1 comparison" : `${size} comparisons, over all metrics`;
     setText(
       this.note,
       `By what ${this.attribute} was at a unit's first assignment; “${OTHER}”: missing, or not ` +

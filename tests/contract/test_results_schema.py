@@ -69,7 +69,7 @@ def test_looks_of_every_kind_and_method_have_the_fields_of_the_schema(
     for _ in range(2):
         results = experiment.advance()
         assert msgspec.convert(results, Results).experiment_id == "new-basket"
-    for segment in experiment.by_segment("country"):
+    for segment in experiment.by_attribute["country"]:
         assert msgspec.convert(segment, Segment).value == segment["value"]
 
 

@@ -102,19 +102,24 @@ class Crowd(NamedTuple):
 
 def joint(columns: Sequence[Integers]) -> JointSums:
     """Return n, sums and products of columns, as exact integers."""
-    exact = [[int(one) for one in column] for column in columns]
     products = [
-        sum(a * b for a, b in zip(exact[i], exact[j], strict=True))
-        for i in range(len(exact))
-        for j in range(i, len(exact))
+        dot(columns[i], columns[j]) for i in range(len(columns)) for j in range(i, len(columns))
     ]
-    return JointSums(len(exact[0]), tuple(map(sum, exact)), tuple(products))
+    sums = tuple(int(column.sum()) for column in columns)
+    return JointSums(len(columns[0]), sums, tuple(products))
 
 
 def capped(values: Integers, cap: int) -> CapSums:
     """Return the sums of min(value, cap)."""
-    below = [min(int(one), cap) for one in values]
-    return CapSums(int((values > cap).sum()), sum(below), sum(one * one for one in below))
+    below = np.minimum(values, cap)
+    return CapSums(int((values > cap).sum()), int(below.sum()), dot(below, below))
+
+
+def dot(one: Integers, other: Integers) -> int:
+    """Return Σ a·b, which these crowds keep inside int64."""
+    highest = int(np.abs(one).max(initial=0)) * int(np.abs(other).max(initial=0)) * len(one)
+    assert highest < 2**63
+    return int(one @ other)
 
 
 def buckets(values: Integers) -> dict[int, int]:

@@ -26,6 +26,7 @@ from query_api.kafka_log import Source
 from query_api.ledger import Cut, compose
 from query_api.measuring import read
 from query_api.planning import answer, read_question
+from query_api.snapshots import by_segment
 from schemas.definitions import Analysis, CapQuantile, Definition, Metric, Variant, public
 from schemas.times import format_time_ms, parse_time_ms
 from schemas.topics import DEAD_LETTERS, EVENTS, LATE, LOOKS
@@ -85,6 +86,7 @@ class Experiment:
         self.started_ms = int(time.time() * 1000) - 3_600_000
         self.looks: dict[int, Json] = {}
         self.path = ExperimentPath()
+        self.by_attribute: Json = {}
 
     def metrics(self) -> list[Metric]:
         """Return the metrics of the definition."""
@@ -132,6 +134,7 @@ class Experiment:
         look = look_at(definition, totals, tick=self.tick, now_ms=now_ms, before=self.path)
         self.path = look.path_after
         self.looks[self.tick] = look.results
+        self.by_attribute = look.record["segments"]
         return look.results
 
     def totals(self) -> Totals:
@@ -145,10 +148,6 @@ class Experiment:
         none: Json = {"look": None, "variants": [], "sample_ratio": None, "metrics": []}
         about = {"experiment_id": self.experiment_id, "version": self.version}
         return {**about, "status": self.status, "crossovers": 0, **none}
-
-    def by_segment(self, attribute: str) -> list[Json]:
-        """Return the results of every value of an attribute."""
-        raise HTTPException(422, f"no segment {attribute!r}")
 
     def sums(self, metric: Metric, basis: str) -> tuple[MetricSums, ...]:
         """Return sums per variant: four of five units have matured, one of ten is still to buy."""
@@ -232,18 +231,9 @@ class RichExperiment(Experiment):
         """Return the sums over the units that have entered, or matured."""
         return self._sums(metric, basis)
 
-    def by_segment(self, attribute: str) -> list[Json]:
-        """Return the results of every country."""
-        if attribute != "country":
-            raise HTTPException(422, f"no segment {attribute!r}")
-        found = []
-        for value, totals in self._countries().items():
-            look = look_at(
-                self.defined(), totals, tick=self.tick, now_ms=0, before=ExperimentPath()
-            )
-            kept = {name: look.results[name] for name in ("variants", "metrics", "sample_ratio")}
-            found.append({"value": value, **kept})
-        return found
+    def totals(self) -> Totals:
+        """Return the sums of the present look, those of every country beside them."""
+        return super().totals()._replace(segments={"country": self._countries()})
 
     def _countries(self) -> dict[str, Totals]:
         """Return the sums over the units of every country."""
@@ -404,7 +394,8 @@ def create_app(world: World) -> FastAPI:
     @app.get("/v1/experiments/{experiment_id}/results")
     async def get_results(experiment_id: str, segment: str | None = None) -> Json:
         if segment is not None:
-            return {"segments": known(experiment_id).by_segment(segment)}
+            experiment = known(experiment_id)
+            return by_segment(experiment.results(), experiment.by_attribute, segment)
         return known(experiment_id).results()
 
     @app.get("/v1/experiments/{experiment_id}/plan")

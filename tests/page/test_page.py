@@ -396,7 +396,7 @@ def test_results_by_segment_are_those_of_the_api(page: Page) -> None:
     """
     shown = {path: read_back(value) for path, value in page.driver.execute_script(script)}
     flat: dict[str, Any] = {}
-    for segment in experiment.by_segment("country"):
+    for segment in experiment.by_attribute["country"]:
         prefix = f"segments/country/{segment['value']}"
         flat |= {f"{prefix}/{path}": value for path, value in flatten(segment).items()}
     assert len(shown) == 9
