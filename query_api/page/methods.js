@@ -30,9 +30,15 @@ export const METHODS = {
       "them decides nothing.",
     warning: null,
     numbers: [
+      { label: "Interval over all looks", range: ["running_low", "running_high"], dark: true },
       { label: "Planned look", field: "look", as: "integer" },
       { label: "Information at it", field: "information", as: "percent" },
-      { label: "z, to be compared with", fields: ["statistic", "boundary"], as: "number" },
+      { label: "z", field: "statistic", as: "number" },
+      {
+        label: "z to reach alone / among the others",
+        fields: ["boundary", "family_boundary"],
+        as: "number",
+      },
       { label: "Repeated p", field: "p_value", as: "p" },
       { label: "Estimate corrected for stopping", field: "stagewise/estimate", as: "difference" },
       { label: "Its interval", range: ["stagewise/low", "stagewise/high"] },
