@@ -22,6 +22,13 @@ def totals_of_arms(metrics: Sequence[Sequence[Arm]], *, is_final: bool = False) 
 
 def totals_of_sums(metrics: Sequence[Sequence[MetricSums]], *, is_final: bool = False) -> Totals:
     """Return the same from the product's own sums."""
-    sums = tuple(map(tuple, metrics))
-    units = tuple(one.total.unit_count for one in sums[0])
-    return Totals(units, 0, sums, sums, (0,) * len(sums), {}, is_final)
+    sums = tuple(tuple(variants) for variants in metrics)
+    return Totals(
+        units=tuple(one.total.unit_count for one in sums[0]),
+        crossovers=0,
+        matured=sums,
+        open=sums,
+        overflowed=(0,) * len(metrics),
+        segments={},
+        is_final=is_final,
+    )

@@ -65,7 +65,10 @@ def sums_of_units(units: Sequence[UnitTotals], metric: Metric) -> MetricSums:
     if metric.covariate_days:
         known = [row for row in rows if None not in row]
         covariates = _joint(known, 2 * width)
-    caps = histogram = shards = None
+    caps: tuple[CapSums, ...] | None = None
+    histogram = shards = None
+    if isinstance(cap, float):
+        caps = (_capped([sum(one.values) for one in units], _fixed_cap(cap)),)
     if isinstance(cap, CapQuantile):
         caps = tuple(_capped([one for (one,) in totals], limit) for limit in cap_grid(PRECISION))
     if kind == "quantile" and metric.of == "units":
@@ -83,6 +86,8 @@ def _totals_of(unit: UnitTotals, metric: Metric) -> tuple[Any, ...]:
             before: tuple[Any, ...] = (None,)
         case "count":
             after, before = (len(unit.values),), (None,)
+        case "quantile" if metric.of == "events":
+            after, before = (len(unit.values),), (None,)
         case "mean":
             after, before = (sum(unit.values), len(unit.values)), (None, None)
         case "ratio":
@@ -92,7 +97,7 @@ def _totals_of(unit: UnitTotals, metric: Metric) -> tuple[Any, ...]:
         case _:
             after, before = (sum(unit.values),), (unit.before,)
     if isinstance(metric.cap, float):
-        after = (min(after[0], round(metric.cap * 10**PRECISION)),)
+        after = (min(after[0], _fixed_cap(metric.cap)),)
     return after + before
 
 
@@ -108,6 +113,10 @@ def _joint(rows: Sequence[tuple[Any, ...]], width: int) -> JointSums:
 def _capped(totals: Sequence[int], cap: int) -> CapSums:
     kept = [min(one, cap) for one in totals]
     return CapSums(sum(one > cap for one in totals), sum(kept), sum(one * one for one in kept))
+
+
+def _fixed_cap(cap: float) -> int:
+    return round(cap * 10**PRECISION)
 
 
 def _segment(unit: UnitTotals) -> str:

@@ -70,5 +70,5 @@ STREAM_IS_BATCH = Protocol(
     "or moves on the way: every integer behind every statistic is that of a plain batch count.",
     "20 random logs on 1, 3 and 7 partitions on six roads: 360 runs through validator, packer, "
     "engine, checkpoints, recovery and merge; equality, no tolerance.",
-    [Part(road, partial(stream_is_batch, road), 12.0) for road in ROADS],
+    [Part(road, partial(stream_is_batch, road), 60.0) for road in ROADS],
 )

@@ -3,6 +3,7 @@
 from tools.trust.checks import Protocol
 from tools.trust.clustered import QUANTILES_OF_EVENTS
 from tools.trust.data_checks import SAMPLE_RATIO
+from tools.trust.end_to_end import END_TO_END
 from tools.trust.exactness import STREAM_IS_BATCH
 from tools.trust.extremes import EXTREMES
 from tools.trust.families import FAMILIES
@@ -33,6 +34,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     MARGINS,
     QUANTILES_OF_EVENTS,
     STREAM_IS_BATCH,
+    END_TO_END,
     PURITY,
     MERGING,
     EXTREMES,
