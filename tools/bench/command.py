@@ -17,6 +17,7 @@ from schemas.topics import KIND_BATCH, KIND_TICK
 from stream_processors.accumulate.partition import Partition
 from tools.bench.checkpoints import measure_checkpoints
 from tools.bench.growth import PARTITIONS, Load
+from tools.bench.looks import measure_looks, show_looks
 from tools.bench.memory import EVENTS_PER_SECOND, WrongAnswerError, measure_memory
 from tools.bench.peer import PlainPython
 from tools.bench.recovery import measure_recovery, show_recovery, slope
@@ -64,6 +65,28 @@ def bench(
             raise typer.Exit(1)
         measured.append(Pair(workload.rows / engine_s, workload.rows / peer_s))
     _report(measured, workload, as_json=as_json, console=console)
+
+
+@app.command("looks")
+def bench_looks(
+    *,
+    experiments: Annotated[
+        int, typer.Option(min=1, help="Of five metrics, two effects each.")
+    ] = 100,
+    turns: Annotated[int, typer.Option(min=1, help="Of each way; the fastest counts.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the sums.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
+) -> None:
+    """Compute the effects of a look together, one by one and by scipy; compare answers first."""
+    console = Console(stderr=as_json)
+    try:
+        timing = measure_looks(experiments, turns=turns, seed=seed)
+    except WrongAnswerError as error:
+        _refuse(console, error)
+    if as_json:
+        typer.echo(json.dumps(timing._asdict()))
+        return
+    show_looks(console, timing)
 
 
 @app.command("memory")

@@ -1,7 +1,6 @@
 """Many comparisons at once are those one by one; and whatever the sums, no NaN comes out."""
 
 import math
-import time
 from typing import Any
 
 import msgspec
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_processors.stats.benchmark import sample_comparisons, time_comparisons
 from stream_processors.stats.buckets import bucket_of
 from stream_processors.stats.caps import CapChoice, cap_grid, choose_cap
 from stream_processors.stats.comparisons import Comparison, Kind, compare_all, summarise
@@ -23,6 +21,7 @@ from tests.stream_processors.stats.units import (
     joint_sums_of,
     metric_sums_of,
 )
+from tools.bench.looks import sample_comparisons
 
 CONVERSIONS = ((1,), (0,))
 NO_PAST = JointSums(0, (0, 0), (0, 0, 0))
@@ -443,15 +442,3 @@ def test_what_a_kind_lacks_is_an_error_of_the_caller(
     sums = metric_sums_of([(1,), (2,)])
     with pytest.raises(ValueError, match=message):
         effect_of(kind, sums, sums, **options)
-
-
-# --- speed
-
-
-@pytest.mark.machine
-def test_a_hundred_experiments_are_computed_within_a_third_of_a_tick() -> None:
-    """100 experiments · 5 metrics · 2 effects in 60 ms of one core; five ticks a second."""
-    comparisons = sample_comparisons(100, rng=np.random.default_rng(1))
-    timing = time_comparisons(comparisons, clock=time.process_time, repetitions=40)
-    assert timing.comparisons == 1_000
-    assert timing.best_ms <= 60
