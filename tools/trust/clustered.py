@@ -14,7 +14,7 @@ from stream_processors.stats.quantiles import event_quantile, unit_quantile
 from stream_processors.stats.sums import JointSums, MetricSums
 from stream_processors.stats.tails import normal_critical_value, t_critical_value
 from tools.trust.bands import Band, around, at_least
-from tools.trust.checks import Check, Found, Part, Protocol, Trial, share
+from tools.trust.checks import Check, Figure, Found, Part, Protocol, Trial, share
 from tools.trust.laws import Floats, Rng
 from tools.trust.product import Results, results_of
 from tools.trust.uniformity import uniform
@@ -86,7 +86,8 @@ def quantiles_without_effect(trial: Trial) -> Found:
         control, treatment = (draw_events(trial.rng, UNITS).sums() for _ in range(2))
         for name, quantile in QUANTILES.items():
             found[name].append(_compared(control, treatment, quantile))
-    checks, figures = [], []
+    checks: list[Check] = []
+    figures: list[Figure] = []
     for name, results in found.items():
         p_values = np.concatenate([one.p_value for one in results])
         its = uniform(f"1.{name}_events", f"{name} of clustered events", p_values)

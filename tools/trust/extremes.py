@@ -184,7 +184,7 @@ def _misses(case: Case, effect: Effect) -> Iterator[str]:
 
 def _look(case: Case, sums: Sequence[MetricSums]) -> dict[str, Any]:
     """Return the payload of a look with this metric, as readers get it."""
-    metric = {"id": "m", "kind": case.kind, "window": "24h"}
+    metric: dict[str, Any] = {"id": "m", "kind": case.kind, "window": "24h"}
     if case.kind != "conversion":
         metric |= {"precision": case.precision}
     body = {"id": "extreme", "variants": [{"id": "c"}, {"id": "t"}], "metrics": [metric]}

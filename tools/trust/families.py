@@ -39,7 +39,7 @@ def no_effects(trial: Trial) -> Found:
                 replications,
             )
         )
-    unadjusted = share((p_values < ALPHA).any(axis=1))
+    unadjusted = share(np.any(p_values < ALPHA, axis=1).tolist())
     checks.append(
         Check(
             "10.unadjusted",

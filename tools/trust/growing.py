@@ -54,7 +54,8 @@ def enrolment_over(trial: Trial) -> Found:
         shown = sequences(LAW, columns[0], columns[1], plan)
         ever_open.append(np.logical_or.accumulate(shown.excludes(0.0) & shown.is_shown, axis=1))
         matured = sequences(LAW, _matured(totals[0]), _matured(totals[1]), plan)
-        ever_matured.append((matured.excludes(0.0) & matured.is_shown).any(axis=1))
+        rejects = matured.excludes(0.0) & matured.is_shown
+        ever_matured.append(np.asarray(np.any(rejects, axis=1)))
     by_look = np.concatenate(ever_open)
     matured_share = share(np.concatenate(ever_matured))
     checks = [

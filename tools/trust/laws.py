@@ -4,7 +4,7 @@ Values are quantised as the engine does, ``rint(value * 10**precision)``, and su
 all sums stay below 2⁵³, so every one of them is the exact integer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -127,7 +127,7 @@ LAWS = {
 
 def draw(law: Law, rng: Rng, shape: tuple[int, ...], *, units: int, lift: float = 0.0) -> Arm:
     """Return sums of ``units`` units in every cell of ``shape``; ``lift`` moves the mean."""
-    drawn = _DRAWS[law.draw](law, rng, shape, units, 1.0 + lift)
+    drawn: Arm | Columns = _DRAWS[law.draw](law, rng, shape, units, 1.0 + lift)
     return drawn if isinstance(drawn, Arm) else Arm(drawn)
 
 
@@ -180,8 +180,9 @@ def _zero_inflated(
     values = np.exp(deviation * rng.standard_normal(int(buyers.sum()))) * factor
     totals = _quantised(values, law.precision)
     cell = np.repeat(np.arange(len(buyers)), buyers)
-    sums = np.bincount(cell, totals, len(buyers)).reshape(*shape, 1)
-    squares = np.bincount(cell, totals * totals, len(buyers)).reshape(*shape, 1)
+    sums: Floats = np.bincount(cell, totals, len(buyers)).astype(np.float64)
+    squares: Floats = np.bincount(cell, totals * totals, len(buyers)).astype(np.float64)
+    sums, squares = sums.reshape(*shape, 1), squares.reshape(*shape, 1)
     return Columns(np.full(shape, float(units)), sums, squares)
 
 
@@ -220,7 +221,7 @@ def _ratio_cuped(law: Law, rng: Rng, shape: tuple[int, ...], units: int, factor:
     a, b, stop = law.parameters
     habit = rng.gamma(1.0, (1 - stop) / stop, (*shape, units))
     rates = rng.beta(a, b, (*shape, units))
-    events, events_before = (1.0 + rng.poisson(habit) for _ in range(2))
+    events, events_before = (rng.poisson(habit).astype(np.float64) + 1 for _ in range(2))
     hits = rng.poisson(events * rates * factor).astype(np.float64)
     hits_before = rng.poisson(events_before * rates).astype(np.float64)
     return Arm(sums_of(hits, events), sums_of(hits, events, hits_before, events_before))
@@ -231,7 +232,7 @@ def _quantised(values: Floats, precision: int) -> Floats:
     return np.rint(values, out=values)
 
 
-_DRAWS = {
+_DRAWS: dict[str, Callable[..., Arm | Columns]] = {
     "bernoulli": _bernoulli,
     "normal": _normal,
     "lognormal": _lognormal,

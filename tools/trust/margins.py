@@ -15,6 +15,9 @@ from tools.trust.bands import around, at_most
 from tools.trust.checks import Check, Found, Part, Protocol, Trial, share
 from tools.trust.laws import LAWS, Arm, Floats, chunks, draw
 
+Means = tuple[tuple[Floats, Floats], tuple[Floats, Floats]]
+"""Means and their standard errors, by look: the control's, the treatment's."""
+
 ALPHA = 0.05
 UNITS = 5_000
 LOOKS, STEP = 50, 100
@@ -36,9 +39,9 @@ def at_the_margin(name: str, scale: str, trial: Trial) -> Found:
         treatment = draw(law, trial.rng, (count, LOOKS), units=STEP, lift=-MARGIN).cumulated()
         means = _means(control, law.precision), _means(treatment, law.precision)
         for row in range(count):
-            arms = [ArmMean(UNITS, float(mean[row, -1]), float(error[row, -1]))
-                    for mean, error in means]  # fmt: skip
-            test = fixed_guardrail(*arms, guardrail, is_rate=law.kind == "conversion")
+            control_mean, treatment_mean = _arms(means, row, LOOKS - 1)
+            is_rate = law.kind == "conversion"
+            test = fixed_guardrail(control_mean, treatment_mean, guardrail, is_rate=is_rate)
             fixed.append(test.status == "pass")
         watched += _watched(means, guardrail, count)
     title = f"{law.title}, {scale} margin, true effect at the margin"
@@ -62,24 +65,26 @@ def at_the_margin(name: str, scale: str, trial: Trial) -> Found:
     )
 
 
-def _watched(
-    means: tuple[tuple[Floats, Floats], tuple[Floats, Floats]], guardrail: Guardrail, count: int
-) -> list[bool]:
+def _arms(means: Means, row: int, look: int) -> tuple[ArmMean, ArmMean]:
+    """Return control and treatment of an experiment at a look."""
+    one, other = (
+        ArmMean(STEP * (look + 1), float(mean[row, look]), float(error[row, look]))
+        for mean, error in means
+    )
+    return one, other
+
+
+def _watched(means: Means, guardrail: Guardrail, count: int) -> list[bool]:
     """Return, of every tenth experiment, whether it passed at any look."""
     passed = []
     for row in range(0, count, 10):
-        tests = (
-            sequential_guardrail(
-                *(
-                    ArmMean(STEP * (look + 1), float(mean[row, look]), float(error[row, look]))
-                    for mean, error in means
-                ),
-                guardrail,
-                n_star=N_STAR,
+        arms = (_arms(means, row, look) for look in range(1, LOOKS))
+        passed.append(
+            any(
+                sequential_guardrail(one, other, guardrail, n_star=N_STAR).status == "pass"
+                for one, other in arms
             )
-            for look in range(1, LOOKS)
         )
-        passed.append(any(test.status == "pass" for test in tests))
     return passed
 
 

@@ -1,9 +1,14 @@
 """Sums may be added in any parts and any order: protocol 16."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stream_processors.stats.sums import JointSums, Sums, no_sums, sample_variance
 from tools.trust.bands import Band
 from tools.trust.checks import Check, Found, Part, Protocol, Trial, exactly_none
-from tools.trust.laws import Floats, Rng
+from tools.trust.laws import Rng
+
+Integers = NDArray[np.int64]
 
 TRIALS = 1_000
 UNITS = 400
@@ -50,15 +55,14 @@ def random_parts(trial: Trial) -> Found:
     )
 
 
-def _rows(rng: Rng) -> Floats:
+def _rows(rng: Rng) -> Integers:
     """Return quantised totals of units, (units, k), around an offset of up to 10¹²."""
     count, width = int(rng.integers(2, UNITS)), int(rng.choice([1, 2, 4]))
     offset = int(10 ** rng.uniform(0, 12))
-    rows: Floats = rng.integers(-1_000, 1_000, (count, width)) + offset
-    return rows
+    return rng.integers(-1_000, 1_000, (count, width)) + offset
 
 
-def _sums(rows: Floats) -> JointSums:
+def _sums(rows: Integers) -> JointSums:
     """Return the sums in Python's integers, which have no limit."""
     columns = [[int(one) for one in column] for column in rows.T]
     width = rows.shape[1]
@@ -73,7 +77,7 @@ def _sums(rows: Floats) -> JointSums:
     )
 
 
-def _variance_error(sums: JointSums, values: Floats) -> float:
+def _variance_error(sums: JointSums, values: Integers) -> float:
     """Return the relative error of the variance that the product makes of sums."""
     count = sums.unit_count
     shifted = [int(one) - int(values[0]) for one in values]

@@ -251,7 +251,7 @@ def equal_looks(trial: Trial) -> Found:
         z = watch(law, trial, size, looks=STEPS_OF_EQUAL_LOOKS, step=20).sequence.z
         for count, found in rejected.items():
             every = STEPS_OF_EQUAL_LOOKS // count
-            found.append((np.abs(z[:, every - 1 :: every]) > critical).any(axis=1))
+            found.append(np.asarray(np.any(np.abs(z[:, every - 1 :: every]) > critical, axis=1)))
     found_shares = {count: share(np.concatenate(one)) for count, one in rejected.items()}
     checks = [
         Check(
@@ -287,7 +287,7 @@ def cover_at_all_looks(name: str, lift: float, trial: Trial) -> Found:
     widths: list[Floats] = []
     for size in chunks(replications, LOOKS * STEP):
         sequence = watch(law, trial, size, lift=lift).sequence
-        missed.append((sequence.excludes(truth) & sequence.is_shown).any(axis=1))
+        missed.append(np.asarray(np.any(sequence.excludes(truth) & sequence.is_shown, axis=1)))
         widths.append(np.where(sequence.is_shown, sequence.high - sequence.low, np.nan)[:100])
     label = f"{lift:g}"
     check = Check(

@@ -111,7 +111,7 @@ def _cumulative_as_nominal(z: Floats, replications: int, plan: GroupPlan) -> Che
     return Check(
         "4.control.cumulative_as_nominal",
         "all that may be spent so far used as the level of each look: known to reject 6.1 %",
-        share((np.abs(z) >= critical).any(axis=1)),
+        share(np.any(np.abs(z) >= critical, axis=1).tolist()),
         of_known(0.06101457421748506, replications),
         replications,
         "control",

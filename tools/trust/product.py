@@ -128,15 +128,14 @@ def sequences(law: Law, control: Columns, treatment: Columns, plan: Plan) -> Seq
         alpha=plan.alpha,
         n_star=plan.n_star,
     )
-    columns = (
-        verdicts.shows_sequence,
-        is_defined,
-        np.where(is_defined, estimate / std_error, 0.0),
-        np.where(is_defined, test.low, -np.inf),
-        np.where(is_defined, test.high, np.inf),
-        np.where(is_defined, test.p_value, 1.0),
+    return Sequences(
+        is_shown=verdicts.shows_sequence.reshape(shape),
+        is_defined=is_defined.reshape(shape),
+        z=np.where(is_defined, estimate / std_error, 0.0).reshape(shape),
+        low=np.where(is_defined, test.low, -np.inf).reshape(shape),
+        high=np.where(is_defined, test.high, np.inf).reshape(shape),
+        p_value=np.where(is_defined, test.p_value, 1.0).reshape(shape),
     )
-    return Sequences(*(column.reshape(shape) for column in columns))
 
 
 def metric_sums(arm: Arm) -> list[MetricSums]:
