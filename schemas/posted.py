@@ -17,10 +17,12 @@ Kind = Literal["conversion", "count", "sum", "ratio", "mean", "quantile"]
 Role = Literal["decision", "guardrail", "secondary"]
 Method = Literal["always_valid", "group_sequential", "fixed_horizon", "bayesian"]
 
-COMPUTED_KINDS: tuple[Kind, ...] = ("conversion", "count", "sum")
+COMPUTED_KINDS: tuple[Kind, ...] = get_args(Kind)
 """Kinds whose results this version computes; the others are refused on creation."""
 
-COMPUTED_FEATURES: frozenset[str] = frozenset()
+COMPUTED_FEATURES: frozenset[str] = frozenset(
+    {"fixed_cap", "quantile_cap", "quantile_of_units", "quantile_of_events", "segments"}
+)
 """Of ``fixed_cap``, ``quantile_cap``, ``quantile_of_units``, ``quantile_of_events`` and
 ``segments``: what this version computes; the others are refused on creation."""
 
