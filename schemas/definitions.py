@@ -11,8 +11,6 @@ from typing import Any, Literal
 import msgspec
 
 from schemas.posted import (
-    COMPUTED_FEATURES,
-    COMPUTED_KINDS,
     DEFAULT_PRECISION,
     DEFAULT_WINDOW,
     KEEP_DAYS_MAX,
@@ -34,8 +32,6 @@ from schemas.posted import (
 from schemas.times import format_duration_ms, format_time_ms, parse_duration_ms
 
 __all__ = [
-    "COMPUTED_FEATURES",
-    "COMPUTED_KINDS",
     "DEFAULT_PRECISION",
     "DEFAULT_WINDOW",
     "KEEP_DAYS_MAX",

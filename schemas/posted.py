@@ -17,15 +17,6 @@ Kind = Literal["conversion", "count", "sum", "ratio", "mean", "quantile"]
 Role = Literal["decision", "guardrail", "secondary"]
 Method = Literal["always_valid", "group_sequential", "fixed_horizon", "bayesian"]
 
-COMPUTED_KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Kinds whose results this version computes; the others are refused on creation."""
-
-COMPUTED_FEATURES: frozenset[str] = frozenset(
-    {"fixed_cap", "quantile_cap", "quantile_of_units", "quantile_of_events", "segments"}
-)
-"""Of ``fixed_cap``, ``quantile_cap``, ``quantile_of_units``, ``quantile_of_events`` and
-``segments``: what this version computes; the others are refused on creation."""
-
 DEFAULT_WINDOW = "24h"
 DEFAULT_PRECISION = 6
 PRECISION_MAX = 9
@@ -222,9 +213,6 @@ _OWN_FIELDS: dict[str, frozenset[str]] = {
 
 
 def _kind_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
-    if metric.kind not in COMPUTED_KINDS:
-        supported = ", ".join(COMPUTED_KINDS)
-        yield _unsupported(f"{where}.kind", f"{metric.kind!r}, must be one of {supported}")
     own = _OWN_FIELDS[metric.kind]
     for name in ("event", "numerator", "denominator", "quantile", "of"):
         if name not in own and getattr(metric, name) is not None:
@@ -260,8 +248,6 @@ def _quantile_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
     if of not in ("units", "events"):
         message = f"{of!r}, must be units (of unit totals) or events (of single values)"
         yield FieldError(f"{where}.of", message)
-    elif f"quantile_of_{of}" not in COMPUTED_FEATURES and metric.kind in COMPUTED_KINDS:
-        yield _unsupported(f"{where}.of", f"quantiles of {of}")
     if metric.covariate_days:
         message = f"covariate_days == {metric.covariate_days}, must be 0 for a quantile"
         yield FieldError(f"{where}.covariate_days", message)
@@ -284,8 +270,6 @@ def _cap_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
                 "covariate_days 0"
             )
             yield FieldError(field, message)
-        if "quantile_cap" not in COMPUTED_FEATURES:
-            yield _unsupported(field, f"quantile cap {cap.quantile}")
         return
     precision = 0
     if metric.kind == "sum":
@@ -295,8 +279,6 @@ def _cap_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
         yield FieldError(field, message)
     elif metric.kind == "count" and cap != int(cap):
         yield FieldError(field, f"cap == {cap}, must be a whole number of events")
-    if "fixed_cap" not in COMPUTED_FEATURES:
-        yield _unsupported(field, f"cap == {cap}")
 
 
 def _margin_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
@@ -314,8 +296,6 @@ def _margin_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
 
 
 def _segment_errors(segments: dict[str, list[str]]) -> Iterable[FieldError]:
-    if segments and "segments" not in COMPUTED_FEATURES:
-        yield _unsupported("segments", f"{segments}, must be {{}}")
     if len(segments) > SEGMENT_ATTRIBUTES_MAX:
         message = f"{len(segments)} attributes, must be {SEGMENT_ATTRIBUTES_MAX} at most"
         yield FieldError("segments", message)

@@ -1,7 +1,7 @@
 """A posted definition becomes a draft, or every field that breaks a rule is named at once."""
 
 import math
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.definitions import (
-    COMPUTED_KINDS,
     Analysis,
     CapQuantile,
     Definition,
@@ -17,7 +16,6 @@ from schemas.definitions import (
     FieldError,
     Interval,
     InvalidDefinitionError,
-    Kind,
     MetricBody,
     Prior,
     VariantBody,
@@ -58,16 +56,6 @@ def sequential(**fields: Any) -> dict[str, Any]:
 
 def errors_of(**fields: Any) -> list[FieldError]:
     return list(definition_errors(msgspec.convert(POSTED | fields, DefinitionBody)))
-
-
-def not_computed(**fields: Any) -> list[FieldError]:
-    """Return what is refused only because this version does not compute it yet."""
-    gates = ("metrics[0].kind", "metrics[0].of", "metrics[0].cap", "segments")
-    return [
-        error
-        for error in errors_of(**fields)
-        if error.code == "not_supported" and error.field.startswith(gates)
-    ]
 
 
 def assert_shown_can_be_posted(definition: Definition) -> None:
@@ -206,7 +194,7 @@ def assert_shown_can_be_posted(definition: Definition) -> None:
     ids=str,
 )
 def test_a_broken_rule_names_its_field(fields: dict[str, Any], field: str, code: str) -> None:
-    broken = [error for error in errors_of(**fields) if error not in not_computed(**fields)]
+    broken = errors_of(**fields)
 
     assert [(error.field, error.code) for error in broken] == [(field, code)]
     with pytest.raises(InvalidDefinitionError) as refused:
@@ -236,22 +224,9 @@ def test_a_broken_rule_names_its_field(fields: dict[str, Any], field: str, code:
     ],
     ids=str,
 )
-def test_what_keeps_the_rules_is_refused_only_where_it_is_not_computed(
-    fields: dict[str, Any],
-) -> None:
-    refused = not_computed(**fields)
-    assert errors_of(**fields) == refused
-    if refused:
-        assert all("this version" in error.message for error in refused)
-        return
+def test_what_keeps_the_rules_is_a_definition(fields: dict[str, Any]) -> None:
+    assert errors_of(**fields) == []
     assert_shown_can_be_posted(post(**fields))
-
-
-@pytest.mark.parametrize("kind", sorted(set(get_args(Kind)) - set(COMPUTED_KINDS)))
-def test_a_kind_that_is_not_computed_is_refused(kind: str) -> None:
-    assert ("metrics[0].kind", "not_supported") in [
-        (error.field, error.code) for error in errors_of(**metric(kind=kind))
-    ]
 
 
 def test_every_broken_rule_is_named_at_once() -> None:
