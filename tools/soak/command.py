@@ -197,7 +197,7 @@ class _Run:
 
     async def _sample(self, driver: Driver, prober: Prober, began_s: float) -> None:
         """Sample and show until cancelled."""
-        sampler, number = Sampler(self._home.kafka), 0
+        sampler, number = Sampler(self._home.root), 0
         progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

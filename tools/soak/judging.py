@@ -1,7 +1,7 @@
 """What the samples of a soak say: slopes, drifts, and whether they are within bounds. Pure.
 
 State grows with units and with ids that have not expired. The population is fixed, so memory is
-judged from when the first ids have expired.
+judged from when the first ids have expired, and in the second half of a run only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -103,7 +103,8 @@ def judge(
     lateness_ms: int,
 ) -> dict[str, Any]:
     """Return figures by process, of latency and of the ledger, and what is out of bounds."""
-    judged_from_s = warm_up_s(lateness_ms)
+    # Heaps and pools of threads fill to their bounds first, some in half an hour.
+    judged_from_s = max(warm_up_s(lateness_ms), seconds / 2)
     by_name = sorted(samples, key=lambda one: (one.name, one.at_s))
     processes = {
         name: _process(list(group), judged_from_s)
@@ -137,7 +138,7 @@ def _process(samples: list[Sample], judged_from_s: float) -> dict[str, Any]:
     rest = [one for one in samples if one.at_s >= judged_from_s]
     judged = len(rest) >= SAMPLES_MIN
     slope = slope_mb_per_minute([(one.at_s, one.rss_bytes) for one in rest]) if judged else None
-    fds = _growth([one.fds - one.data_files for one in rest]) if judged else None
+    fds = _growth([one.fds - one.held_files for one in rest]) if judged else None
     pids = len({one.pid for one in samples})
     problems = []
     if pids > 1:

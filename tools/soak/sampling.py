@@ -10,8 +10,6 @@ import psutil
 DRIVER = "soak"
 """Name of the process that makes the load, among the others."""
 
-_LOG_FILES = ("*.log", "*.index", "*.timeindex", "*.txnindex")
-
 
 class Sample(NamedTuple):
     """One process at one moment.
@@ -25,7 +23,8 @@ class Sample(NamedTuple):
         fds: Open file descriptors.
         threads: Threads.
         cpu_s: CPU seconds since it was started.
-        data_files: Files of the broker's log, which it keeps open by design; else 0.
+        held_files: Of them those of data, which broker and ClickHouse keep open by design, and
+            of ``/proc``, three of which ClickHouse holds for every thread of its pool.
     """
 
     at_s: float
@@ -36,14 +35,14 @@ class Sample(NamedTuple):
     fds: int
     threads: int
     cpu_s: float
-    data_files: int
+    held_files: int
 
 
 class Sampler:
     """Samples all processes of a stack, and this one."""
 
-    def __init__(self, kafka_data: Path) -> None:
-        self._kafka_data = kafka_data
+    def __init__(self, home: Path) -> None:
+        self._held = (f"{home.resolve()}/", "/proc/")
 
     def sample(self, at_s: float, processes: list[dict[str, Any]], *, uss: bool) -> list[Sample]:
         """Return a sample of every process that lives; ``processes`` as in ``stack.json``."""
@@ -65,10 +64,10 @@ class Sampler:
                         process.num_fds(),
                         process.num_threads(),
                         cpu.user + cpu.system,
-                        self._data_files() if name == "kafka" else 0,
+                        self._held_files(process),
                     )
             except psutil.NoSuchProcess:
                 continue  # it died; the sample that is missing and its next pid say so
 
-    def _data_files(self) -> int:
-        return sum(1 for pattern in _LOG_FILES for _ in self._kafka_data.glob(f"data/*/{pattern}"))
+    def _held_files(self, process: psutil.Process) -> int:
+        return sum(file.path.startswith(self._held) for file in process.open_files())
