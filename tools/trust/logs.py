@@ -14,7 +14,7 @@ import msgspec
 
 from schemas.control import CatalogueEntry
 from schemas.definitions import Definition, Interval, define
-from schemas.posted import DefinitionBody, definition_errors
+from schemas.posted import DefinitionBody
 
 DAY_MS = 86_400_000
 WINDOW_DAYS, HISTORY_DAYS = 7, 14
@@ -83,11 +83,7 @@ class Line(NamedTuple):
 
 
 def experiment() -> Definition:
-    """Return the experiment of the logs, running since the beginning of time.
-
-    Kinds that this version of the product refuses to compute are left out: nothing can be said
-    of them, and the checks say how many integers they compared.
-    """
+    """Return the experiment of the logs, running since the beginning of time."""
     metrics = [
         one
         | {"window": f"{24 * WINDOW_DAYS}h"}
@@ -95,15 +91,6 @@ def experiment() -> Definition:
         for one in BODY["metrics"]
     ]
     body = msgspec.convert(BODY | {"metrics": metrics}, DefinitionBody)
-    refused = {one.field for one in definition_errors(body) if one.code == "not_supported"}
-    computed = [
-        metric
-        for index, metric in enumerate(body.metrics)
-        if not any(field.startswith(f"metrics[{index}]") for field in refused)
-    ]
-    body = msgspec.structs.replace(
-        body, metrics=computed, segments={} if "segments" in refused else body.segments
-    )
     draft = define(body, ordinal=0, version=1, created_at_ms=0)
     return msgspec.structs.replace(
         draft, status="running", started_at_ms=0, intervals=[Interval(0)]
