@@ -8,11 +8,13 @@ import math
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.control import DefinitionChange, Settings, SettingsChange
+from schemas.definitions import Analysis
 from schemas.partials import STATE_VERSION, Partial
 from stream_processors.merge.assembly import PartialGapError
 from stream_processors.merge.merging import LogMismatchError, MergedTick, Merger
@@ -411,3 +413,47 @@ def test_records_of_another_partition_count_are_refused() -> None:
     merger, _ = start()
     with pytest.raises(LogMismatchError, match="records of 2 partitions"):
         Merger.load(merger.records(), 3)
+
+
+def test_a_snapshot_has_the_results_by_segment_of_its_look() -> None:
+    definition = msgspec.structs.replace(make_definition(), segments={"country": ["CA"]})
+    sums = make_sums(definition.id, [rate(1_000, 100), rate(1_000, 120)])
+    changes = [DefinitionChange(definition)]
+
+    [merged] = run([make_partial(0, 1, sums, changes=changes)], 1)
+
+    [(_, snapshot)], [(_, record)] = merged.snapshots, merged.looks
+    assert snapshot["segments"] == record["segments"]
+    assert [one["value"] for one in snapshot["segments"]["country"]] == ["CA", "other"]
+    assert "segments" not in snapshot["results"]
+
+
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential"])
+def test_a_restart_between_any_two_ticks_forgets_nothing_of_the_path(method: Any) -> None:
+    """Planned looks and guardrails included: all that later looks build on is in the records."""
+    guard = msgspec.structs.replace(
+        CONVERSION, id="guard", role="guardrail", margin={"absolute": 0.05}
+    )
+    units_max = 2_000 if method == "group_sequential" else None
+    definition = msgspec.structs.replace(
+        make_definition(metrics=(CONVERSION, guard)),
+        analysis=Analysis(method=method, units_max=units_max),
+    )
+    stream = []
+    for tick in range(1, 8):
+        units = 150 * tick
+        sums = [rate(units, units // 4), rate(units, units // 4 + 9 * (tick % 3))]
+        changes = [DefinitionChange(definition)] if tick == 1 else []
+        stream.append(make_partial(0, tick, make_sums(definition.id, sums, sums), changes=changes))
+    undisturbed = [tick.looks for tick in run(stream, 1)]
+
+    records: dict[str, bytes] = {}
+    restarted = []
+    for offset, partial in enumerate(stream):
+        merger = Merger.load(records, 1)
+        restarted += [tick.looks for tick in merger.take(offset, partial)]
+        records |= merger.records()
+
+    assert restarted == undisturbed
+    last = undisturbed[-1][0][1]["metrics"][0]["effects"][0]
+    assert (last["absolute"]["group_sequential"] is not None) == (method == "group_sequential")
