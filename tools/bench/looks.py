@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,11 @@ def measure_looks(experiments: int, *, turns: int, seed: int) -> Timing:
         fixed = effect.fixed_horizon
         if fixed is None or not math.isclose(fixed.statistic, _welch(one).statistic, rel_tol=1e-9):
             raise WrongAnswerError(f"{one}: scipy's t is another one than {fixed}")
-    ways = (compare_all, _one_by_one, lambda those: [_welch(one) for one in those])
+    ways: tuple[Callable[[list[Comparison]], object], ...] = (
+        compare_all,
+        _one_by_one,
+        _welch_of_each,
+    )
     best = [math.inf] * len(ways)
     for _ in range(turns):
         for number, way in enumerate(ways):
@@ -78,6 +83,10 @@ def show_looks(console: Console, timing: Timing) -> None:
 
 def _one_by_one(comparisons: list[Comparison]) -> list[Effect]:
     return [effect for one in comparisons for effect in compare_all([one])]
+
+
+def _welch_of_each(comparisons: list[Comparison]) -> list[Any]:
+    return [_welch(one) for one in comparisons]
 
 
 def _welch(one: Comparison) -> Any:
