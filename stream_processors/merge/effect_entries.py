@@ -91,7 +91,7 @@ def matured_effect(
     decides_on, deciding = _deciding(metric, effect)
     if method == "group_sequential":
         path = paths.adjusted if decides_on == "cuped" else paths.plain
-        plans = plans_of(definition, metric.role)
+        plans = plans_of(definition, metric)
         path = _group_moved(path, deciding, information, plans)
         _add_group(entry, decides_on, path, plans)
         field = "adjusted" if decides_on == "cuped" else "plain"

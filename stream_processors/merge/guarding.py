@@ -116,7 +116,7 @@ def _planned(
     information: Information,
 ) -> Guarded:
     """Return the guardrail as of the last official look, whatever came after it."""
-    plans = plans_of(definition, "guardrail", one_sided=True)
+    plans = plans_of(definition, metric, one_sided=True)
     rail = guardrail_of(metric, definition.analysis.alpha)
     state = before.guard
     if arms is not None:

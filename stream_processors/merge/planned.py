@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from schemas.definitions import Analysis, Definition, Role
+from schemas.definitions import Analysis, Definition, Metric
 from stream_processors.merge.path import GroupState
 from stream_processors.stats.effects import CupedEffect, Effect
 from stream_processors.stats.group_sequential import (
@@ -52,11 +52,18 @@ class Plans(NamedTuple):
     among_others: GroupPlan
 
 
-def plans_of(definition: Definition, role: Role, *, one_sided: bool = False) -> Plans:
-    """Return how a definition tests the comparisons of a role."""
+def plans_of(definition: Definition, metric: Metric, *, one_sided: bool = False) -> Plans:
+    """Return how a definition tests a metric.
+
+    The others are those of its role that were there when it was added: a plan is never another
+    one later.
+    """
     analysis = definition.analysis
     metrics = sum(
-        metric.role == role and metric.window_ms is not None for metric in definition.metrics
+        other.role == metric.role
+        and other.window_ms is not None
+        and other.added_at_ms <= metric.added_at_ms
+        for other in definition.metrics
     )
     comparisons = metrics * (len(definition.variants) - 1)
     return Plans(

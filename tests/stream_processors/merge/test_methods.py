@@ -239,6 +239,19 @@ def test_a_test_among_others_goes_on_until_the_correction_agrees() -> None:
     assert look.results["verdict"]["reading"] == "improvement"
 
 
+def test_a_metric_that_is_added_leaves_the_plans_of_the_others_as_they_were() -> None:
+    later = msgspec.structs.replace(ORDERS, added_at_ms=1)
+    totals = [rate(1_000, 100), rate(1_000, 104)], [counts(1_000, 500), counts(1_000, 500)]
+
+    alone = look_at(define("group_sequential"), make_totals(totals[0]))
+    grown = look_at(define("group_sequential", CONVERSION, later), make_totals(*totals))
+
+    before, after = (effect_of(one)["absolute"]["group_sequential"] for one in (alone, grown))
+    assert after == before
+    added = effect_of(grown, "orders")["absolute"]["group_sequential"]
+    assert added["family_boundary"] > added["boundary"] == before["boundary"]
+
+
 def test_an_end_short_of_the_plan_is_looked_at_by_what_may_be_spent_there() -> None:
     totals = make_totals([rate(1_500, 150), rate(1_500, 152)], is_final=True)
     group = effect_of(look_at(define("group_sequential"), totals))["absolute"]["group_sequential"]
