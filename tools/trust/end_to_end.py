@@ -46,8 +46,14 @@ METRICS: list[dict[str, Any]] = [
     {"id": "converted", "kind": "conversion", "event": "purchase"},
     {"id": "views", "kind": "count", "event": "view"},
     {"id": "revenue", "kind": "sum", "event": "purchase", "precision": 2},
-    {"id": "seconds", "kind": "sum", "event": "view", "precision": 3},
-    {"id": "value", "kind": "ratio", "numerator": "purchase", "denominator": "view"},
+    {"id": "seconds", "kind": "sum", "event": "view", "precision": 2},
+    {
+        "id": "value",
+        "kind": "ratio",
+        "numerator": "purchase",
+        "denominator": "view",
+        "precision": 2,
+    },
 ]
 
 
