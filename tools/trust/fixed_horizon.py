@@ -295,9 +295,9 @@ POWER = Protocol(
     "10,000 experiments each; within 4 standard errors of the known power, planned sizes within "
     "78.4 to 81.6 % (rates to 82.5 %: their formula rounds up).",
     [
-        Part("sequence", power_of_sequence, 40.0),
+        Part("sequence", power_of_sequence, 4.0),
         *(
-            Part(name, partial(planned_size, name), 20.0)
+            Part(name, partial(planned_size, name), 4.0)
             for name in ("mean", "rate", "cuped", "mean_sequence")
         ),
     ],

@@ -244,7 +244,7 @@ GROWING = Protocol(
     "over units cannot count; on matured units nothing changes once all have matured.",
     "Experiments without an effect: the open basis must reject in more than 5 % (it is why it "
     "never decides), the matured one in at most 5 % (+ chance).",
-    [Part("watched", enrolment_over, 90.0), Part("planned_looks", daily_cohorts, 90.0)],
+    [Part("watched", enrolment_over, 6.0), Part("planned_looks", daily_cohorts, 180.0)],
 )
 
 SOONER = Protocol(

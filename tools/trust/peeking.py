@@ -311,11 +311,11 @@ PEEKING = Protocol(
     [
         Part(name, partial(watch_without_effect, name), seconds)
         for name, seconds in (
-            ("normal", 40.0),
-            ("bernoulli_0.1", 30.0),
-            ("bernoulli_0.01", 30.0),
-            ("lognormal", 40.0),
-            ("zero_inflated", 30.0),
+            ("normal", 6.0),
+            ("bernoulli_0.1", 1.0),
+            ("bernoulli_0.01", 1.0),
+            ("lognormal", 6.0),
+            ("zero_inflated", 2.0),
         )
     ],
 )
@@ -328,7 +328,7 @@ EVERY_PAIR = Protocol(
     "2,000 pairs, tuned to 500 units, and to as few as 20, where it would matter most; 10,000 "
     "experiments, at most 5 % (+ chance) may reject. Without the burn-in more must.",
     [
-        Part(f"{name}_{n_star}", partial(look_after_every_pair, name, n_star), 30.0)
+        Part(f"{name}_{n_star}", partial(look_after_every_pair, name, n_star), 6.0)
         for name, n_star in (
             ("normal", 500),
             ("bernoulli_0.1", 500),
@@ -344,7 +344,7 @@ EQUAL = Protocol(
     "A plain test at 5 % that is read several times is wrong far more often; how often has been "
     "known since 1969, and the simulation must reproduce it.",
     "K equal looks, K = 1 to 100; 20,000 experiments, within 4 standard errors of the integral.",
-    [Part("equal_looks", equal_looks, 30.0)],
+    [Part("equal_looks", equal_looks, 4.0)],
 )
 
 COVERAGE = Protocol(
@@ -353,7 +353,7 @@ COVERAGE = Protocol(
     "With an effect, too, the confidence sequence holds the truth at all looks at once.",
     "200 looks, 20,000 experiments; at least 95 % (- chance) of the sequences never exclude it.",
     [
-        Part(f"{name}_{lift:g}", partial(cover_at_all_looks, name, lift), 30.0)
+        Part(f"{name}_{lift:g}", partial(cover_at_all_looks, name, lift), 5.0)
         for name, lift in (
             ("normal", 0.015),
             ("bernoulli_0.1", 0.2),
