@@ -1,9 +1,10 @@
 """``litmus trust``: try what the statistics promise, and publish what was found."""
 
 import json
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -44,6 +45,8 @@ def trust(
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
+    # Stopped by a supervisor or a timeout, it must not leave a stack behind.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         result = carry_out(console, choose(only), seed=seed, scale=scale, stack=stack)
     except LitmusError as error:
@@ -56,3 +59,7 @@ def trust(
     if as_json:
         print(json.dumps(report, indent=2))
     sys.exit(0 if result.passed else 1)
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
