@@ -54,7 +54,7 @@ down: ## Stop the stack
 	@if [ -x $(BIN)/litmus ]; then $(BIN)/litmus down; fi
 
 clean: down ## Stop the stack and delete all its data; packages and jars stay
-	@if [ -x $(BIN)/litmus ]; then for home in demo torture soak; do LITMUS_HOME=.litmus/$$home $(BIN)/litmus down >/dev/null; done; fi
+	@if [ -x $(BIN)/litmus ]; then for home in demo torture soak trust; do LITMUS_HOME=.litmus/$$home $(BIN)/litmus down >/dev/null; done; fi
 	@if [ -d .litmus ]; then find .litmus -mindepth 1 -maxdepth 1 ! -name jars -exec rm -rf {} +; fi
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .venv/.ready
 
