@@ -1,6 +1,6 @@
 """The sums of an experiment as a partition reports them: arrays in, a message's struct out."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +79,10 @@ class _GroupReport:
         """Return whether any unit is in a group."""
         return bool(self._units(group).any())
 
-    def fields(self, group: int) -> dict[str, object]:
+    def fields(self, group: int) -> dict[str, Any]:
         """Return the fields of a report that a segment has too."""
         *units, crossovers = self._units(group).tolist()
-        fields: dict[str, object] = {
+        fields: dict[str, Any] = {
             "units": units,
             "crossovers": crossovers,
             "overflowed": [
