@@ -24,6 +24,7 @@ from tests.query_api.builders import (
     ledger,
     look_value,
     snapshot_value,
+    tick_value,
 )
 from tests.query_api.process import QueryApi, wait_until
 from tools.broker import EmbeddedBroker
@@ -53,7 +54,7 @@ class Doors:
         """Write a tick everywhere, some batches, a late one, a dead letter, and a look."""
         self.tick += 1
         for partition in range(PARTITIONS):
-            self._send(EVENTS.name, b"{}", partition, TICK_HEADERS)
+            self._send(EVENTS.name, tick_value(self.tick), partition, TICK_HEADERS)
             self._next_offset[partition] += 1
             for _ in range(self._rng.randrange(4)):
                 self._write_batch(partition, self._rng.randrange(1, 400))
