@@ -35,6 +35,10 @@ the looks' topic takes messages of a megabyte."""
 OTHER_SEGMENT = "other"
 """Segment of units whose attribute is missing or not among the values."""
 
+ALPHA_MIN = 1e-9
+TAU_MIN, TAU_MAX = 1e-12, 1e15
+"""Beyond them a quantile or a square leaves what a float can hold."""
+
 PLANNED_LOOKS_MAX = 100
 DEFAULT_LOOKS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -293,6 +297,9 @@ def _margin_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
     elif metric.margin.get("relative", 0) >= 1:
         rule = "a relative margin is a share of the control's mean, must be below 1, as 0.02"
         yield FieldError(f"{where}.margin", f"{metric.margin}, {rule}")
+    elif metric.kind == "conversion" and metric.margin.get("absolute", 0) >= 1:
+        rule = "an absolute margin of a rate must be below 1: 5 points are 0.05"
+        yield FieldError(f"{where}.margin", f"{metric.margin}, {rule}")
 
 
 def _segment_errors(segments: dict[str, list[str]]) -> Iterable[FieldError]:
@@ -338,8 +345,9 @@ def _hypothesis_errors(hypothesis: Hypothesis | None) -> Iterable[FieldError]:
 
 
 def _analysis_errors(analysis: Analysis) -> Iterable[FieldError]:
-    if not 0 < analysis.alpha < 0.5:
-        yield FieldError("analysis.alpha", f"{analysis.alpha}, must be above 0, below 0.5")
+    if not ALPHA_MIN <= analysis.alpha < 0.5:
+        message = f"{analysis.alpha}, must be {ALPHA_MIN} or more, and below 0.5"
+        yield FieldError("analysis.alpha", message)
     if not 2 <= analysis.n_star <= 10**12:
         yield FieldError("analysis.n_star", f"{analysis.n_star}, must be 2 to 10**12")
     yield from _tuning_errors(analysis)
@@ -357,8 +365,8 @@ def _analysis_errors(analysis: Analysis) -> Iterable[FieldError]:
 def _tuning_errors(analysis: Analysis) -> Iterable[FieldError]:
     tau = analysis.tau
     if analysis.tuning == "mixture":
-        if tau is None or not 0 < tau < math.inf:
-            message = f"tau == {tau}, must be above 0 and finite where tuning is mixture"
+        if tau is None or not TAU_MIN <= tau <= TAU_MAX:
+            message = f"tau == {tau}, must be {TAU_MIN} to {TAU_MAX} where tuning is mixture"
             yield FieldError("analysis.tau", message)
     elif tau is not None:
         yield _of_other("analysis.tau", "tuning", "mixture")
@@ -416,6 +424,8 @@ def _variant_errors(variants: list[VariantBody]) -> Iterable[FieldError]:
         total = sum(weights)
         if not 0 < total < math.inf:
             yield FieldError("variants", f"weights add up to {total}, must be above 0 and finite")
+        elif sum(weight > 0 for weight in weights) == 1 < len(weights):
+            yield FieldError("variants", f"weights == {weights}, must be above 0 for two or more")
 
 
 def _name_error(field: str, text: str) -> Iterable[FieldError]:

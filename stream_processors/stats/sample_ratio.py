@@ -18,6 +18,9 @@ MISMATCH_ALPHA = 0.001
 EXPECTED_MIN = 5
 """Units that every variant has to expect before χ² is trusted."""
 
+IMPOSSIBLE = 1_000.0
+"""Log evidence of what cannot be under the plan; finite, so that it can be added to others."""
+
 RANK_TOLERANCE = 1e-6
 """Units² below which a direction of the covariance is rounding: real ones are of the order of n."""
 
@@ -117,7 +120,8 @@ def sample_ratio_log_bayes_factor(
 ) -> float:
     """Return the log evidence that the shares differ from the weights; for any number of looks.
 
-    It depends on the cumulative counts only. ``sequential_p_value`` makes a p-value of it.
+    It depends on the cumulative counts only. ``sequential_p_value`` makes a p-value of it. A unit
+    in a variant of weight 0 cannot be: it is evidence enough.
 
     References:
         Lindon, Malek (2022), "Anytime-Valid Inference for Multinomial Count Data", NeurIPS:
@@ -125,6 +129,8 @@ def sample_ratio_log_bayes_factor(
     """
     planned = _planned(counts, weights)
     total = sum(count for count, _ in planned)
+    if sum(counts) > total:
+        return IMPOSSIBLE
     terms = [math.lgamma(concentration) - math.lgamma(concentration + total)]
     for count, share in planned:
         prior = concentration * share

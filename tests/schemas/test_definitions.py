@@ -179,6 +179,11 @@ def assert_shown_can_be_posted(definition: Definition) -> None:
         ({"analysis": {"tuning": "mixture"}}, "analysis.tau", "invalid"),
         ({"analysis": {"tuning": "mixture", "tau": 0.0}}, "analysis.tau", "invalid"),
         ({"analysis": {"tau": 0.1}}, "analysis.tau", "invalid"),
+        ({"analysis": {"tuning": "mixture", "tau": 1e300}}, "analysis.tau", "invalid"),
+        ({"analysis": {"tuning": "mixture", "tau": 1e-160}}, "analysis.tau", "invalid"),
+        ({"analysis": {"alpha": 1e-300}}, "analysis.alpha", "invalid"),
+        (metric(role="guardrail", margin={"absolute": 5}), "metrics[0].margin", "invalid"),
+        (variants({"weight": 0.0}, {"weight": 1.0}), "variants", "invalid"),
         ({"analysis": {"method": "group_sequential"}}, "analysis.units_max", "invalid"),
         ({"analysis": {"units_max": 1_000}}, "analysis.units_max", "invalid"),
         (sequential(planned_looks=[]), "analysis.planned_looks", "invalid"),
@@ -308,7 +313,11 @@ def test_any_body_is_a_definition_that_can_be_stored_or_refused(body: Definition
 # --- what it becomes ---
 
 
-@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=64).filter(lambda ws: sum(ws) > 1e-6))
+def are_weights(weights: list[float]) -> bool:
+    return sum(weights) > 1e-6 and sum(weight > 0 for weight in weights) > 1
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=64).filter(are_weights))
 def test_weights_are_shares_of_one(weights: list[float]) -> None:
     shares = [one.weight for one in post(**variants(*({"weight": w} for w in weights))).variants]
 

@@ -192,3 +192,10 @@ def _alarms(treatment: np.ndarray, per_look: int) -> bool:
         < 0.001
         for look, count in enumerate(treatment)
     )
+
+
+def test_a_unit_where_none_can_be_is_an_alarm_at_once_and_for_ever() -> None:
+    log_bayes_factor = sample_ratio_log_bayes_factor([500, 500, 1], [1, 1, 0])
+
+    assert sequential_p_value(log_bayes_factor) == 0
+    assert sequential_p_value(sample_ratio_log_bayes_factor([500, 500, 0], [1, 1, 0])) == 1
