@@ -61,30 +61,25 @@ def guarded(
     """Return a guardrail of one treatment, by the method of the definition.
 
     The entry's ``status`` is ``pass``, ``fail``, ``harm`` or ``undecided``; ``watched`` where
-    there is no margin, so that only harm can be told. ``harm_p_value`` is the smallest so far
-    where looks may be repeated.
+    there is no margin, so that only harm can be told. Where looks may be repeated, ``harm_p_value``
+    is the smallest so far, and what was shown once stays shown: see ``_remembered``.
     """
     analysis, rail = definition.analysis, guardrail_of(metric, definition.analysis.alpha)
     arms = _arms(effect)
     if analysis.method == "group_sequential":
-        return _planned(definition, metric, arms, before, information)
+        found = _planned(definition, metric, arms, before, information)
+        return _remembered(found, analysis.alpha)
+    if analysis.method == "always_valid":
+        found = _watched(metric, rail, effect, before, n_star=analysis.n_star)
+        return _remembered(found, analysis.alpha)
     if arms is None:
         return _undecided(metric, effect.status, before)
     if analysis.method == "bayesian":
         return Guarded(_believed(metric, rail, arms), before)
-    if analysis.method == "fixed_horizon":
-        if not information.is_final:
-            return _undecided(metric, "waiting_for_look", before)
-        test = fixed_guardrail(*arms, rail, is_rate=metric.kind == "conversion")
-        return Guarded(_entry(metric, test, test.harm_p_value), before)
-    if effect.sequence is None:
-        return _undecided(metric, effect.status, before)
-    test = sequential_guardrail(*arms, rail, n_star=analysis.n_star)
-    harm = before.harm_p_value
-    if test.harm_p_value is not None:
-        harm = min(harm, test.harm_p_value)
-    path = msgspec.structs.replace(before, harm_p_value=harm)
-    return Guarded(_entry(metric, test, harm), path)
+    if not information.is_final:
+        return _undecided(metric, "waiting_for_look", before)
+    test = fixed_guardrail(*arms, rail, is_rate=metric.kind == "conversion")
+    return Guarded(_entry(metric, test, test.harm_p_value), before)
 
 
 def guardrail_of(metric: Metric, alpha: float) -> Guardrail:
@@ -93,6 +88,46 @@ def guardrail_of(metric: Metric, alpha: float) -> Guardrail:
         scale = "relative" if "relative" in (metric.margin or {}) else "absolute"
         return Guardrail(Margin(size, scale), metric.direction, alpha)  # type: ignore[arg-type]
     return Guardrail(Margin(0.0, "absolute"), metric.direction, alpha)
+
+
+def _watched(
+    metric: Metric, rail: Guardrail, effect: Effect, before: ComparisonPath, *, n_star: float
+) -> Guarded:
+    """Return the guardrail by confidence sequences, at a look like any other."""
+    arms = _arms(effect)
+    if arms is None or effect.sequence is None:
+        return _undecided(metric, effect.status, before)
+    test = sequential_guardrail(*arms, rail, n_star=n_star)
+    harm = before.harm_p_value
+    if test.harm_p_value is not None:
+        harm = min(harm, test.harm_p_value)
+    path = msgspec.structs.replace(before, harm_p_value=harm)
+    return Guarded(_entry(metric, test, harm), path)
+
+
+def _remembered(found: Guarded, alpha: float) -> Guarded:
+    """Return a guardrail that forgets no failure and no harm of the looks before.
+
+    All statements of all looks hold together, so a later look takes none of them back; and where
+    the looks contradict each other, none of them can say that all is well.
+    """
+    path, entry = found.path, dict(found.entry)
+    if entry["status"] == "fail":
+        path = msgspec.structs.replace(path, failed_room=min(path.failed_room, entry["room_high"]))
+    if entry["harm_p_value"] is None and path.harm_p_value < 1:
+        entry["harm_p_value"] = path.harm_p_value
+    harm = entry["harm_p_value"]
+    entry["is_harmed"] = entry["is_harmed"] or (harm is not None and harm <= alpha)
+    is_torn = path.is_empty or (path.group is not None and path.group.low > path.group.high)
+    if is_torn:
+        entry["reason"] = "empty_intersection"
+    if path.failed_room < 0:
+        entry["status"] = "fail"
+    elif entry["is_harmed"] and (is_torn or entry["status"] != "pass"):
+        entry["status"] = "harm"
+    elif is_torn:
+        entry["status"] = "undecided"
+    return Guarded(entry, path)
 
 
 def _arms(effect: Effect) -> _Arms | None:

@@ -64,6 +64,7 @@ class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
         group: Of method group_sequential; None before the first official look.
         harm_p_value: Of a guardrail: smallest p-value of "it got no worse" so far.
         guard: Of a guardrail and method group_sequential: the one-sided test of harm.
+        failed_room: Of a guardrail: lowest upper bound of its room so far; 0: it never failed.
     """
 
     p_value: float = 1.0
@@ -72,6 +73,7 @@ class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
     group: GroupState | None = None
     harm_p_value: float = 1.0
     guard: GuardState | None = None
+    failed_room: float = 0.0
 
     @property
     def is_empty(self) -> bool:
@@ -87,6 +89,7 @@ class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
             self.group,
             self.harm_p_value,
             self.guard,
+            self.failed_room,
         )
 
 
@@ -154,6 +157,8 @@ def _exact(path: ComparisonPath) -> dict[str, Any]:
         written["group"] = _hex(msgspec.to_builtins(path.group))
     if path.guard is not None:
         written["guard"] = _hex(msgspec.to_builtins(path.guard))
+    if path.failed_room < 0:
+        written["failed_room"] = path.failed_room.hex()
     return written
 
 

@@ -74,6 +74,7 @@ class _Treatment(NamedTuple):
     variant: str
     reading: Reading
     reasons: list[Reason]
+    seen: wording.Seen
 
 
 def verdict(definition: Definition, results: Entry) -> Entry:
@@ -99,11 +100,11 @@ def verdict(definition: Definition, results: Entry) -> Entry:
     reading = min((one.reading for one in treatments), key=_RANK.__getitem__)
     if alarms:
         reading = Reading.SAMPLE_RATIO_MISMATCH
-    about = [one.variant for one in treatments if one.reading is reading]
+    about = [one for one in treatments if one.reading is reading]
     reasons = [*alarms, *(reason for one in treatments for reason in one.reasons)]
     return {
         "reading": reading.value,
-        "text": wording.headline(reading.value, about),
+        "text": wording.headline(reading.value, [one.variant for one in about], _seen(about)),
         "guarantee": wording.guarantee(definition),
         "reasons": [reason._asdict() for reason in [*reasons, *_notes(results, entries)]],
         "treatments": [
@@ -160,30 +161,48 @@ def _treatment(
     sides: list[Side] = []
     reasons: list[Reason] = []
     guardrails: list[str] = []
+    waits: set[str] = set()
+    harmed: list[str] = []
     for entry in entries:
         metric, effect = metrics[entry["metric_id"]], _effect_of(entry, variant)
         if metric.role == "decision":
             side = side_of(effect, metric, definition.minimum_effect)
             sides.append(side)
+            if side is Side.WAITING:
+                waits.add(wording.wait_of(effect, metric))
             reasons.append(
                 wording.of_decision(effect, metric, side.value, definition.minimum_effect)
             )
         elif metric.role == "guardrail":
             guardrails.append(_guardrail_state(effect))
             reasons.append(wording.of_guardrail(effect, metric, guardrails[-1]))
+            if wording.is_harmed(effect):
+                harmed.append(metric.id)
     reading = _reading(sides, guardrails)
-    return _Treatment(variant, _at_end(reading) if is_final else reading, reasons)
+    seen = wording.Seen(frozenset(waits), tuple(harmed))
+    return _Treatment(variant, _at_end(reading) if is_final else reading, reasons, seen)
+
+
+def _seen(treatments: Sequence[_Treatment]) -> wording.Seen:
+    """Return what several treatments wait for, and what got worse in any of them."""
+    waits = frozenset[str]().union(*(one.seen.waits for one in treatments))
+    harmed = dict.fromkeys(metric_id for one in treatments for metric_id in one.seen.harmed)
+    return wording.Seen(waits, tuple(harmed))
 
 
 def _guardrail_state(effect: Entry) -> str:
-    """Return the status of a guardrail; harm only where it survives the correction."""
+    """Return the status of a guardrail; harm only where it survives the correction.
+
+    ``inconsistent`` where its looks contradict each other and neither failure nor harm is shown.
+    """
     if effect["status"] == "invalid_input":
         return "invalid"
     state = str(effect["guardrail"]["status"])
     adjusted = effect["adjusted"]
     if state == "harm" and adjusted is not None and not adjusted["rejects"]:
-        return "watched" if effect["guardrail"]["margin"] is None else "undecided"
-    return state
+        state = "watched" if effect["guardrail"]["margin"] is None else "undecided"
+    is_torn = effect["guardrail"]["reason"] == "empty_intersection"
+    return "inconsistent" if is_torn and state not in ("fail", "harm") else state
 
 
 def _reading(sides: Sequence[Side], guardrails: Sequence[str]) -> Reading:
@@ -197,7 +216,7 @@ def _reading(sides: Sequence[Side], guardrails: Sequence[str]) -> Reading:
         return Reading.MIXED
     if Side.WORSE in seen:
         return Reading.HARM
-    if Side.INCONSISTENT in seen:
+    if Side.INCONSISTENT in seen or "inconsistent" in guardrails:
         return Reading.INCONSISTENT
     if Side.BETTER in seen:
         is_open = any(state not in ("pass", "watched") for state in guardrails)

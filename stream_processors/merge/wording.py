@@ -24,6 +24,18 @@ class Reason(NamedTuple):
     text: str
 
 
+class Seen(NamedTuple):
+    """What a headline has to mention besides the reading.
+
+    Attributes:
+        waits: Why deciding metrics have no numbers: of ``wait_of``.
+        harmed: Ids of guardrails that got worse, after the correction, within their margin or not.
+    """
+
+    waits: frozenset[str] = frozenset()
+    harmed: tuple[str, ...] = ()
+
+
 _HEADLINES = {
     "invalid": (
         "Nothing can be concluded: the sums contradict each other. Look at the ledger and the logs."
@@ -32,7 +44,10 @@ _HEADLINES = {
         "Do not read this result: units are not split as planned, so the variants may not be "
         "comparable. Find out where assignments are lost or made twice."
     ),
-    "improvement": "{variants} did better than the control, and nothing that is guarded got worse.",
+    "improvement": (
+        "{variants} did better than the control, and nothing that is guarded was shown to get "
+        "worse."
+    ),
     "improvement_guardrails_open": (
         "{variants} did better than the control, but it is not settled yet that everything that "
         "is guarded stays within its margin."
@@ -60,6 +75,46 @@ _HEADLINES = {
 }
 """By reading; ``{variants}`` are the treatments that it is about."""
 
+_HARM_WITHIN = (
+    "{variants} did better than the control. Every guardrail stayed within its margin, but "
+    "{harmed} got worse within it."
+)
+"""An improvement with harm that the margins allow."""
+
+_WAITS = {
+    "warming_up": "has too few units yet",
+    "warming_up_rate": (
+        "has too few units yet: it waits for 100 in each variant, 30 of them converted and 30 not"
+    ),
+    "no_units": "waits for the first units of both variants",
+    "insufficient": "waits for two units in each variant",
+    "zero_variance": (
+        "has the same value for every unit of a variant, in both, so there is nothing to test"
+    ),
+    "denominator_near_zero": "waits for a denominator that is clearly not 0",
+    "undefined": "has nothing to divide by yet, so it waits for more events",
+}
+"""By the status of a decision without numbers."""
+
+_WAITING_HEADLINES = {
+    ("warming_up", True): (
+        "Not enough data so far: the reasons say what is waited for. The first numbers come by "
+        "themselves."
+    ),
+    ("warming_up", False): (
+        "Nothing to test so far: all units of a variant have the same value, in both."
+    ),
+    ("too_few_units_at_end", True): (
+        "The experiment ended without enough data to conclude anything: the reasons say what was "
+        "missing."
+    ),
+    ("too_few_units_at_end", False): (
+        "The experiment ended with nothing to test: all units of a variant have the same value, "
+        "in both."
+    ),
+}
+"""By reading, and whether anything but a spread is missing; where units are not what is."""
+
 _GUARDRAILS = {
     "pass": "stays within its margin",
     "fail": "is worse by more than its margin",
@@ -67,6 +122,7 @@ _GUARDRAILS = {
     "undecided": "is not settled yet",
     "watched": "is watched for harm, and none was shown",
     "invalid": "has sums that contradict each other",
+    "inconsistent": "has looks that contradict each other, so it is not settled",
 }
 
 _PROMISES = {
@@ -76,9 +132,33 @@ _PROMISES = {
 }
 
 
-def headline(reading: str, variants: Sequence[str]) -> str:
+def headline(reading: str, variants: Sequence[str], seen: Seen) -> str:
     """Return the verdict in one or two sentences."""
-    return _HEADLINES[reading].format(variants=_listed(variants))
+    text = _HEADLINES[reading]
+    if reading == "improvement" and seen.harmed:
+        text = _HARM_WITHIN
+    if seen.waits - _WAITS_FOR_UNITS and reading in ("warming_up", "too_few_units_at_end"):
+        text = _WAITING_HEADLINES[reading, seen.waits != {"zero_variance"}]
+    return text.format(variants=_listed(variants), harmed=_listed(seen.harmed))
+
+
+_WAITS_FOR_UNITS = frozenset({"warming_up", "no_units", "insufficient"})
+
+
+def wait_of(effect: Entry, metric: Metric) -> str:
+    """Return why an effect has no numbers: the status, rates that warm up by themselves."""
+    return _wait(effect["decision"]["status"], metric)
+
+
+def _wait(status: str, metric: Metric) -> str:
+    is_rate = metric.kind == "conversion" and status == "warming_up"
+    return "warming_up_rate" if is_rate else status
+
+
+def is_harmed(effect: Entry) -> bool:
+    """Return whether a guardrail got worse, after the correction where there is one."""
+    adjusted = effect["adjusted"]
+    return bool(effect["guardrail"]["is_harmed"]) and (adjusted is None or adjusted["rejects"])
 
 
 def guarantee(definition: Definition) -> str:
@@ -109,24 +189,34 @@ def of_decision(effect: Entry, metric: Metric, side: str, minimum_effect: float 
             text = f"{about} is {'higher' if higher else 'lower'} than {control}{_size(effect)}"
             text += _against_minimum(effect, metric, minimum_effect) if side == "better" else ""
         case "small":
-            text = f"{about} is not better by the minimum effect{_size(effect)}"
+            text = f"{about} is not better by the minimum effect{_relative_size(effect)}"
         case "nothing":
-            text = f"{about} shows no difference{_size(effect)}"
+            text = f"{about} shows no difference{_after_correction(effect)}{_size(effect)}"
         case "inconsistent":
             text = f"{about} has looks that contradict each other"
         case "planned":
             text = f"{about} is read at the next planned look"
+            if effect["status"] == "warming_up" and effect["decision"]["method"] != "fixed_horizon":
+                text = f"{about} {_WAITS[_wait('warming_up', metric)]}"
         case "invalid":
             text = f"{about} has sums that contradict each other"
         case _:
-            text = f"{about} has too few units yet"
+            wait = wait_of(effect, metric)
+            text = f"{about} {_WAITS.get(wait, f'has no number yet ({wait})')}"
     return Reason(f"decision_{side}", metric.id, variant, text + ".")
 
 
 def of_guardrail(effect: Entry, metric: Metric, state: str) -> Reason:
     """Return what a guardrail says of one treatment."""
-    text = f"{metric.id}: {effect['variant']} {_GUARDRAILS[state]}{_size(effect)}."
-    return Reason(f"guardrail_{state}", metric.id, effect["variant"], text)
+    said, rail = _GUARDRAILS[state], effect["guardrail"]
+    if rail["is_harmed"] and state in ("pass", "watched", "undecided"):
+        said += ", but it got worse" if is_harmed(effect) else ", but taken alone it got worse"
+    elif state == "undecided" and rail["reason"] in _WAITS:
+        said += f": it {_WAITS[_wait(rail['reason'], metric)]}"
+    text = f"{metric.id}: {effect['variant']} {said}{_size(effect)}."
+    # Programs know it as open: that is what it is.
+    code = "undecided" if state == "inconsistent" else state
+    return Reason(f"guardrail_{code}", metric.id, effect["variant"], text)
 
 
 def of_sample_ratio(p_value: float, where: tuple[str, str] | None = None) -> Reason:
@@ -176,17 +266,41 @@ def _against_minimum(effect: Entry, metric: Metric, minimum_effect: float | None
 
 
 def _size(effect: Entry) -> str:
-    """Return the estimate and the interval that decides, relative where there is one."""
-    decision, relative = effect["decision"], effect["decision"]["relative"]
-    if relative["estimate"] is not None and relative["low"] is not None:
-        if relative["high"] is None:
-            return ""
-        shown = [_percent(relative[name]) for name in ("estimate", "low", "high")]
-    elif decision["estimate"] is not None and decision["low"] is not None:
-        shown = [f"{decision[name]:+.4g}" for name in ("estimate", "low", "high")]
-    else:
+    """Return the estimate with the interval that decides, in metric units.
+
+    The relative estimate follows without an interval: that one is of this look alone. So is the
+    estimate, and a running interval may have left it behind; then it is said to be of this look.
+    """
+    decision = effect["decision"]
+    estimate, low, high = (decision[name] for name in ("estimate", "low", "high"))
+    if estimate is None or (low is None and high is None):
         return ""
-    return f": {shown[0]} ({shown[1]} to {shown[2]})"
+    if low is None or high is None:
+        return f": at most {high:+.4g}" if low is None else f": at least {low:+.4g}"
+    interval = f"{low:+.4g} to {high:+.4g}"
+    if not low <= estimate <= high:
+        return f": {interval} by all looks together, {estimate:+.4g} at this one"
+    relative = decision["relative"]["estimate"]
+    share = "" if relative is None else f", {_percent(relative)}"
+    return f": {estimate:+.4g} ({interval}){share}"
+
+
+def _relative_size(effect: Entry) -> str:
+    """Return the relative interval: it is what a minimum effect is held against."""
+    relative = effect["decision"]["relative"]
+    low, high = relative["low"], relative["high"]
+    if low is None or high is None:
+        return ""
+    return f": {_percent(low)} to {_percent(high)}"
+
+
+def _after_correction(effect: Entry) -> str:
+    """Return what an interval without 0 needs beside it where nothing is claimed."""
+    low, high = effect["decision"]["low"], effect["decision"]["high"]
+    excludes_zero = (low is not None and low > 0) or (high is not None and high < 0)
+    if not excludes_zero:
+        return ""
+    return " that the correction for several comparisons leaves; taken alone, it would"
 
 
 def _percent(share: float, *, signed: bool = True) -> str:

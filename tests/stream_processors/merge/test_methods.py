@@ -364,6 +364,58 @@ def test_evidence_of_harm_is_remembered_over_looks() -> None:
     assert after == before < 1
 
 
+@pytest.mark.parametrize("margin", [{"absolute": 0.01}, None])
+def test_a_guardrail_that_failed_does_not_pass_when_its_looks_contradict_each_other(
+    margin: Any,
+) -> None:
+    guarded = msgspec.structs.replace(REFUNDS, margin=margin)
+    definition = define("always_valid", CONVERSION, guarded)
+    path = ExperimentPath()
+    for tick, (units, refunds) in enumerate([(10_000, 800), (200_000, 8_000)], 1):
+        look = look_at(
+            definition,
+            make_totals(
+                [rate(units, units // 10), rate(units, units // 5)],
+                [rate(units, units // 25), rate(units, refunds)],
+            ),
+            path,
+            tick,
+        )
+        path = look.path_after
+        assert ExperimentPath.from_exact(json.loads(json.dumps(path.exact()))) == path
+
+    effect = effect_of(look, "refunds")
+    assert effect["status"] == "empty_intersection"
+    assert effect["guardrail"]["low"] < 0 < effect["guardrail"]["high"]
+    assert effect["adjusted"]["rejects"]
+    assert effect["guardrail"]["is_harmed"]
+    assert effect["guardrail"]["status"] == ("fail" if margin else "harm")
+    assert effect["guardrail"]["reason"] == "empty_intersection"
+    assert look.results["verdict"]["reading"] == "guardrail_failed"
+
+
+def test_a_guardrail_that_contradicts_itself_without_harm_is_no_success() -> None:
+    """Fewer refunds first, as many later: never worse, but not one effect either."""
+    definition = define("always_valid", CONVERSION, REFUNDS)
+    path = ExperimentPath()
+    for tick, (units, refunds) in enumerate([(10_000, 200), (200_000, 8_000)], 1):
+        deciding = [rate(units, units // 10), rate(units, units // 5)]
+        totals = make_totals(deciding, [rate(units, units // 25), rate(units, refunds)])
+        look = look_at(definition, totals, path, tick)
+        path = look.path_after
+
+    found = effect_of(look, "refunds")["guardrail"]
+    assert (found["status"], found["is_harmed"]) == ("undecided", False)
+    assert look.results["verdict"]["reading"] == "inconsistent"
+
+
+def test_a_rate_without_conversions_waits_for_them() -> None:
+    look = look_at(define("always_valid"), make_totals([rate(1_000, 0), rate(1_000, 400)]))
+
+    assert "30 of them converted" in look.results["verdict"]["reasons"][0]["text"]
+    assert look.results["verdict"]["text"].startswith("Not enough data so far")
+
+
 # --- covariates ---
 
 

@@ -36,6 +36,8 @@ PLANNED = {"status": "waiting_for_look"}
 TORN = {"status": "empty_intersection"}
 INVALID = {"status": "invalid_input"}
 LOST_BY_CORRECTION = {**UP, "survives": False}
+TORN_GUARD = {**TORN, "state": "undecided", "reason": "empty_intersection", "rejects": False}
+HARM_WITHIN = {**UP, "state": "pass", "is_harmed": True}
 
 
 def effect(metric: str, says: dict[str, Any], variant: str = "treatment") -> dict[str, Any]:
@@ -51,7 +53,12 @@ def effect(metric: str, says: dict[str, Any], variant: str = "treatment") -> dic
         "adjusted": None,
     }
     if METRICS[metric].role == "guardrail":
-        entry["guardrail"] = {"status": says.get("state", "undecided"), "margin": 0.01}
+        entry["guardrail"] = {
+            "status": says.get("state", "undecided"),
+            "margin": 0.01,
+            "reason": says.get("reason"),
+            "is_harmed": says.get("is_harmed", says.get("state") == "harm"),
+        }
     if status == "ok":
         rejects = says.get("survives", says.get("rejects", False))
         entry["adjusted"] = {"method": "holm", "rejects": rejects}
@@ -159,6 +166,13 @@ def judged(metrics: dict[str, Any], **fields: Any) -> dict[str, Any]:
             "improvement_guardrails_open",
         ),
         ({SALES: UP, REFUNDS: INVALID}, "invalid", "invalid"),
+        ({SALES: UP, REFUNDS: TORN_GUARD}, "inconsistent", "inconsistent"),
+        ({SALES: DOWN, REFUNDS: TORN_GUARD}, "harm", "harm"),
+        (
+            {SALES: UP, REFUNDS: {**TORN_GUARD, "status": "ok", "state": "harm"}},
+            "inconsistent",
+            "inconsistent",
+        ),
         ({REFUNDS: {"state": "pass"}}, "no_decision_metric", "no_decision_metric"),
     ],
     ids=str,
@@ -259,6 +273,108 @@ def test_the_alarm_of_the_split_comes_first_and_names_the_segment() -> None:
     assert found["reasons"][0]["code"] == "segment_sample_ratio_mismatch"
     assert "country CA" in found["reasons"][0]["text"]
     assert found["treatments"] == [{"variant": "treatment", "reading": "sample_ratio_mismatch"}]
+
+
+@pytest.mark.parametrize(
+    ("guard", "headline", "reason"),
+    [
+        (HARM_WITHIN, "refunds got worse", "stays within its margin, but it got worse"),
+        (
+            {**HARM_WITHIN, "survives": False},
+            "nothing that is guarded was shown to get worse",
+            "but taken alone it got worse",
+        ),
+        (
+            {**NOTHING, "state": "pass"},
+            "nothing that is guarded was shown to get worse",
+            "stays within its margin:",
+        ),
+    ],
+)
+def test_harm_within_the_margin_is_named(guard: dict[str, Any], headline: str, reason: str) -> None:
+    found = judged({SALES: UP, REFUNDS: guard})
+
+    assert found["reading"] == "improvement"
+    assert headline in found["text"]
+    assert reason in found["reasons"][1]["text"]
+
+
+def test_a_torn_guardrail_is_said_to_be_torn_under_a_code_that_is_known() -> None:
+    reason = judged({SALES: UP, REFUNDS: TORN_GUARD})["reasons"][1]
+
+    assert reason["code"] == "guardrail_undecided"
+    assert "looks that contradict each other" in reason["text"]
+
+
+def sentence_of(decision: dict[str, Any], relative: dict[str, Any], **fields: Any) -> str:
+    results = results_of({SALES: {**UP, **fields}})
+    shown = results["metrics"][0]["effects"][0]["decision"]
+    shown |= {**decision, "relative": relative}
+    text: str = verdict(definition_of(SALES), results)["reasons"][0]["text"]
+    return text
+
+
+THIS_LOOK = {"estimate": 0.0141, "low": -0.0005, "high": 0.029}
+
+
+@pytest.mark.parametrize(
+    ("decision", "sentence"),
+    [
+        (
+            {"estimate": 0.7, "low": 0.1, "high": 1.3},
+            "sales: treatment is higher than control: +0.7 (+0.1 to +1.3), +1.41 %.",
+        ),
+        (
+            {"estimate": -0.02, "low": 0.12, "high": 0.15},
+            (
+                "sales: treatment is higher than control: +0.12 to +0.15 by all looks together, "
+                "-0.02 at this one."
+            ),
+        ),
+        (
+            {"estimate": 0.7, "low": 0.1, "high": None},
+            "sales: treatment is higher than control: at least +0.1.",
+        ),
+        (
+            {"estimate": -0.7, "low": None, "high": -0.1},
+            "sales: treatment is lower than control: at most -0.1.",
+        ),
+    ],
+)
+def test_a_sentence_prints_the_interval_that_decided(
+    decision: dict[str, Any], sentence: str
+) -> None:
+    """The relative interval is of this look alone: beside a running one it may span 0."""
+    assert sentence_of(decision, THIS_LOOK) == sentence
+
+
+def test_an_interval_without_0_that_the_correction_leaves_no_finding_is_explained() -> None:
+    told = sentence_of({"estimate": 0.7, "low": 0.1, "high": 1.3}, THIS_LOOK, survives=False)
+
+    assert "shows no difference that the correction for several comparisons leaves" in told
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "headline", "at_end"),
+    [
+        ("warming_up", "has too few units yet", "Too few units so far", "with too few units"),
+        ("no_units", "waits for the first units", "Too few units so far", "with too few units"),
+        ("insufficient", "waits for two units", "Too few units so far", "with too few units"),
+        ("zero_variance", "nothing to test", "Nothing to test so far", "with nothing to test"),
+        ("undefined", "nothing to divide by", "Not enough data", "without enough data"),
+        ("denominator_near_zero", "clearly not 0", "Not enough data", "without enough data"),
+    ],
+)
+def test_what_has_no_numbers_says_what_it_waits_for(
+    status: str, words: str, headline: str, at_end: str
+) -> None:
+    running = judged({SALES: {"status": status}})
+    ended = judged({SALES: {"status": status}}, final=True)
+
+    assert (running["reading"], ended["reading"]) == ("warming_up", "too_few_units_at_end")
+    assert words in running["reasons"][0]["text"]
+    assert headline in running["text"]
+    assert at_end in ended["text"]
 
 
 decisions = st.sampled_from(
