@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from schemas.decisions import BUCKETS, bucket_of, decide_variant
 from schemas.definitions import Definition, DefinitionBody, MetricBody, VariantBody, define
 
-weights = st.lists(st.integers(0, 10), min_size=2, max_size=5).filter(any)
+weights = st.lists(st.integers(0, 10), min_size=2, max_size=5).filter(
+    lambda shares: sum(share > 0 for share in shares) > 1
+)
 coverages = st.sampled_from([0.01, 0.1, 0.25, 0.5, 0.99, 1.0])
 
 
