@@ -127,9 +127,7 @@ def design_of(inputs: PlanInputs, effect: float, treatment: int) -> Design:
             variances = weight**2 * variances[0], variances[1]
             variance = variances[0] / pair[0] + variances[1] / pair[1]
         null_variance = variance
-    elif inputs.kind == "conversion" and inputs.method == "fixed_horizon":
-        return _rate_design(inputs, effect, pair, signal, variances, sides)
-    return Design(
+    design = Design(
         signal,
         null_variance,
         variance,
@@ -139,6 +137,8 @@ def design_of(inputs: PlanInputs, effect: float, treatment: int) -> Design:
         alpha_of(inputs),
         _burn_in_units(inputs, effect, pair),
     )
+    is_rate = inputs.kind == "conversion" and inputs.method == "fixed_horizon"
+    return _of_rates(design, inputs, effect) if is_rate and inputs.margin is None else design
 
 
 def _burn_in_units(inputs: PlanInputs, effect: float, pair: tuple[float, float]) -> float:
@@ -152,35 +152,20 @@ def _burn_in_units(inputs: PlanInputs, effect: float, pair: tuple[float, float])
     )
 
 
-def _rate_design(
-    inputs: PlanInputs,
-    effect: float,
-    pair: tuple[float, float],
-    signal: float,
-    variances: tuple[float, float],
-    sides: Literal[1, 2],
-) -> Design:
+def _of_rates(design: Design, inputs: PlanInputs, effect: float) -> Design:
+    """Return the design by the formula for rates that is asked for."""
+    pair = design.shares
     parts = 1 / pair[0] + 1 / pair[1]
     factor = variance_factor(inputs)
     control, treatment = inputs.baseline, inputs.baseline + effect
-    variance = variances[0] / pair[0] + variances[1] / pair[1]
-    null_variance = variance
     if inputs.formula == "evan_miller":
-        null_variance = variances[0] * parts
-    elif inputs.formula == "arcsine":
+        return design._replace(null_variance=design.arm_variances[0] * parts)
+    if inputs.formula == "arcsine":
         distance = 2 * (math.asin(math.sqrt(treatment)) - math.asin(math.sqrt(control)))
-        signal = abs(distance) if sides == 2 else math.copysign(abs(distance), signal)
-        null_variance = variance = factor * parts
-    elif inputs.formula in (None, "pooled"):
+        signal = abs(distance) if design.sides == 2 else math.copysign(distance, design.signal)
+        variance = factor * parts
+        return design._replace(signal=signal, null_variance=variance, variance=variance)
+    if inputs.formula in (None, "pooled"):
         pooled = (pair[0] * control + pair[1] * treatment) / (pair[0] + pair[1])
-        null_variance = factor * pooled * (1 - pooled) * parts
-    return Design(
-        signal,
-        null_variance,
-        variance,
-        pair,
-        variances,
-        sides,
-        alpha_of(inputs),
-        _burn_in_units(inputs, effect, pair),
-    )
+        return design._replace(null_variance=factor * pooled * (1 - pooled) * parts)
+    return design

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.report_page import page_of
 from tools.torture.audit import Report
-from tools.torture.page import page_of
+from tools.torture.command import PAGE
 from tools.torture.report import Result, figures_of, report_of
 from tools.torture.run import Course, Progress
 from tools.torture.schedule import Fault, Kind, make_schedule
@@ -90,7 +91,7 @@ def test_a_schedule_that_was_not_carried_out_to_its_end_is_no_success() -> None:
 def test_the_page_needs_nothing_else_and_holds_the_report(tmp_path: Path) -> None:
     report = report_of(result([*ENDURED, endured(6, Kind.KILL, "merge", None)]))
     report["problems"].append("</script><b>")
-    page = page_of(report)
+    page = page_of(PAGE, report)
 
     loads = r"""<(script|link|img)[^>]*(src|href)=|@import|^import |url\(h"""
     assert not re.search(loads, page, re.MULTILINE)

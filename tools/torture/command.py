@@ -19,11 +19,11 @@ from schemas.times import parse_duration_ms
 from tools.errors import LitmusError, NotRunningError
 from tools.home import write_json
 from tools.ports import free_ports
+from tools.report_page import write_page
 from tools.settings import SHARED, Settings
 from tools.stack import stop_stack
 from tools.torture.disks import Disk, mount_disks
 from tools.torture.display import REFRESHES_PER_SECOND, Display
-from tools.torture.page import write_page
 from tools.torture.report import Result, figures_table, report_of
 from tools.torture.run import BROKER_LINKS, JOURNAL, Course, Progress, besiege
 from tools.torture.schedule import DISKS, Kind, make_schedule
@@ -31,6 +31,7 @@ from tools.torture.stack import TortureStack
 
 HOME = SHARED / "torture"
 REPORTS = SHARED / "reports"
+PAGE = Path(__file__).with_name("page.html")
 PROBLEMS_SHOWN_MAX = 20
 PLAIN_WIDTH = 120
 _INTERRUPTED = 130
@@ -202,7 +203,7 @@ def _conclude(console: Console, result: Result, reports: Path) -> None:
     reports.mkdir(parents=True, exist_ok=True)
     report = report_of(result)
     write_json(reports / "torture.json", report)
-    write_page(reports / "torture.html", report)
+    write_page(reports / "torture.html", PAGE, report)
     console.print()
     console.print(figures_table(result.progress.endured))
     console.print()

@@ -9,13 +9,14 @@ from rich.markup import escape
 
 from tools.errors import LitmusError
 from tools.home import write_json
+from tools.report_page import write_page
 from tools.trust.checks import Protocol
 from tools.trust.display import Display
-from tools.trust.page import write_page
 from tools.trust.protocols import PROTOCOLS
 from tools.trust.report import Result, failures, report_of, summary_table
 from tools.trust.running import run_all
 
+PAGE = Path(__file__).with_name("page.html")
 LINES_SHOWN_MAX = 40
 NOT_ASKED = "left out: the machine was not to be taken (--no-stack)"
 
@@ -63,7 +64,7 @@ def conclude(console: Console, result: Result, folder: Path) -> dict[str, Any]:
     report = report_of(result)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "trust.json", report)
-    write_page(folder / "trust.html", report)
+    write_page(folder / "trust.html", PAGE, report)
     console.print()
     console.print(summary_table(report))
     for one in report["not_run"]:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from tools.errors import LitmusError
+from tools.report_page import page_of
 from tools.trust.bands import Band
 from tools.trust.checks import (
     Check,
@@ -19,11 +20,10 @@ from tools.trust.checks import (
     UnavailableError,
     exactly_none,
 )
-from tools.trust.page import page_of
 from tools.trust.protocols import PROTOCOLS
 from tools.trust.report import Result, failures, report_of
 from tools.trust.running import Ran, rng_of, run_all, run_part
-from tools.trust.suite import carry_out, choose, conclude
+from tools.trust.suite import PAGE, carry_out, choose, conclude
 
 FIGURE = Figure("1.f", "lines", "A </script> title", "x", "y", [0.0, 1.0], {"found": [0.0, None]})
 
@@ -152,7 +152,7 @@ def test_the_report_has_the_fields_that_others_read(tmp_path: Path) -> None:
 
 def test_the_page_needs_nothing_else_and_no_text_of_ours_ends_its_data() -> None:
     one = ran(drawn)
-    page = page_of(report_of(Result(7, 0.5, [one.protocol], [one], {}, 12.0)))
+    page = page_of(PAGE, report_of(Result(7, 0.5, [one.protocol], [one], {}, 12.0)))
 
     data = re.search(r'<script id="report" type="application/json">(.*?)</script>', page, re.DOTALL)
     assert data is not None
