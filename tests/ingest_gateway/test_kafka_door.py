@@ -29,6 +29,7 @@ from tools.ports import free_ports
 from tools.settings import CHECKOUT
 
 HOUR_MS = 3_600_000
+VIEW_TICK = "litmus_gateway_view_tick"
 
 
 class Door:
@@ -358,8 +359,11 @@ def test_records_that_left_their_topic_stop_the_door_until_someone_accepts_it(
 
     with started_door(gateway_broker) as door:
         why = door.wait_halted()
-        marks = highest_marks(gateway_broker)
-        time.sleep(1.0)
+        marks, seen = highest_marks(gateway_broker), door.metric(VIEW_TICK)
+        wait_until(
+            lambda: door.metric(VIEW_TICK) >= seen + 100,
+            "it follows the log for a hundred ticks: a door that went on would write marks",
+        )
         assert door.state()["halted"] == why
         assert highest_marks(gateway_broker) == marks
         door.process.send_signal(signal.SIGTERM)
