@@ -29,6 +29,7 @@ from ingest_gateway.telemetry import report_closed_connection, report_connection
 from ingest_gateway.warm_up import compile_kernels
 from schemas.arrow import leave_pandas_out
 from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLimits
+from schemas.log_lines import log_to_stdout
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +40,7 @@ OTHER_FILES = 256
 def main() -> int:
     """Serve until SIGTERM; return the exit code."""
     leave_pandas_out()
-    logging.basicConfig(
-        level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stdout
-    )
+    log_to_stdout()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     settings = GatewaySettings()

@@ -126,6 +126,8 @@ class ControlFollower:
             await asyncio.wait([earlier])
         if self._question is earlier or self._question is None:
             self._question = asyncio.ensure_future(asyncio.wrap_future(self._query_end()))
+            # Who asked may have gone by the time it fails: asyncio would complain in the log.
+            self._question.add_done_callback(_take_failure)
         return int((await asyncio.shield(self._question)).offset)
 
     def _query_end(self) -> "Future[ListOffsetsResultInfo]":
@@ -205,6 +207,11 @@ _LASTING = (KafkaError._FATAL, KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001  #
 
 def _unavailable() -> ViewUnavailableError:
     return ViewUnavailableError("the control log cannot be read to its end now")
+
+
+def _take_failure(question: "asyncio.Future[ListOffsetsResultInfo]") -> None:
+    if not question.cancelled():
+        question.exception()
 
 
 def connection_config(bootstrap: str) -> dict[str, Any]:

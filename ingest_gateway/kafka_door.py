@@ -21,6 +21,7 @@ from ingest_gateway.source_positions import topic_ids_of
 from ingest_gateway.telemetry import REGISTRY
 from ingest_gateway.warm_up import compile_kernels
 from schemas.arrow import leave_pandas_out
+from schemas.log_lines import log_to_stdout
 from schemas.probe import serve_probe
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,7 @@ class DoorState:
 def main() -> int:
     """Run the door until SIGTERM; return the exit code."""
     leave_pandas_out()
-    logging.basicConfig(
-        level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stdout
-    )
+    log_to_stdout()
     settings = KafkaDoorSettings()
     is_stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,5 @@
 """Runs the query API: ``python -m query_api``."""
 
-import logging
 import shutil
 import signal
 import sys
@@ -24,6 +23,7 @@ from query_api.settings import Settings
 from query_api.snapshots import Snapshots
 from schemas.arrow import leave_pandas_out
 from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLimits
+from schemas.log_lines import log_to_stdout
 
 DRAIN_S = 5
 WEBSOCKET_BYTES_MAX = 4_096
@@ -59,9 +59,7 @@ def use_own_temporary_folder(home: Path) -> None:
 def main() -> None:
     """Serve until SIGTERM or SIGINT; what is under way is answered first."""
     leave_pandas_out()
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s"
-    )
+    log_to_stdout()
     settings = Settings()  # type: ignore[call-arg]  # the environment has it
     use_own_temporary_folder(settings.home)
     config = uvicorn.Config(

@@ -17,9 +17,11 @@ import uvloop
 from faust.types import TopicT
 from prometheus_client import generate_latest
 
+from schemas.log_lines import log_to_stdout
 from schemas.probe import serve_probe
 from stream_processors import telemetry
 from stream_processors.group_watch import GroupWatch
+from stream_processors.paced_metadata import pace_metadata
 from stream_processors.seeking import SeekingTableManager, seek_to_state
 from stream_processors.settings import MissingSettingsError, WorkerSettings
 
@@ -111,6 +113,10 @@ def run_worker(app: faust.App) -> NoReturn:
     app.conf.datadir.parent.mkdir(parents=True, exist_ok=True)  # Faust makes only the last level
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     log_to_stdout()
+    # Faust says what it does in tables.
+    for name in ("faust", "mode", "aiokafka", *_SERVICE_LOGGERS):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    pace_metadata()
     worker = DrainingWorker(app, GroupWatch(app), quiet=True, override_logging=False)
     worker.spinner = None  # it writes control characters into the log
     worker.execute_from_commandline()
@@ -124,18 +130,6 @@ class DrainingWorker(faust.Worker):
         _log.info("drained: leaves the group, does not come back")
         self.app.consumer.leave_for_good()
         self._schedule_shutdown(signal.SIGUSR2)
-
-
-def log_to_stdout() -> None:
-    """Log one line per event; Faust itself only from warnings up, it prints tables otherwise."""
-    logging.basicConfig(
-        stream=sys.stdout,
-        level=logging.INFO,
-        format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    for name in ("faust", "mode", "aiokafka", *_SERVICE_LOGGERS):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _membership(settings: WorkerSettings) -> dict[str, Any]:

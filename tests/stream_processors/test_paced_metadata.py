@@ -1,0 +1,83 @@
+"""While nobody leads, a client of Kafka asks ten times a second, not as fast as it can."""
+
+import asyncio
+import socket
+
+import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
+from aiokafka.consumer import consumer
+from aiokafka.producer import producer
+from aiokafka.protocol.metadata import MetadataResponse_v1
+
+from stream_processors.paced_metadata import PacedClient, lacks_leaders, pace_metadata
+
+ASKED_S = 0.5
+NOBODY = -1
+
+
+def _metadata(port: int, leader: int) -> MetadataResponse_v1:
+    partition = (0, 0, leader, [1], [1])
+    return MetadataResponse_v1(
+        brokers=[(1, "127.0.0.1", port, None)],
+        controller_id=1,
+        topics=[(0, "litmus.events", False, [partition])],
+    )
+
+
+async def _count_updates(client_type: type[AIOKafkaClient]) -> int:
+    """Ask a broker that refuses connections for half a second, as a fetcher without leader does."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        port = unused.getsockname()[1]
+        client = client_type(bootstrap_servers=f"127.0.0.1:{port}")
+        client.cluster.update_metadata(_metadata(port, NOBODY))
+        # What ``bootstrap`` begins once it knows a broker.
+        asking = asyncio.ensure_future(client._md_synchronizer())
+        end_s = asyncio.get_running_loop().time() + ASKED_S
+        count = 0
+        while asyncio.get_running_loop().time() < end_s:
+            assert not await client.force_metadata_update()
+            count += 1
+        asking.cancel()
+        await client.close()
+        return count
+
+
+def test_a_paced_client_does_not_ask_a_broker_that_is_away_all_the_time() -> None:
+    assert asyncio.run(_count_updates(PacedClient)) <= ASKED_S / 0.1 + 1
+
+
+def test_aiokafka_alone_would_ask_all_the_time() -> None:
+    # When this fails aiokafka waits by itself: PacedClient can go.
+    assert asyncio.run(_count_updates(AIOKafkaClient)) > 2 * ASKED_S / 0.1
+
+
+@pytest.mark.parametrize(
+    ("leader", "topic", "lacks"),
+    [(1, "litmus.events", False), (NOBODY, "litmus.events", True), (1, "litmus.other", True)],
+)
+def test_a_leader_is_lacking_where_there_is_none_or_no_such_topic(
+    leader: int, topic: str, *, lacks: bool
+) -> None:
+    cluster = ClusterMetadata()
+    cluster.update_metadata(_metadata(1, leader))
+    assert lacks_leaders(cluster, [topic]) is lacks
+
+
+def test_consumers_and_producers_made_by_a_worker_are_paced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consumer, "AIOKafkaClient", AIOKafkaClient)
+    monkeypatch.setattr(producer, "AIOKafkaClient", AIOKafkaClient)
+    pace_metadata()
+
+    async def client_types() -> set[type]:
+        reader = consumer.AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
+        writer = producer.AIOKafkaProducer(bootstrap_servers="127.0.0.1:1")
+        types = {type(reader._client), type(writer.client)}
+        await reader.stop()
+        await writer.stop()
+        return types
+
+    assert asyncio.run(client_types()) == {PacedClient}
