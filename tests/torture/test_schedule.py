@@ -2,15 +2,18 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tools.torture.schedule import (
     DISKS,
     JOINERS_MAX,
+    PROCESSES,
     SESSION_TIMEOUT_S,
     SUBSTITUTED,
     Kind,
+    UnknownFaultError,
     expected_seconds,
     make_schedule,
 )
@@ -91,3 +94,24 @@ def test_a_fault_is_named_by_what_it_does_and_to_whom() -> None:
 
     assert {"kill accumulate", "zombie control", "worker drained", "broker kill"} <= labels
     assert {"cut link clients", "freeze kafka", "full disk kafka", "kill everything"} <= labels
+
+
+def test_only_what_was_asked_for_is_broken() -> None:
+    faults = make_schedule(3, 40, only=["kill accumulate", "terminate"])
+    assert {fault.label for fault in faults if fault.kind is Kind.KILL} == {"kill accumulate"}
+    assert {fault.kind for fault in faults} == {Kind.KILL, Kind.TERMINATE}
+    assert {fault.target for fault in faults if fault.kind is Kind.TERMINATE} == set(PROCESSES)
+    assert len(faults) == 40
+
+
+def test_a_worker_that_is_to_be_lost_joins_before() -> None:
+    labels = [fault.label for fault in make_schedule(3, 7, only=["worker lost"])]
+    assert sorted(labels) == ["worker joins"] * 3 + ["worker lost"] * 3
+    assert labels[0] == "worker joins"
+
+
+def test_a_fault_that_is_not_there_is_refused_and_those_that_are_are_named() -> None:
+    with pytest.raises(UnknownFaultError, match=r"kill merger; there are: .*kill merge"):
+        make_schedule(3, 6, only=["kill merger"])
+    with pytest.raises(UnknownFaultError, match="full disk"):
+        make_schedule(3, 6, only=["full disk"], impossible=[Kind.FULL_DISK])

@@ -58,6 +58,12 @@ def torture(
         float, typer.Option(min=0.1, help="No fault begins after so many; the rest is left out.")
     ] = 24 * 60.0,
     lateness: Annotated[str, typer.Option(help="LITMUS_LATENESS of the stack.")] = "5m",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A kind of fault, or one fault: kill, 'kill accumulate'. May be repeated."
+        ),
+    ] = None,
     home: Annotated[Path, typer.Option(help="Wiped at the start.")] = HOME,
     reports: Annotated[Path, typer.Option(help="Folder of torture.json and .html.")] = REPORTS,
     keep: Annotated[bool, typer.Option("--keep", help="Leave data and logs there.")] = False,
@@ -80,6 +86,7 @@ def torture(
                 seconds_between=seconds_between,
                 impossible=[] if disks else [Kind.FULL_DISK],
                 disks=list(disks),
+                only=only or (),
             ),
             units=units,
             rate=rate,

@@ -10,6 +10,12 @@ from enum import StrEnum
 from random import Random
 from typing import NamedTuple
 
+from tools.errors import LitmusError
+
+
+class UnknownFaultError(LitmusError):
+    """A fault was asked for by a name that none has."""
+
 
 class Kind(StrEnum):
     """A way to break things."""
@@ -128,6 +134,7 @@ def make_schedule(
     seconds_between: float = 1.0,
     impossible: Collection[Kind] = (),
     disks: Sequence[str] = DISKS,
+    only: Collection[str] = (),
 ) -> list[Fault]:
     """Return ``count`` faults, of every possible kind where there are enough of them.
 
@@ -137,16 +144,21 @@ def make_schedule(
         seconds_between: Mean gap.
         impossible: Kinds that this machine does not allow.
         disks: What can be given a disk of its own, to be filled.
+        only: Kinds, or labels of faults (``kill accumulate``), to do nothing else; all if empty.
+
+    Raises:
+        UnknownFaultError: If one of ``only`` is neither, or is not possible here.
     """
     random = Random(seed)  # noqa: S311  # repeatable, not secret
-    kinds = _kinds(random, count, frozenset(impossible))
+    possible = _targets(frozenset(impossible), disks, only)
+    kinds = _kinds(random, count, list(possible))
     _let_join_before_leaving(kinds)
     targets: dict[Kind, list[str]] = {}
     faults: list[Fault] = []
     for number, kind in enumerate(kinds, 1):
         habit = _HABITS.get(kind, _JOINING)
         if not targets.get(kind):
-            every = disks if kind is Kind.FULL_DISK else habit.targets
+            every = possible.get(kind, habit.targets)
             targets[kind] = random.sample(every, len(every))
         low, high = habit.size
         may_overlap = bool(faults) and {kind, faults[-1].kind} <= _OVERLAPPING
@@ -168,9 +180,35 @@ def make_schedule(
 _JOINING = _Habit(0, ("joiner",))
 
 
-def _kinds(random: Random, count: int, impossible: frozenset[Kind]) -> list[Kind]:
+def _targets(
+    impossible: frozenset[Kind], disks: Sequence[str], only: Collection[str]
+) -> dict[Kind, Sequence[str]]:
+    """Return what each kind may hit; a kind that hits nothing is not there."""
+    every = {
+        kind: disks if kind is Kind.FULL_DISK else habit.targets
+        for kind, habit in _HABITS.items()
+        if kind not in impossible
+    }
+    if not only:
+        return every
+    names = {
+        (kind, target): {str(kind), Fault(0, kind, target, 0.0).label}
+        for kind, targets in every.items()
+        for target in targets
+    }
+    known = set().union(*names.values())
+    if not known.issuperset(only):
+        unknown = ", ".join(sorted(set(only) - known))
+        message = f"no such fault here: {unknown}; there are: {', '.join(sorted(known))}"
+        raise UnknownFaultError(message)
+    chosen = {at for at, of_one in names.items() if of_one.intersection(only)}
+    kept = {kind: [one for one in hit if (kind, one) in chosen] for kind, hit in every.items()}
+    return {kind: hit for kind, hit in kept.items() if hit}
+
+
+def _kinds(random: Random, count: int, possible: list[Kind]) -> list[Kind]:
     """Return the kinds of all faults in their order, before joins and leaves are put straight."""
-    counts = _counts(count, [kind for kind in _HABITS if kind not in impossible])
+    counts = _counts(count, possible)
     kinds = [kind for kind in Kind for _ in range(counts.get(kind, 0))]
     random.shuffle(kinds)
     return kinds
@@ -187,6 +225,8 @@ def _counts(count: int, possible: list[Kind]) -> dict[Kind, int]:
     left, joins = count, 0
     while left:
         affordable = [kind for kind in possible if _cost(kind) <= left]
+        if not affordable:
+            break  # one fault is left, and only workers that joined before may be hit
         missing = [kind for kind in affordable if not counts[kind]]
         chosen = max(missing or affordable, key=lambda kind: weight[kind] / (counts[kind] + 1))
         counts[chosen] += 1
