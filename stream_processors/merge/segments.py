@@ -58,7 +58,7 @@ def segments_of(
     results: dict[str, list[Entry]] = {}
     p_values: dict[str, dict[str, float]] = {}
     for attribute, values in totals.segments.items():
-        known = before.segment_sample_ratios.get(attribute, {})
+        known = before.segment_split_p_values.get(attribute, {})
         results[attribute], p_values[attribute] = [], {}
         for value, within in values.items():
             ratio, running = sample_ratio_of(

@@ -10,7 +10,15 @@ from stream_processors.stats.multiplicity import adjust_e_values, adjust_p_value
 from stream_processors.stats.tails import chi_square_p_value
 
 CONCENTRATION = 10_000.0
-"""Weight of the prior around the planned shares; high, to spend the evidence near them."""
+"""Weight of a single prior around the planned shares: it sees departures of about 1 %."""
+
+CONCENTRATIONS = (10.0, 100.0, 1_000.0, 10_000.0, 100_000.0)
+"""Weights of the priors that the product's check averages, equally: departures of every size.
+
+A prior of concentration c expects shares to be off by about √((1 - p) / (c p)) of themselves: 10
+sees gross losses among a few hundred units, 100,000 small ones among millions. One of them alone is
+blind far from its own size.
+"""
 
 MISMATCH_ALPHA = 0.001
 """An alarm spoils a whole experiment, so it has to be rare."""
@@ -77,7 +85,7 @@ class SegmentSampleRatio(NamedTuple):
             test is exact all the same.
         test: At one look.
         adjusted_p_value: By Benjamini-Hochberg among the segments; None where insufficient.
-        log_bayes_factor: Of the sequential test.
+        log_e_value: Of the sequential test.
         mismatch: Alarm at one planned look.
         sequential_mismatch: Alarm by e-BH, whenever one looks.
     """
@@ -85,7 +93,7 @@ class SegmentSampleRatio(NamedTuple):
     status: Literal["ok", "insufficient"]
     test: SampleRatioTest
     adjusted_p_value: float | None
-    log_bayes_factor: float
+    log_e_value: float
     mismatch: bool
     sequential_mismatch: bool
 
@@ -118,43 +126,53 @@ def sample_ratio_test(counts: Sequence[int], weights: Sequence[float]) -> Sample
 def sample_ratio_log_bayes_factor(
     counts: Sequence[int], weights: Sequence[float], *, concentration: float = CONCENTRATION
 ) -> float:
-    """Return the log evidence that the shares differ from the weights; for any number of looks.
+    """Return the log evidence of one prior that the shares differ from the weights.
 
-    It depends on the cumulative counts only. ``sequential_p_value`` makes a p-value of it. A unit
-    in a variant of weight 0 cannot be: it is evidence enough.
+    It holds at any number of looks, and depends on the cumulative counts only. A unit in a variant
+    of weight 0 cannot be: it is evidence enough. The product's own check averages priors, see
+    ``sample_ratio_log_e_value``.
 
     References:
         Lindon, Malek (2022), "Anytime-Valid Inference for Multinomial Count Data", NeurIPS:
         Dirichlet-multinomial against multinomial, with α₀ = concentration · weights.
     """
-    planned = _planned(counts, weights)
-    total = sum(count for count, _ in planned)
-    if sum(counts) > total:
-        return IMPOSSIBLE
-    terms = [math.lgamma(concentration) - math.lgamma(concentration + total)]
-    for count, share in planned:
-        prior = concentration * share
-        terms += [math.lgamma(prior + count), -math.lgamma(prior), -count * math.log(share)]
-    return math.fsum(terms)
+    return _log_bayes_factor(_planned(counts, weights), sum(counts), concentration)
 
 
-def sequential_p_value(log_bayes_factor: float) -> float:
-    """Return min(1, 1 / BF) at one look; its running minimum over the looks is a p-value."""
-    return math.exp(-max(log_bayes_factor, 0.0))
+def sample_ratio_log_e_value(counts: Sequence[int], weights: Sequence[float]) -> float:
+    """Return the log evidence that the shares differ from the weights; for any number of looks.
+
+    The mean of the Bayes factors of ``CONCENTRATIONS``: an average of e-processes is one, so the
+    chance that it ever reaches 1 / alpha under the planned weights is alpha at most (Ville).
+    It depends on the cumulative counts only. ``sequential_p_value`` makes a p-value of it.
+
+    References:
+        Lindon, Malek (2022), NeurIPS; Vovk, Wang (2021), "E-values: Calibration, combination and
+        applications", Annals of Statistics 49, §4: averaging.
+    """
+    return log_e_value_of_epochs([Epoch(counts, weights)])
 
 
-def log_bayes_factor_of_epochs(
-    epochs: Sequence[Epoch], *, concentration: float = CONCENTRATION
-) -> float:
+def sequential_p_value(log_e_value: float) -> float:
+    """Return min(1, 1 / e) at one look; its running minimum over the looks is a p-value."""
+    return math.exp(-max(log_e_value, 0.0))
+
+
+def log_e_value_of_epochs(epochs: Sequence[Epoch]) -> float:
     """Return the log evidence over epochs with weights of their own; for any number of looks.
 
-    Given the weights of an epoch its units are independent of what came before, so the e-values
-    multiply, also where the weights of an epoch were chosen by the results of the last one.
+    Given the weights of an epoch its units are independent of what came before, so the evidence
+    of one prior multiplies over them, also where the weights of an epoch were chosen by the results
+    of the last one. The products are averaged over the priors; 0 without an epoch.
     """
-    return math.fsum(
-        sample_ratio_log_bayes_factor(epoch.counts, epoch.weights, concentration=concentration)
-        for epoch in epochs
-    )
+    planned = [(_planned(one.counts, one.weights), sum(one.counts)) for one in epochs]
+    factors = [
+        math.fsum(_log_bayes_factor(pairs, units, concentration) for pairs, units in planned)
+        for concentration in CONCENTRATIONS
+    ]
+    largest = max(factors)
+    total = math.fsum(math.exp(factor - largest) for factor in factors)
+    return largest + math.log(total / len(factors))
 
 
 def sample_ratio_of_epochs(epochs: Sequence[Epoch]) -> EpochsTest:
@@ -205,7 +223,6 @@ def sample_ratio_by_segment(
     weights: Sequence[float],
     *,
     alpha: float = MISMATCH_ALPHA,
-    concentration: float = CONCENTRATION,
 ) -> list[SegmentSampleRatio]:
     """Return the sample ratio of every segment (or day), corrected for their number.
 
@@ -213,30 +230,41 @@ def sample_ratio_by_segment(
         counts: Units per variant, of each segment.
         weights: Planned shares in any scale; the same in all segments.
         alpha: Bound of the expected share of false alarms among the alarms.
-        concentration: Of the sequential test.
     """
     tests = [sample_ratio_test(one, weights) for one in counts]
-    log_factors = [
-        sample_ratio_log_bayes_factor(one, weights, concentration=concentration) for one in counts
-    ]
+    log_e_values = [sample_ratio_log_e_value(one, weights) for one in counts]
     enough = [_smallest_expected(one, weights) >= EXPECTED_MIN for one in counts]
     fixed = adjust_p_values(
         [test.p_value if ok else None for test, ok in zip(tests, enough, strict=True)],
         procedure="benjamini_hochberg",
         alpha=alpha,
     )
-    sequential = adjust_e_values(log_factors, alpha=alpha)
+    sequential = adjust_e_values(log_e_values, alpha=alpha)
     return [
         SegmentSampleRatio(
             status="ok" if enough[index] else "insufficient",
             test=test,
             adjusted_p_value=fixed.p_values[index],
-            log_bayes_factor=log_factors[index],
+            log_e_value=log_e_values[index],
             mismatch=fixed.rejects[index],
             sequential_mismatch=sequential.rejects[index],
         )
         for index, test in enumerate(tests)
     ]
+
+
+def _log_bayes_factor(
+    planned: Sequence[tuple[int, float]], units: int, concentration: float
+) -> float:
+    """Return it of counts and shares; ``units`` are all, those where none can be among them."""
+    total = sum(count for count, _ in planned)
+    if units > total:
+        return IMPOSSIBLE
+    terms = [math.lgamma(concentration) - math.lgamma(concentration + total)]
+    for count, share in planned:
+        prior = concentration * share
+        terms += [math.lgamma(prior + count), -math.lgamma(prior), -count * math.log(share)]
+    return math.fsum(terms)
 
 
 def _smallest_expected(counts: Sequence[int], weights: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ written by would give wrong numbers, so a change here is the moment to think of 
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas.batch import read_batch
@@ -50,7 +51,13 @@ READERS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
-OLD = {"control-record-1", "control-record-2", "segment-2", "merge-experiment-2"}
+OLD = {
+    "control-record-1",
+    "control-record-2",
+    "segment-2",
+    "merge-experiment-2",
+    "merge-experiment-3",
+}
 """Records of versions before, under the number of the version."""
 
 
@@ -118,6 +125,18 @@ def test_sums_that_cannot_be_read_any_more_make_no_look_until_all_are_reported_a
         {"variant": "treatment", "units": 1_820},
     ]
     assert look["inputs"]["path"] == path.exact()
+
+
+def test_the_running_p_values_of_a_split_judged_by_a_single_prior_are_not_continued() -> None:
+    """Its 1.0 could be any value below: a minimum over two statistics would be no p-value."""
+    old = msgspec.msgpack.decode(golden("merge-experiment-3"))
+    old["path"] |= {"sample_ratio_p_value": 0.5, "segment_sample_ratios": {"country": {"CA": 0.5}}}
+    experiment = decode_experiment(msgspec.msgpack.encode(old))
+
+    assert experiment.path.split_p_value == 1.0
+    assert experiment.path.segment_split_p_values == {}
+    new = decode_experiment(golden("merge-experiment"))
+    assert msgspec.structs.replace(experiment, sha256=new.sha256) == new
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stream_processors.stats.sample_ratio import (
+    CONCENTRATIONS,
     Epoch,
-    log_bayes_factor_of_epochs,
+    log_e_value_of_epochs,
     sample_ratio_by_segment,
     sample_ratio_log_bayes_factor,
+    sample_ratio_log_e_value,
     sample_ratio_of_epochs,
     sample_ratio_test,
     sequential_p_value,
@@ -63,6 +65,9 @@ def test_a_variant_of_weight_zero_changes_nothing(counts: list[int]) -> None:
     assert sample_ratio_log_bayes_factor(
         [*counts, 0], [*weights, 0.0]
     ) == sample_ratio_log_bayes_factor(counts, weights)
+    assert sample_ratio_log_e_value([*counts, 0], [*weights, 0.0]) == sample_ratio_log_e_value(
+        counts, weights
+    )
 
 
 def test_one_variant_with_a_weight_has_nothing_to_compare() -> None:
@@ -94,7 +99,7 @@ def test_weights_that_change_are_no_mismatch_though_the_totals_are_far_from_eith
     """10,000 at 1:1 and 10,000 at 9:1, as planned: totals of 14,000 and 6,000."""
     epochs = [Epoch((5_000, 5_000), (1, 1)), Epoch((9_000, 1_000), (9, 1))]
     assert sample_ratio_of_epochs(epochs).p_value == pytest.approx(1.0)
-    assert log_bayes_factor_of_epochs(epochs) < 0
+    assert log_e_value_of_epochs(epochs) < 0
     assert sample_ratio_test((14_000, 6_000), (1, 1)).p_value < 1e-100
 
 
@@ -116,12 +121,60 @@ def test_units_of_a_variant_without_a_weight_are_no_part_of_an_epoch() -> None:
     assert clean.z[2] is None
 
 
-def test_evidence_of_epochs_multiplies() -> None:
+def test_evidence_of_epochs_multiplies_within_a_prior_and_is_averaged_over_them() -> None:
     one, other = Epoch((480, 520), (1, 1)), Epoch((90, 910), (1, 9))
-    assert log_bayes_factor_of_epochs([one, other]) == pytest.approx(
-        sample_ratio_log_bayes_factor(one.counts, one.weights)
-        + sample_ratio_log_bayes_factor(other.counts, other.weights)
-    )
+    products = [
+        math.exp(
+            sample_ratio_log_bayes_factor(one.counts, one.weights, concentration=concentration)
+            + sample_ratio_log_bayes_factor(
+                other.counts, other.weights, concentration=concentration
+            )
+        )
+        for concentration in CONCENTRATIONS
+    ]
+    assert log_e_value_of_epochs([one, other]) == pytest.approx(math.log(np.mean(products)))
+    assert log_e_value_of_epochs([one]) == sample_ratio_log_e_value(one.counts, one.weights)
+    assert log_e_value_of_epochs([]) == 0
+
+
+def test_a_gross_loss_is_seen_among_two_thousand_units() -> None:
+    """A fifth of one variant's units is lost: the single prior of before held it to be fair."""
+    counts = (1_000, 1_250)
+    assert sample_ratio_test(counts, (1, 1)).p_value == pytest.approx(1.4e-7, rel=0.05)
+    assert sequential_p_value(sample_ratio_log_bayes_factor(counts, (1, 1))) > 0.05
+    assert sequential_p_value(sample_ratio_log_e_value(counts, (1, 1))) < 1e-4
+
+
+def test_a_split_far_off_in_a_hundred_units_is_seen_and_a_small_loss_among_millions() -> None:
+    assert sequential_p_value(sample_ratio_log_e_value((100, 180), (1, 1))) < 0.001
+    assert sequential_p_value(sample_ratio_log_e_value((5_000_000, 4_975_000), (1, 1))) < 1e-6
+
+
+def test_the_mean_of_the_evidence_under_the_plan_is_one() -> None:
+    """Exactly an e-value: its expectation over all outcomes of a few units, by enumeration."""
+    for weights in ((0.5, 0.5), (0.9, 0.1)):
+        for units in (1, 7, 60):
+            chances = stats.binom.pmf(np.arange(units + 1), units, weights[0])
+            values = [
+                math.exp(sample_ratio_log_e_value((count, units - count), weights))
+                for count in range(units + 1)
+            ]
+            assert float(np.dot(chances, values)) == pytest.approx(1.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.8, 0.1, 0.1)])
+def test_however_often_one_looks_a_fair_split_is_called_broken_at_most_at_alpha(
+    weights: tuple[float, ...],
+) -> None:
+    """600 experiments, looks from ten units on, at 5 %: Ville's inequality holds with room."""
+    rng = np.random.default_rng(11)
+    growth = np.diff(np.geomspace(10, 100_000, 25).astype(int), prepend=0)
+    broken = 0
+    for _ in range(600):
+        looks = np.cumsum(rng.multinomial(growth, weights), axis=0).tolist()
+        best = max(sample_ratio_log_e_value(counts, weights) for counts in looks)
+        broken += sequential_p_value(best) < 0.05
+    assert 0 < broken / 600 <= 0.05
 
 
 def test_a_variant_that_got_everything_throughout_has_no_z() -> None:
@@ -185,9 +238,7 @@ def test_watching_an_honest_split_raises_few_alarms_and_a_broken_one_is_found() 
 def _alarms(treatment: np.ndarray, per_look: int) -> bool:
     return any(
         sequential_p_value(
-            sample_ratio_log_bayes_factor(
-                [per_look * (look + 1) - int(count), int(count)], [0.5, 0.5]
-            )
+            sample_ratio_log_e_value([per_look * (look + 1) - int(count), int(count)], [0.5, 0.5])
         )
         < 0.001
         for look, count in enumerate(treatment)
@@ -195,7 +246,6 @@ def _alarms(treatment: np.ndarray, per_look: int) -> bool:
 
 
 def test_a_unit_where_none_can_be_is_an_alarm_at_once_and_for_ever() -> None:
-    log_bayes_factor = sample_ratio_log_bayes_factor([500, 500, 1], [1, 1, 0])
-
-    assert sequential_p_value(log_bayes_factor) == 0
-    assert sequential_p_value(sample_ratio_log_bayes_factor([500, 500, 0], [1, 1, 0])) == 1
+    for evidence in (sample_ratio_log_bayes_factor, sample_ratio_log_e_value):
+        assert sequential_p_value(evidence([500, 500, 1], [1, 1, 0])) == 0
+        assert sequential_p_value(evidence([500, 500, 0], [1, 1, 0])) == 1
