@@ -197,11 +197,7 @@ class RelativeAlways(_Shown, frozen=True, kw_only=True):
 
     low: Number
     high: Number
-    running_low: Annotated[float | None, _field("Highest lower end so far; null as in status.")]
-    running_high: Annotated[float | None, _field("Lowest upper end so far; null as in status.")]
-    status: Annotated[
-        str, _field("ok, or why there is none; empty_intersection: of the running interval.")
-    ]
+    status: Annotated[str, _field("ok, or why there is none.")]
 
 
 class RelativeGroup(_Shown, frozen=True, kw_only=True):
@@ -211,12 +207,6 @@ class RelativeGroup(_Shown, frozen=True, kw_only=True):
     method: Annotated[Literal["delta"], _field("By the delta method.")]
     low: Annotated[float, _field("Lower end.")]
     high: Annotated[float, _field("Upper end.")]
-    running_low: Annotated[
-        float | None, _field("Highest lower end of all looks; null where they do not overlap.")
-    ]
-    running_high: Annotated[
-        float | None, _field("Lowest upper end of all looks; null where they do not overlap.")
-    ]
 
 
 class Relative(_Shown, frozen=True, kw_only=True):
@@ -263,14 +253,6 @@ class Cuped(Absolute, frozen=True, kw_only=True):
         float | None, _field("1 - adjusted / unadjusted variance of the effect.")
     ]
     covered_share: Annotated[float | None, _field("Share of the units that have a past.")]
-    handling: Annotated[
-        Literal["one_stratum", "two_strata", "mean_past"] | None,
-        _field(
-            "How units without a past are treated, by counts of units alone. one_stratum: there"
-            " are none; two_strata: estimated by themselves; mean_past: one stratum has fewer"
-            " than two units in a variant, so they count with the mean past of all that have one."
-        ),
-    ]
     control_mean: Annotated[float | None, _field("The control's adjusted mean.")]
     treatment_mean: Annotated[float | None, _field("The treatment's adjusted mean.")]
 
@@ -281,14 +263,6 @@ class RelativeDecision(_Shown, frozen=True, kw_only=True):
     estimate: Number
     low: Number
     high: Number
-
-
-class CapMoved(_Shown, frozen=True, kw_only=True):
-    """Since when numbers over several looks are of one cap: they began anew at that look."""
-
-    tick: Annotated[int, _field("Of the look at which they did.")]
-    cap_before: Annotated[float | None, _field("In metric units; null: totals were not capped.")]
-    cap: Annotated[float | None, _field("The cap since; null: totals are not capped.")]
 
 
 class Decision(_Shown, frozen=True, kw_only=True):
@@ -303,10 +277,6 @@ class Decision(_Shown, frozen=True, kw_only=True):
     high: Number
     rejects: Annotated[bool | None, _field("Whether no effect is ruled out, taken alone.")]
     relative: Annotated[RelativeDecision, _field("The same on the relative scale.")]
-    cap_moved: Annotated[
-        CapMoved | None,
-        _field("The last time that a cap at a quantile moved, so that running numbers began anew."),
-    ] = None
 
 
 class Adjusted(_Shown, frozen=True, kw_only=True):
