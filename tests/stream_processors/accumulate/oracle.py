@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -48,7 +48,7 @@ class Datum(NamedTuple):
 
     totals: tuple[int, ...]
     covariates: tuple[int, ...] | None
-    values: list[int]
+    values: tuple[int, ...]
     shard: int
 
 
@@ -117,7 +117,7 @@ def totals_of(metric: Metric, named: Named) -> tuple[int, ...] | None:
 
 
 class Unit:
-    """One unit in one experiment, from all its events."""
+    """One unit in one experiment, from all its events; nothing of it changes."""
 
     def __init__(
         self, definition: Definition, events: list[Event], days: Days | None = None
@@ -139,6 +139,7 @@ class Unit:
         self.crossed = (
             definition.crossover == "exclude" and len({one.variant for one in assignments}) > 1
         )
+        self._data: dict[str, Datum | None] = {}
 
     def counts_for(self, metric: Metric) -> bool:
         return self.first.timestamp >= metric.added_at_ms
@@ -165,6 +166,11 @@ class Unit:
 
     def datum(self, metric: Metric) -> Datum | None:
         """Return what the unit gives to the metric; None if it left by any magnitude."""
+        if metric.id not in self._data:
+            self._data[metric.id] = self._datum(metric)
+        return self._data[metric.id]
+
+    def _datum(self, metric: Metric) -> Datum | None:
         held = [(one.metric, one.value) for one in self.events if self.holds(metric, one)]
         totals, before = totals_of(metric, held), []
         if metric.covariate_days and metric.kind != "quantile":
@@ -172,13 +178,19 @@ class Unit:
         covariates = totals_of(metric, before)
         if totals is None or covariates is None:
             return None
-        values = [round_half_even(value * 10.0**metric.precision) for _, value in held]
+        values = tuple(round_half_even(value * 10.0**metric.precision) for _, value in held)
         shard = shard_of(self.first.unit_type, self.first.unit)
         return Datum(totals, covariates if before else None, values, shard)
 
+    @cached_property
+    def given(self) -> dict[str, Any]:
+        """Return the attributes of its first assignment."""
+        found: dict[str, Any] = json.loads(self.first.attributes or "{}")
+        return found
+
     def is_in(self, attribute: str, value: str | None) -> bool:
         """Return whether its first assignment has a value, or for None no declared one."""
-        given = json.loads(self.first.attributes or "{}").get(attribute)
+        given = self.given.get(attribute)
         text = given if isinstance(given, str) else json.dumps(given)
         declared = self.definition.segments[attribute]
         if value is None:
@@ -192,6 +204,10 @@ class Unit:
 
     def attribution(self) -> Counter:
         """Return what became of its metric events."""
+        return self._attribution
+
+    @cached_property
+    def _attribution(self) -> Counter:
         outcome: Counter = Counter()
         for event in self.events:
             tracking = [one for one in self.definition.metrics if event.metric in names_of(one)]
@@ -226,8 +242,9 @@ def joint_sums_of(vectors: list[tuple[int, ...]], dimension: int) -> JointSums:
     )
 
 
-def metric_sums_of(metric: Metric, data: list[Datum]) -> MetricSums:
-    """Return all that is kept of a metric over units."""
+@lru_cache(maxsize=20_000)
+def metric_sums_of(metric: Metric, data: tuple[Datum, ...]) -> MetricSums:
+    """Return all that is kept of a metric over units; most come again at the next tick."""
     dimension = 2 if metric.kind in ("ratio", "mean") else 1
     totals, caps = [one.totals for one in data], None
     if metric.cap is not None:
@@ -259,13 +276,18 @@ def metric_sums_of(metric: Metric, data: list[Datum]) -> MetricSums:
         covariates=joint_sums_of(vectors, 2 * dimension) if has_covariates else None,
         caps=caps,
         histogram=dict(Counter(bucket_of(q) for (q,) in totals)) if of_units else None,
-        shards=tuple(
-            dict(Counter(bucket_of(q) for one in data if one.shard == n for q in one.values))
-            for n in range(64)
-        )
-        if metric.of == "events"
-        else None,
+        shards=shards_of(data) if metric.of == "events" else None,
     )
+
+
+def shards_of(data: tuple[Datum, ...]) -> tuple[dict[int, int], ...]:
+    """Return how many values of events lie in which bucket, shard by shard."""
+    shards: tuple[dict[int, int], ...] = tuple({} for _ in range(64))
+    for one in data:
+        counts = shards[one.shard]
+        for bucket in map(bucket_of, one.values):
+            counts[bucket] = counts.get(bucket, 0) + 1
+    return shards
 
 
 def added_over(units: list[Unit], definition: Definition, settled: int) -> dict[str, Any]:
@@ -306,7 +328,8 @@ def summed(exposed: list[Unit], definition: Definition, settled: int) -> dict[st
         ):
             sums[basis].append([
                 metric_sums_of(
-                    metric, [datum for unit, datum in of_basis if unit.first.variant == variant]
+                    metric,
+                    tuple(datum for unit, datum in of_basis if unit.first.variant == variant),
                 )
                 for variant in definition.variant_ids
             ])  # fmt: skip
