@@ -23,9 +23,10 @@ setup: .venv/.ready ## Install the locked packages, fetch Kafka, compile the ker
 demo: setup ## Stream real data through the whole stack (SECONDS=60, KEEP=1 leaves it running)
 	SECONDS=$(SECONDS) KEEP=$(KEEP) $(BIN)/litmus demo
 
-test: setup ## Run all tests: first side by side, then those that need the machine for themselves
-	$(BIN)/python -m pytest -m 'not machine' -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m machine
+test: setup ## Run all tests: two side by side, then those that need the machine for themselves
+	$(BIN)/python -m pytest -m 'not machine' -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'machine and not alone' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m alone
 
 soak: setup ## Load the stack for long; fail if anything grows (MINUTES=60, RATE=events a second)
 	MINUTES=$(MINUTES) $(BIN)/litmus soak

@@ -19,7 +19,7 @@ from tests.ingest_gateway.worlds import PARTITIONS, control_on
 from tests.stack import create_fresh_topics, wait_until
 from tools.broker import EmbeddedBroker
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, pytest.mark.alone]
 
 AWAY_S = float(os.environ.get("LITMUS_TEST_BROKER_AWAY_S", "4"))
 ANSWER_S_MAX = 2.0

@@ -19,7 +19,7 @@ from ingest_gateway.routes_request import Parts
 from schemas.connections import BoundedConnection, ConnectionGuard, ConnectionLimits
 from tests.ingest_gateway.worlds import memory_world
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, pytest.mark.alone]
 
 LIMITS = ConnectionLimits(
     connections_max=60, header_s=0.6, header_bytes_max=4_000, body_s=0.9, answer_s=1.0

@@ -246,6 +246,7 @@ def moving(tmp_path: Path) -> Iterator[Stack]:
         yield running
 
 
+@pytest.mark.alone
 def test_workers_join_freeze_and_are_drained_and_no_partition_waits_long(moving: Stack) -> None:
     crowd, reports = Crowd(moving.gateway_url), Reports(moving.kafka)
     crowd.start()
