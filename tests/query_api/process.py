@@ -63,7 +63,11 @@ class QueryApi:
         return answer.json() if answer.status_code == 200 else None
 
     def wait_until_ready(self) -> None:
-        wait_until(lambda: self.ready() is not None, f"ready, see {self._log.read_text()[-2_000:]}")
+        wait_until(lambda: self.ready() is not None, "ready", self.explain)
+
+    def explain(self) -> str:
+        """Return what it wrote last, for the message of a failed test."""
+        return self._log.read_text()[-2_000:]
 
     def get(self, path: str) -> Any:
         answer = self.http.get(path)
@@ -87,8 +91,8 @@ class QueryApi:
             self._process.wait(30)
 
 
-def wait_until(is_true: Callable[[], bool], what: str) -> None:
+def wait_until(is_true: Callable[[], bool], what: str, explain: Callable[[], str] = str) -> None:
     deadline = time.monotonic() + READY_SECONDS_MAX
     while not is_true():
-        assert time.monotonic() < deadline, f"not {what}"
+        assert time.monotonic() < deadline, f"not {what}\n{explain()}"
         time.sleep(0.05)

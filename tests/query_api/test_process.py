@@ -92,7 +92,7 @@ def test_a_process_killed_at_any_moment_ends_with_the_rows_of_the_log(
     with QueryApi(tmp_path, broker.bootstrap) as api:
         for _ in range(KILLS):
             api.start()
-            wait_until(lambda: is_ready_after_more(api, doors), "ready under load")
+            wait_until(lambda: is_ready_after_more(api, doors), "ready under load", api.explain)
             killed_at = time.monotonic() + rng.uniform(0.1, 2.0)
             while time.monotonic() < killed_at:
                 doors.write()

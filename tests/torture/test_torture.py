@@ -41,8 +41,8 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 @pytest.mark.timeout(420)
 def test_a_short_torture_changes_no_number(tmp_path: Path) -> None:
-    options = ["--faults", str(FAULTS), "--seed", str(SEED), "--units", "2000", "--rate", "200"]
-    options += ["--seconds-between", "0.5"]
+    options = ["--faults", str(FAULTS), "--seed", str(SEED), "--units", "2000", "--rate", "120"]
+    options += ["--seconds-between", "0.2"]
     run = subprocess.run(
         command(tmp_path, *options),
         cwd=CHECKOUT,
