@@ -2,7 +2,6 @@
 
 import json
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -53,24 +52,26 @@ def test_a_second_up_is_refused(stack: Stack) -> None:
     assert refused.stdout.startswith("Litmus already runs"), refused.stdout
 
 
-def test_data_survive_down_and_up_and_the_supervisors_death(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "home")
-    with stack:
-        kafka = stack.kafka
-        described = stack.litmus("topics", "list", "--json").stdout
-        pids = {name: stack.pid(name) for name in PROCESSES}
-        stack.stop()
+def test_data_survive_down_and_up_and_the_supervisors_death(stack: Stack) -> None:
+    stack.wait_ready()
+    kafka = stack.kafka
+    described = stack.litmus("topics", "list", "--json").stdout
+    pids = {name: stack.pid(name) for name in PROCESSES}
+    stack.stop()
+    try:
         assert stack.litmus("status").returncode == 1
-
+    finally:
         stack.start()
-        assert stack.kafka == kafka
-        assert stack.litmus("topics", "list", "--json").stdout == described
-        assert not {stack.pid(name) for name in PROCESSES} & set(pids.values())
+    assert stack.kafka == kafka
+    assert stack.litmus("topics", "list", "--json").stdout == described
+    assert not {stack.pid(name) for name in PROCESSES} & set(pids.values())
 
-        stack.kill_supervisor()
+    stack.kill_supervisor()
+    try:
         wait_until(lambda: stack.home.holder() is None, "the home is free")
+    finally:
         stack.start()
-        assert stack.litmus("topics", "create").stdout.strip() == "all topics are there"
+    assert stack.litmus("topics", "create").stdout.strip() == "all topics are there"
 
 
 def test_every_process_ends_by_itself_when_asked(stack: Stack) -> None:
