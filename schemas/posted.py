@@ -39,6 +39,9 @@ ALPHA_MIN = 1e-9
 TAU_MIN, TAU_MAX = 1e-12, 1e15
 """Beyond them a quantile or a square leaves what a float can hold."""
 
+BURN_IN_UNITS = 100
+"""Units of every variant before a test among looks starts; as in ``stats.edges``."""
+
 PLANNED_LOOKS_MAX = 100
 DEFAULT_LOOKS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -174,6 +177,7 @@ def definition_errors(body: DefinitionBody) -> Iterable[FieldError]:
     yield from _segment_errors(body.segments)
     yield from _segment_size_errors(body)
     yield from _analysis_errors(body.analysis)
+    yield from _units_max_errors(body)
 
 
 def metric_errors(metric: MetricBody, where: str) -> Iterable[FieldError]:
@@ -396,6 +400,28 @@ def _group_sequential_errors(analysis: Analysis) -> Iterable[FieldError]:
             "units_max, as [0.5, 1]"
         )
         yield FieldError("analysis.planned_looks", message)
+
+
+def _units_max_errors(body: DefinitionBody) -> Iterable[FieldError]:
+    """Yield an error where no planned look could ever be taken: all of them are in the burn-in."""
+    units = body.analysis.units_max
+    if body.analysis.method != "group_sequential" or units is None or not body.variants:
+        return
+    control = next((one for one in body.variants if one.is_control), body.variants[0])
+    weights = [one.weight for one in body.variants if one is not control]
+    # Weights that break their own rule are said elsewhere; one of 0 gets no units at all.
+    if not all(0 < weight < math.inf for weight in [control.weight, max(weights, default=0.0)]):
+        return
+    pairs = [(weight, control.weight) for weight in weights if weight > 0]
+    share = min(min(pair) / sum(pair) for pair in pairs)
+    needed = math.ceil(BURN_IN_UNITS / share)
+    if 2 <= units < needed:
+        message = (
+            f"units_max == {units}, must be {needed} or more: these are the units of a pair, "
+            f"both arms together, and a look needs {BURN_IN_UNITS} in each, of which the smaller "
+            f"gets {share:.3g} of the pair"
+        )
+        yield FieldError("analysis.units_max", message)
 
 
 def _are_fractions(looks: Sequence[float]) -> bool:

@@ -167,10 +167,14 @@ class Posterior(_Shown, frozen=True, kw_only=True):
     """Posterior of an effect; not protected against repeated looks."""
 
     model: Annotated[
-        Literal["beta", "normal"], _field("beta: of two rates; normal: of the estimate.")
+        Literal["beta", "student", "normal"],
+        _field("beta: of two rates; student: with estimated variances; normal: of a quantile."),
     ]
     mean: Annotated[float, _field("Posterior mean of the effect.")]
-    sd: Annotated[float, _field("Its posterior standard deviation.")]
+    sd: Annotated[
+        float | None,
+        _field("Its standard deviation; null: infinite (three units, flat prior)."),
+    ]
     chance: Annotated[float, _field("Chance that the treatment is better, in the direction.")]
     loss_treatment: Annotated[
         float, _field("Expected loss of shipping the treatment, in metric units.")
@@ -435,6 +439,10 @@ class Segment(_Shown, frozen=True, kw_only=True):
 
     value: Annotated[str, _field("Value of the attribute; other: missing or not declared.")]
     variants: Annotated[list[VariantUnits], _field("Units per variant.")]
+    method: Annotated[
+        Literal["always_valid", "fixed_horizon", "bayesian"],
+        _field("Whose numbers are to be read here; always_valid for group_sequential, too."),
+    ] = "always_valid"
     metrics: Annotated[list[Metric], _field("As in the results; a family of their own.")]
     sample_ratio: Annotated[SampleRatio, _field("The split within the segment.")]
 

@@ -16,6 +16,7 @@ const READINGS = {
   no_effect_found_at_end: ["open", "No difference shown"],
   running_no_evidence: ["open", "No difference shown yet"],
   too_few_units_at_end: ["waiting", "Too few units"],
+  not_tested_at_end: ["waiting", "Nothing could be tested"],
   waiting_for_look: ["waiting", "Waiting for the planned look"],
   warming_up: ["waiting", "Warming up"],
   no_decision_metric: ["waiting", "No decision metric"],

@@ -29,6 +29,10 @@ const STATUS_WORDS = {
     "Too near to dividing by zero",
     "The denominator of a variant is not clearly away from zero, so its ratio cannot be tested.",
   ],
+  too_little_information: [
+    "Too far from the planned units",
+    "So few of the planned units are there that no error probability may be spent on a look.",
+  ],
   waiting_for_look: [
     "Wait for the planned look",
     "Before it nothing is decided: reading an interval now is peeking.",

@@ -24,13 +24,14 @@ from stream_processors.merge.planned import (
     Plans,
     group_after,
     group_entry,
+    held_back,
     plans_of,
     relative_group_entry,
 )
 from stream_processors.merge.posteriors import (
     posterior_entry,
+    posterior_status,
     rate_posterior_entry,
-    relative_posterior_entry,
 )
 from stream_processors.merge.questions import Question
 from stream_processors.stats.effects import CupedEffect, Effect
@@ -84,21 +85,21 @@ def matured_effect(
     definition: Definition, question: Question, effect: Effect, before: EffectPaths, *, final: bool
 ) -> Told:
     """Return an effect on matured units; its paths move by this look."""
-    metric, method = question.metric, definition.analysis.method
+    metric, method, held = question.metric, definition.analysis.method, None
     information = Information(effect.control.unit_count + effect.treatment.unit_count, final)
     entry = _head(question, effect, definition.control)
     paths = _add_sequences(entry, effect, before)
     decides_on, deciding = _deciding(metric, effect)
     if method == "group_sequential":
-        path = paths.adjusted if decides_on == "cuped" else paths.plain
-        plans = plans_of(definition, metric)
-        path = _group_moved(path, deciding, information, plans)
-        _add_group(entry, decides_on, path, plans)
         field = "adjusted" if decides_on == "cuped" else "plain"
+        plans, path = plans_of(definition, metric), getattr(paths, field)
+        held = held_back(path.group, deciding, information, plans)
+        path = _group_moved(path, deciding, information, plans)
+        _add_group(entry, decides_on, path, plans, held)
         paths = paths._replace(**{field: path})
     elif method == "bayesian":
-        _add_posterior(entry, decides_on, question, effect, definition)
-    entry["decision"] = _decision(definition, entry, decides_on, final=final)
+        held = _add_posterior(entry, decides_on, question, effect, definition)
+    entry["decision"] = _decision(definition, entry, decides_on, final=final, held=held)
     candidate = _candidate(definition, metric, entry["decision"], deciding)
     if metric.role == "guardrail":
         rail = guarded(definition, metric, effect, paths.plain, information)
@@ -129,11 +130,12 @@ def _add_sequences(entry: Entry, effect: Effect, before: EffectPaths) -> EffectP
 
 
 def segment_effect(
-    definition: Definition, question: Question, effect: Effect, *, final: bool
+    definition: Definition, question: Question, effect: Effect, *, method: str, final: bool
 ) -> tuple[Entry, Candidate]:
     """Return an effect within a segment, and as it enters the family of its attribute.
 
     Running numbers are those of this look: it is valid whenever one looks, and no path is kept.
+    ``method`` is the one by which segments are read.
     """
     segment, basis = question.place.segment, question.place.basis
     family = family_of(question.metric.role, None if segment is None else segment.attribute)
@@ -142,7 +144,6 @@ def segment_effect(
     entry = _head(question, effect, definition.control)
     _add_sequences(entry, effect, EffectPaths())
     decides_on, deciding = _deciding(question.metric, effect)
-    method = definition.analysis.method
     if method == "bayesian":
         _add_posterior(entry, decides_on, question, effect, definition)
     p_value = log_e_value = None
@@ -192,38 +193,49 @@ def _group_moved(
     return msgspec.structs.replace(path, group=state)
 
 
-def _add_group(entry: Entry, decides_on: str, path: ComparisonPath, plans: Plans) -> None:
+def _add_group(
+    entry: Entry, decides_on: str, path: ComparisonPath, plans: Plans, held: str | None
+) -> None:
     source = entry[decides_on]
     if source is None:
         return
-    source["group_sequential"] = group_entry(path.group, plans)
+    source["group_sequential"] = group_entry(path.group, plans, held)
     relative = source["relative"] if decides_on == "cuped" else entry["relative"]
     relative["group_sequential"] = relative_group_entry(path.group, plans)
 
 
 def _add_posterior(
     entry: Entry, decides_on: str, question: Question, effect: Effect, definition: Definition
-) -> None:
+) -> str | None:
+    """Add the posteriors of the effect that decides; return why there is none, if so."""
     metric, analysis = question.metric, definition.analysis
-    source = entry["absolute"]
-    relative, its = entry["relative"], effect.relative
     if decides_on == "cuped":
         if effect.cuped is None:
-            return
+            return effect.status if effect.status != "ok" else "undefined"
         source, relative, its = entry["cuped"], entry["cuped"]["relative"], effect.cuped.relative
-        source["posterior"] = posterior_entry(metric, effect.cuped, analysis)
-    elif metric.kind == "conversion":
+        source["posterior"] = posterior_entry(effect.cuped)
+        status = posterior_status(metric, effect.cuped)
+    else:
+        source, relative, its = entry["absolute"], entry["relative"], effect.relative
+        source["posterior"] = posterior_entry(effect)
+        status = posterior_status(metric, effect)
+    if metric.kind == "conversion" and decides_on == "absolute":
         control, treatment = question.comparison.control, question.comparison.treatment
         source["posterior"] = rate_posterior_entry(
             metric, control.total, treatment.total, effect, analysis
         )
-    else:
-        source["posterior"] = posterior_entry(metric, effect, analysis)
-    relative["posterior"] = relative_posterior_entry(metric, its, analysis)
+    relative["posterior"] = posterior_entry(its)
+    return None if source["posterior"] is not None else status
 
 
-def _decision(definition: Definition, entry: Entry, decides_on: str, *, final: bool) -> Entry:
-    """Return the numbers that decide, all of one method and of one estimate."""
+def _decision(
+    definition: Definition, entry: Entry, decides_on: str, *, final: bool, held: str | None
+) -> Entry:
+    """Return the numbers that decide, all of one method and of one estimate.
+
+    Planned looks that were taken stand, whatever the sums have become since; before the first,
+    what holds back one that is due is named (``held``).
+    """
     method = definition.analysis.method
     is_cuped = decides_on == "cuped"
     source = entry[decides_on] or {}
@@ -237,8 +249,10 @@ def _decision(definition: Definition, entry: Entry, decides_on: str, *, final: b
         numbers = None
     if numbers is None and status == "ok":
         status = _WITHOUT_NUMBERS[method]
-    if method == "group_sequential" and numbers is not None and numbers["running_low"] is None:
-        status = "empty_intersection"
+    if method == "group_sequential" and numbers is not None:
+        status = "ok" if numbers["running_low"] is not None else "empty_intersection"
+    elif held is not None:
+        status = held
     decision: Entry = {
         "method": method,
         "of": decides_on,

@@ -14,9 +14,11 @@ from stream_processors.merge.planned import (
     Information,
     Plans,
     boundary_alone,
+    is_look_due,
     path_after,
     plans_of,
 )
+from stream_processors.merge.posteriors import UNITS_MIN
 from stream_processors.stats.effects import Effect, Summary
 from stream_processors.stats.group_sequential import repeated_p_value
 from stream_processors.stats.guardrails import (
@@ -67,7 +69,7 @@ def guarded(
     analysis, rail = definition.analysis, guardrail_of(metric, definition.analysis.alpha)
     arms = _arms(effect)
     if analysis.method == "group_sequential":
-        found = _planned(definition, metric, arms, before, information)
+        found = _planned(definition, metric, effect, before, information)
         return _remembered(found, analysis.alpha)
     if analysis.method == "always_valid":
         found = _watched(metric, rail, effect, before, n_star=analysis.n_star)
@@ -146,18 +148,19 @@ def _arm(summary: Summary) -> ArmMean | None:
 def _planned(
     definition: Definition,
     metric: Metric,
-    arms: _Arms | None,
+    effect: Effect,
     before: ComparisonPath,
     information: Information,
 ) -> Guarded:
     """Return the guardrail as of the last official look, whatever came after it."""
+    arms = _arms(effect)
     plans = plans_of(definition, metric, one_sided=True)
     rail = guardrail_of(metric, definition.analysis.alpha)
     state = before.guard
     if arms is not None:
         state = _guard_after(plans, rail, arms, state, information)
     if state is None:
-        return _undecided(metric, "waiting_for_look", before)
+        return _undecided(metric, _held_back(effect, arms, information, plans), before)
     at_look = [
         ArmMean(round(one.units), one.mean, one.std_error)
         for one in (state.control, state.treatment)
@@ -167,6 +170,16 @@ def _planned(
     )
     path = msgspec.structs.replace(before, guard=state)
     return Guarded(_entry(metric, test, repeated_p_value(state.looks, plans.among_others)), path)
+
+
+def _held_back(effect: Effect, arms: _Arms | None, information: Information, plans: Plans) -> str:
+    """Return why no official look was taken yet: none was due, or what one that is lacks."""
+    if not is_look_due((), information, plans):
+        return "waiting_for_look"
+    if arms is None:
+        return effect.status
+    has_spread = arms.control.std_error > 0 or arms.treatment.std_error > 0
+    return "too_little_information" if has_spread else "zero_variance"
 
 
 def _guard_after(
@@ -222,14 +235,19 @@ _FIELDS = (
 
 
 def _believed(metric: Metric, rail: Guardrail, arms: _Arms) -> Entry:
-    """Return the guardrail by a flat prior: chances in place of p-values."""
+    """Return the guardrail by a flat prior: chances in place of p-values.
+
+    Of Student's t with Satterthwaite's degrees of freedom: the variances were estimated, too.
+    """
     room, gain = room_of(*arms, rail), gain_of(*arms, rail.direction)
     entry = _undecided(metric, "zero_variance", ComparisonPath()).entry
+    if min(arm.unit_count for arm in arms) < UNITS_MIN:
+        return entry | {"reason": "insufficient"}
     if room.std_error == 0 or gain.std_error == 0:
         return entry
-    within = float(special.ndtr(room.estimate / room.std_error))
-    worse = float(special.ndtr(-gain.estimate / gain.std_error))
-    reach = -float(special.ndtri(rail.alpha)) * gain.std_error
+    within = float(special.stdtr(room.degrees_of_freedom, room.estimate / room.std_error))
+    worse = float(special.stdtr(gain.degrees_of_freedom, -gain.estimate / gain.std_error))
+    reach = -float(special.stdtrit(gain.degrees_of_freedom, rail.alpha)) * gain.std_error
     entry |= {
         "reason": None,
         "gain": gain.estimate,

@@ -14,6 +14,7 @@ from schemas.control import Times
 from schemas.definitions import Definition
 from schemas.times import format_time_ms
 from stream_processors.merge.path import ExperimentPath
+from stream_processors.merge.posteriors import believed
 from stream_processors.merge.questions import Answer, questions_of
 from stream_processors.merge.results import metrics_of, sample_ratio_of
 from stream_processors.merge.segments import segments_of
@@ -85,9 +86,13 @@ def compute_look(
 def compute_looks(asked: Sequence[Asked]) -> list[Look]:
     """Return the looks at several experiments; all their comparisons are computed together."""
     questions = [questions_of(one.definition, one.totals) for one in asked]
-    effects = iter(
-        compare_all([question.comparison for of_look in questions for question in of_look])
-    )
+    all_questions = [
+        (one.definition.analysis, question)
+        for one, of_look in zip(asked, questions, strict=True)
+        for question in of_look
+    ]
+    compared = compare_all([question.comparison for _, question in all_questions])
+    effects = iter(believed(all_questions, compared))
     return [
         _look(one, [Answer(question, next(effects)) for question in of_look])
         for one, of_look in zip(asked, questions, strict=True)

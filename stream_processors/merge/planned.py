@@ -7,6 +7,7 @@ from schemas.definitions import Analysis, Definition, Metric
 from stream_processors.merge.path import GroupState
 from stream_processors.stats.effects import CupedEffect, Effect
 from stream_processors.stats.group_sequential import (
+    INFORMATION_STEP_MIN,
     GroupPath,
     GroupPlan,
     GroupTest,
@@ -78,15 +79,44 @@ def _plan(analysis: Analysis, alpha: float, *, one_sided: bool) -> GroupPlan:
     return GroupPlan(alpha, spending, analysis.planned_looks, 1 if one_sided else 2)
 
 
+def is_look_due(looks: GroupPath, information: Information, plans: Plans) -> bool:
+    """Return whether an official look is due: a planned one, or the last there will be."""
+    fraction, plan = information.units / plans.units_max, plans.among_others
+    return is_due(looks, fraction, plan) or (information.is_final and not is_closed(looks, plan))
+
+
 def path_after(looks: GroupPath, information: Information, z: float, plans: Plans) -> GroupPath:
     """Return the looks with this one, if it is due; the very same if it is not."""
-    if information.units == 0:
+    if information.units == 0 or not is_look_due(looks, information, plans):
         return looks
-    fraction, plan = information.units / plans.units_max, plans.among_others
-    may_look = is_due(looks, fraction, plan) or (
-        information.is_final and not is_closed(looks, plan)
-    )
-    return take_look(looks, information=fraction, z=z, plan=plan) if may_look else looks
+    fraction = information.units / plans.units_max
+    return take_look(looks, information=fraction, z=z, plan=plans.among_others)
+
+
+def held_back(
+    before: GroupState | None,
+    effect: Effect | CupedEffect | None,
+    information: Information,
+    plans: Plans,
+) -> str | None:
+    """Return what kept a look from being taken that was due; None if none was, or it was taken.
+
+    Such a look spends nothing, and is taken as soon as it can be computed. It is a status of the
+    edge rules (``warming_up``: it waits for the burn-in), or ``too_little_information`` at an end
+    so far from the planned units that there is nothing to spend.
+    """
+    looks = before.looks if before is not None else ()
+    if not is_look_due(looks, information, plans):
+        return None
+    if effect is None:
+        return "undefined"
+    if effect.status != "ok":
+        return effect.status
+    if effect.estimate is None or not effect.std_error:
+        return "zero_variance"
+    if not looks and information.units / plans.units_max < INFORMATION_STEP_MIN:
+        return "too_little_information"
+    return None
 
 
 def boundary_alone(looks: GroupPath, plans: Plans) -> float:
@@ -122,8 +152,14 @@ def group_after(
     )
 
 
-def group_entry(state: GroupState | None, plans: Plans) -> Entry | None:
-    """Return the test as of its last official look; None before the first."""
+def group_entry(state: GroupState | None, plans: Plans, held: str | None = None) -> Entry | None:
+    """Return the test as of its last official look; None before the first.
+
+    Args:
+        state: As of that look.
+        plans: Of the comparison.
+        held: What holds the next one back, which is due; see ``held_back``.
+    """
     if state is None:
         return None
     test = _tested(state.looks, state.estimate, state.std_error, plans.among_others)
@@ -147,6 +183,7 @@ def group_entry(state: GroupState | None, plans: Plans) -> Entry | None:
         "running_low": None if is_empty else state.low,
         "running_high": None if is_empty else state.high,
         "next_information": test.next_information,
+        "held_back": held,
         "stagewise": None if stagewise is None else stagewise._asdict(),
     }
 

@@ -3,6 +3,10 @@
 Who looks at many segments finds something in one of them, so each attribute's comparisons are a
 family of their own, and they decide nothing. No look is remembered but those at the split:
 within a segment the running numbers are those of this look.
+
+Planned looks are those of all units together: a segment reaches its share of the planned units at
+another time, or never. So segments of a group-sequential experiment are read by the always-valid
+numbers, which need no plan, and so is their correction; ``method`` says it beside them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +24,7 @@ from stream_processors.merge.results import (
     sample_ratio_of,
 )
 from stream_processors.merge.totals import Totals
-from stream_processors.stats.families import Candidate, adjust_families
+from stream_processors.stats.families import AnalysisMethod, Candidate, adjust_families
 from stream_processors.stats.multiplicity import adjust_p_values
 
 Entry = dict[str, Any]
@@ -31,7 +35,7 @@ class Segments(NamedTuple):
 
     Attributes:
         results: By attribute, in the order of the definition, ``other`` last: ``value``,
-            ``variants``, ``metrics`` and ``sample_ratio`` of each segment.
+            ``method``, ``variants``, ``metrics`` and ``sample_ratio`` of each segment.
         sample_ratios: By attribute: ``value``, ``mismatch`` and ``adjusted_p_value`` of each.
         p_values: By attribute, then value: the running p-values of the split, to be remembered.
     """
@@ -68,6 +72,7 @@ def segments_of(
             results[attribute].append(
                 {
                     "value": value,
+                    "method": method_within(definition),
                     "variants": [
                         {"variant": variant, "units": count}
                         for variant, count in zip(definition.variant_ids, within.units, strict=True)
@@ -77,6 +82,12 @@ def segments_of(
                 }
             )
     return Segments(results, _alarms(results, final=totals.is_final), p_values)
+
+
+def method_within(definition: Definition) -> AnalysisMethod:
+    """Return the method by which segments are read, their intervals and corrections alike."""
+    method = definition.analysis.method
+    return "always_valid" if method == "group_sequential" else method
 
 
 def _metrics(
@@ -94,13 +105,20 @@ def _metrics(
         entry = metric_entry(definition, answered, within.overflowed[places[metric_id]])
         found.setdefault(segment, []).append(entry)
         for question, effect in answered:
-            told, candidate = segment_effect(definition, question, effect, final=totals.is_final)
+            told, candidate = segment_effect(
+                definition,
+                question,
+                effect,
+                method=method_within(definition),
+                final=totals.is_final,
+            )
             entry["effects"].append(told)
             if basis == "matured":
                 effects.append(told)
                 candidates.append(candidate)
     analysis = definition.analysis
-    adjustments = adjust_families(candidates, method=analysis.method, alpha=analysis.alpha)
+    method = method_within(definition)
+    adjustments = adjust_families(candidates, method=method, alpha=analysis.alpha)
     for told, adjustment in zip(effects, adjustments, strict=True):
         told["adjusted"] = adjusted_entry(adjustment)
     return found

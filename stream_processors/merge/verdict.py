@@ -36,6 +36,7 @@ class Reading(StrEnum):
     SMALLER_THAN_MINIMUM = "smaller_than_minimum"
     NO_EFFECT_FOUND_AT_END = "no_effect_found_at_end"
     TOO_FEW_UNITS_AT_END = "too_few_units_at_end"
+    NOT_TESTED_AT_END = "not_tested_at_end"
     RUNNING_NO_EVIDENCE = "running_no_evidence"
     WAITING_FOR_LOOK = "waiting_for_look"
     WARMING_UP = "warming_up"
@@ -168,11 +169,9 @@ def _treatment(
         if metric.role == "decision":
             side = side_of(effect, metric, definition.minimum_effect)
             sides.append(side)
-            if side is Side.WAITING:
-                waits.add(wording.wait_of(effect, metric))
-            reasons.append(
-                wording.of_decision(effect, metric, side.value, definition.minimum_effect)
-            )
+            if side in (Side.WAITING, Side.PLANNED):
+                waits.add(wording.wait_of(effect, metric, _fewest_units(entry)))
+            reasons.append(_of_decision(definition, entry, effect, side))
         elif metric.role == "guardrail":
             guardrails.append(_guardrail_state(effect))
             reasons.append(wording.of_guardrail(effect, metric, guardrails[-1]))
@@ -180,7 +179,25 @@ def _treatment(
                 harmed.append(metric.id)
     reading = _reading(sides, guardrails)
     seen = wording.Seen(frozenset(waits), tuple(harmed))
-    return _Treatment(variant, _at_end(reading) if is_final else reading, reasons, seen)
+    if is_final:
+        reading = _at_end(reading, seen)
+    return _Treatment(variant, reading, reasons, seen)
+
+
+def _of_decision(definition: Definition, entry: Entry, effect: Entry, side: Side) -> Reason:
+    metric = next(one for one in definition.metrics if one.id == entry["metric_id"])
+    return wording.of_decision(
+        effect,
+        metric,
+        side.value,
+        minimum_effect=definition.minimum_effect,
+        fewest_units=_fewest_units(entry),
+    )
+
+
+def _fewest_units(entry: Entry) -> int:
+    """Return the units of the smallest variant of a metric."""
+    return min(one["units"] for one in entry["variants"])
 
 
 def _seen(treatments: Sequence[_Treatment]) -> wording.Seen:
@@ -235,13 +252,17 @@ def _without_finding(seen: set[Side]) -> Reading:
     return Reading.WAITING_FOR_LOOK if is_between_looks else Reading.RUNNING_NO_EVIDENCE
 
 
-def _at_end(reading: Reading) -> Reading:
-    """Return what a reading of a running experiment is at its last look."""
-    return {
-        Reading.RUNNING_NO_EVIDENCE: Reading.NO_EFFECT_FOUND_AT_END,
-        Reading.WAITING_FOR_LOOK: Reading.NO_EFFECT_FOUND_AT_END,
-        Reading.WARMING_UP: Reading.TOO_FEW_UNITS_AT_END,
-    }.get(reading, reading)
+def _at_end(reading: Reading, seen: wording.Seen) -> Reading:
+    """Return what a reading of a running experiment is at its last look.
+
+    Where nothing was tested, no effect was looked for: that is not the same as none found.
+    """
+    if reading is Reading.RUNNING_NO_EVIDENCE:
+        return Reading.NO_EFFECT_FOUND_AT_END
+    if reading in (Reading.WAITING_FOR_LOOK, Reading.WARMING_UP):
+        is_small = seen.waits <= wording.WAITS_FOR_UNITS
+        return Reading.TOO_FEW_UNITS_AT_END if is_small else Reading.NOT_TESTED_AT_END
+    return reading
 
 
 def _effect_of(entry: Entry, variant: str) -> Entry:

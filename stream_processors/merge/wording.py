@@ -68,6 +68,10 @@ _HEADLINES = {
         "say which effects are still possible."
     ),
     "too_few_units_at_end": "The experiment ended with too few units to conclude anything.",
+    "not_tested_at_end": (
+        "The experiment ended without a test: the reasons say what was missing. Nothing can be "
+        "concluded, not even that there is no difference."
+    ),
     "running_no_evidence": "No difference shown so far. The experiment goes on.",
     "waiting_for_look": "Not to be read yet: the next planned look has not come.",
     "warming_up": "Too few units so far. The first numbers come by themselves.",
@@ -85,6 +89,13 @@ _WAITS = {
     "warming_up": "has too few units yet",
     "warming_up_rate": (
         "has too few units yet: it waits for 100 in each variant, 30 of them converted and 30 not"
+    ),
+    "few_conversions": (
+        "has too few converted units in a variant, or too few others: it waits for 30 of both in "
+        "each"
+    ),
+    "too_little_information": (
+        "has so few of its planned units that there is no error probability to spend"
     ),
     "no_units": "waits for the first units of both variants",
     "insufficient": "waits for two units in each variant",
@@ -104,11 +115,7 @@ _WAITING_HEADLINES = {
     ("warming_up", False): (
         "Nothing to test so far: all units of a variant have the same value, in both."
     ),
-    ("too_few_units_at_end", True): (
-        "The experiment ended without enough data to conclude anything: the reasons say what was "
-        "missing."
-    ),
-    ("too_few_units_at_end", False): (
+    ("not_tested_at_end", False): (
         "The experiment ended with nothing to test: all units of a variant have the same value, "
         "in both."
     ),
@@ -137,22 +144,37 @@ def headline(reading: str, variants: Sequence[str], seen: Seen) -> str:
     text = _HEADLINES[reading]
     if reading == "improvement" and seen.harmed:
         text = _HARM_WITHIN
-    if seen.waits - _WAITS_FOR_UNITS and reading in ("warming_up", "too_few_units_at_end"):
-        text = _WAITING_HEADLINES[reading, seen.waits != {"zero_variance"}]
+    if reading == "no_effect_found_at_end" and seen.waits:
+        text += _NOT_ALL_TESTED
+    if seen.waits - WAITS_FOR_UNITS:
+        text = _WAITING_HEADLINES.get((reading, seen.waits != {"zero_variance"}), text)
     return text.format(variants=_listed(variants), harmed=_listed(seen.harmed))
 
 
-_WAITS_FOR_UNITS = frozenset({"warming_up", "no_units", "insufficient"})
+WAITS_FOR_UNITS = frozenset({"warming_up", "warming_up_rate", "no_units", "insufficient"})
+"""What more units alone would end."""
+
+_NOT_ALL_TESTED = " Not every deciding metric could be tested: the reasons say which, and why."
+
+BURN_IN_UNITS = 100
+"""Of every variant; see ``stats.edges``."""
 
 
-def wait_of(effect: Entry, metric: Metric) -> str:
-    """Return why an effect has no numbers: the status, rates that warm up by themselves."""
-    return _wait(effect["decision"]["status"], metric)
+def wait_of(effect: Entry, metric: Metric, fewest_units: int) -> str:
+    """Return why an effect has no numbers: the status, rates that warm up by themselves.
+
+    Args:
+        effect: Without numbers that decide.
+        metric: Its metric.
+        fewest_units: Of the smallest variant.
+    """
+    return _wait(effect["decision"]["status"], metric, fewest_units)
 
 
-def _wait(status: str, metric: Metric) -> str:
-    is_rate = metric.kind == "conversion" and status == "warming_up"
-    return "warming_up_rate" if is_rate else status
+def _wait(status: str, metric: Metric, fewest_units: int = 0) -> str:
+    if metric.kind != "conversion" or status != "warming_up":
+        return status
+    return "few_conversions" if fewest_units >= BURN_IN_UNITS else "warming_up_rate"
 
 
 def is_harmed(effect: Entry) -> bool:
@@ -179,8 +201,23 @@ def guarantee(definition: Definition) -> str:
     )
 
 
-def of_decision(effect: Entry, metric: Metric, side: str, minimum_effect: float | None) -> Reason:
-    """Return what a deciding metric says of one treatment."""
+def of_decision(
+    effect: Entry,
+    metric: Metric,
+    side: str,
+    *,
+    minimum_effect: float | None,
+    fewest_units: int,
+) -> Reason:
+    """Return what a deciding metric says of one treatment.
+
+    Args:
+        effect: Its entry.
+        metric: The metric.
+        side: A ``verdict.Side``.
+        minimum_effect: Smallest relative effect worth having.
+        fewest_units: Of the smallest variant.
+    """
     variant, control = effect["variant"], effect["control"]
     about = f"{metric.id}: {variant}"
     match side:
@@ -192,16 +229,17 @@ def of_decision(effect: Entry, metric: Metric, side: str, minimum_effect: float 
             text = f"{about} is not better by the minimum effect{_relative_size(effect)}"
         case "nothing":
             text = f"{about} shows no difference{_after_correction(effect)}{_size(effect)}"
+            text += _since_last_look(effect, metric, fewest_units)
         case "inconsistent":
             text = f"{about} has looks that contradict each other"
         case "planned":
             text = f"{about} is read at the next planned look"
             if effect["status"] == "warming_up" and effect["decision"]["method"] != "fixed_horizon":
-                text = f"{about} {_WAITS[_wait('warming_up', metric)]}"
+                text = f"{about} {_WAITS[_wait('warming_up', metric, fewest_units)]}"
         case "invalid":
             text = f"{about} has sums that contradict each other"
         case _:
-            wait = wait_of(effect, metric)
+            wait = wait_of(effect, metric, fewest_units)
             text = f"{about} {_WAITS.get(wait, f'has no number yet ({wait})')}"
     return Reason(f"decision_{side}", metric.id, variant, text + ".")
 
@@ -301,6 +339,17 @@ def _after_correction(effect: Entry) -> str:
     if not excludes_zero:
         return ""
     return " that the correction for several comparisons leaves; taken alone, it would"
+
+
+def _since_last_look(effect: Entry, metric: Metric, fewest_units: int) -> str:
+    """Return what holds back a planned look that is due, while an earlier one stands."""
+    decision = effect["decision"]
+    numbers = effect.get(decision.get("of"), {}).get("group_sequential")
+    held = numbers and numbers["held_back"]
+    if not held:
+        return ""
+    why = _WAITS.get(_wait(held, metric, fewest_units), f"has no number yet ({held})")
+    return f" at its last planned look; the one that is due {why}"
 
 
 def _percent(share: float, *, signed: bool = True) -> str:

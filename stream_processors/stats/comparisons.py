@@ -103,7 +103,7 @@ def compare_all(comparisons: Iterable[Comparison]) -> list[Effect]:
     cuped = _cuped_effects(rows, contrast)
     return [
         Effect._make(
-            (*shared, row.control.summary, row.treatment.summary, cuped.get(index), row.cap)
+            (*shared, row.control.summary, row.treatment.summary, cuped.get(index), row.cap, None)
         )
         for index, (row, shared) in enumerate(zip(rows, fields, strict=True))
     ]

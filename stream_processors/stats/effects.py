@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+from stream_processors.stats.bayes import EffectPosterior
 from stream_processors.stats.edges import flag_names, status_name
 from stream_processors.stats.inference import Inference
 from stream_processors.stats.relative import Contrast, Interval
@@ -50,6 +51,7 @@ class RelativeEffect(NamedTuple):
             where it is unbounded.
         std_error: Of the estimate, by the delta method.
         degrees_of_freedom: Of the fixed-horizon interval's t; None for a normal one.
+        posterior: What is believed of it, where that was asked for.
     """
 
     status: str
@@ -59,6 +61,7 @@ class RelativeEffect(NamedTuple):
     sequence: Interval | None = None
     std_error: float | None = None
     degrees_of_freedom: float | None = None
+    posterior: EffectPosterior[float] | None = None
 
 
 class Summary(NamedTuple):
@@ -113,6 +116,7 @@ class CupedEffect(NamedTuple):
         covered_share: Share of both variants' units that have a pre-period.
         control_mean: The control's adjusted mean.
         treatment_mean: The treatment's.
+        posterior: What is believed of it, where that was asked for.
     """
 
     status: str
@@ -128,6 +132,7 @@ class CupedEffect(NamedTuple):
     covered_share: float | None = None
     control_mean: float | None = None
     treatment_mean: float | None = None
+    posterior: EffectPosterior[float] | None = None
 
 
 class Effect(NamedTuple):
@@ -147,6 +152,7 @@ class Effect(NamedTuple):
         treatment: The metric in the treatment.
         cuped: The adjusted effect; None of a metric without a covariate.
         cap: The cap that was chosen; None of a metric without a cap at a quantile.
+        posterior: What is believed of it, where that was asked for.
     """
 
     status: str
@@ -161,6 +167,7 @@ class Effect(NamedTuple):
     treatment: Summary = Summary("no_units", 0)
     cuped: CupedEffect | None = None
     cap: AppliedCap | None = None
+    posterior: EffectPosterior[float] | None = None
 
 
 class Plan(NamedTuple):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import posted
 from schemas.definitions import (
     Analysis,
     CapQuantile,
@@ -24,6 +25,8 @@ from schemas.definitions import (
     public,
 )
 from schemas.posted import definition_errors
+from stream_processors.merge import wording
+from stream_processors.stats import edges
 
 POSTED: dict[str, Any] = {
     "id": "checkout-color",
@@ -185,6 +188,12 @@ def assert_shown_can_be_posted(definition: Definition) -> None:
         (metric(role="guardrail", margin={"absolute": 5}), "metrics[0].margin", "invalid"),
         (variants({"weight": 0.0}, {"weight": 1.0}), "variants", "invalid"),
         ({"analysis": {"method": "group_sequential"}}, "analysis.units_max", "invalid"),
+        (sequential(units_max=199), "analysis.units_max", "invalid"),
+        (
+            sequential(units_max=999) | variants({"weight": 0.9}, {"weight": 0.1}),
+            "analysis.units_max",
+            "invalid",
+        ),
         ({"analysis": {"units_max": 1_000}}, "analysis.units_max", "invalid"),
         (sequential(planned_looks=[]), "analysis.planned_looks", "invalid"),
         (sequential(planned_looks=[0.5, 0.9]), "analysis.planned_looks", "invalid"),
@@ -232,6 +241,24 @@ def test_a_broken_rule_names_its_field(fields: dict[str, Any], field: str, code:
 def test_what_keeps_the_rules_is_a_definition(fields: dict[str, Any]) -> None:
     assert errors_of(**fields) == []
     assert_shown_can_be_posted(post(**fields))
+
+
+@pytest.mark.parametrize(
+    ("weights", "needed"), [((1.0, 1.0), 200), ((0.9, 0.1), 1_000), ((0.5, 0.5, 0.0), 200)]
+)
+def test_planned_looks_need_units_beyond_the_burn_in_in_every_variant(
+    weights: tuple[float, ...], needed: int
+) -> None:
+    split = variants(*({"weight": weight} for weight in weights))
+
+    (error,) = errors_of(**sequential(units_max=needed - 1), **split)
+    assert error.field == "analysis.units_max"
+    assert error.message.startswith(f"units_max == {needed - 1}, must be {needed} or more")
+    assert errors_of(**sequential(units_max=needed), **split) == []
+
+
+def test_the_burn_in_that_plans_are_held_against_is_that_of_the_statistics() -> None:
+    assert edges.BURN_IN_UNITS == posted.BURN_IN_UNITS == wording.BURN_IN_UNITS
 
 
 def test_every_broken_rule_is_named_at_once() -> None:

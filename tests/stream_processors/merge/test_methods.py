@@ -173,6 +173,48 @@ def test_a_prior_pulls_a_mean_to_itself() -> None:
     assert abs(tight["absolute"]["posterior"]["mean"]) < 0.01
 
 
+@pytest.mark.parametrize(("units", "status"), [(2, "insufficient"), (3, "ok"), (20, "ok")])
+def test_a_posterior_of_few_units_knows_how_little_they_say(units: int, status: str) -> None:
+    totals = make_totals([Sums(units, units, 3 * units), Sums(units, 2 * units, 6 * units)])
+    effect = effect_of(look_at(define("bayesian", ORDERS), totals), "orders")
+
+    assert effect["decision"]["status"] == status
+    posterior = effect["absolute"]["posterior"]
+    if status == "ok":
+        reach = 1.96 * effect["absolute"]["std_error"]
+        assert posterior["model"] == "student"
+        assert posterior["high"] > effect["absolute"]["estimate"] + reach
+        assert (posterior["sd"] is None) == (units == 3)
+    else:
+        assert posterior is None
+
+
+def test_what_is_normal_by_the_delta_method_only_waits_for_the_burn_in() -> None:
+    basket = Metric("basket", "ratio", "spent", denominator="orders", window_ms=HOUR_MS)
+    few, enough = (
+        effect_of(
+            look_at(
+                define("bayesian", basket),
+                totals_with([ratio_sums(units, 3), ratio_sums(units, 4)]),
+            ),
+            "basket",
+        )
+        for units in (50, 500)
+    )
+
+    assert (few["decision"]["status"], few["absolute"]["posterior"]) == ("warming_up", None)
+    assert few["relative"]["posterior"] is None
+    assert enough["decision"]["status"] == "ok"
+    assert enough["absolute"]["posterior"]["model"] == "student"
+
+
+def ratio_sums(units: int, spent: int) -> MetricSums:
+    """Return half the units with one order, half with two, and ``spent`` or nothing each."""
+    half = units // 2
+    sums = (half * spent, 3 * half)
+    return MetricSums(JointSums(units, sums, (half * spent**2, half * spent, 5 * half)))
+
+
 # --- planned looks ---
 
 
@@ -260,12 +302,88 @@ def test_an_end_short_of_the_plan_is_looked_at_by_what_may_be_spent_there() -> N
     assert group["alpha_spent"] < 0.01
 
 
-def test_open_units_and_a_warm_up_take_no_planned_look() -> None:
-    definition = define("group_sequential", units_max=100)
-    look = look_at(definition, make_totals([rate(60, 30), rate(60, 30)]))
+def test_open_units_take_no_planned_look() -> None:
+    look = look_at(define("group_sequential"), CLEAR)
 
-    assert effect_of(look)["decision"]["status"] == "waiting_for_look"
     assert "group_sequential" not in look.results["metrics"][1]["effects"][0]["absolute"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "arms", "status", "reading", "words"),
+    [
+        (CONVERSION, (rate(120, 60), rate(95, 45)), "warming_up", "too_few_units_at_end",
+         "has too few units yet"),
+        (CONVERSION, (rate(500, 0), rate(500, 100)), "warming_up", "not_tested_at_end",
+         "too few converted units"),
+        (CONVERSION, (rate(500, 0), rate(500, 0)), "zero_variance", "not_tested_at_end",
+         "nothing to test"),
+        (ORDERS, (Sums(500, 500, 500), Sums(500, 500, 500)), "zero_variance",
+         "not_tested_at_end", "nothing to test"),
+    ],
+)  # fmt: skip
+def test_a_look_that_is_due_and_cannot_be_taken_is_named_and_spends_nothing(
+    metric: Metric, arms: tuple[Sums, Sums], status: str, reading: str, words: str
+) -> None:
+    definition = define("group_sequential", metric, units_max=1_000)
+
+    due = look_at(definition, make_totals(arms))
+    end = look_at(definition, make_totals(arms, is_final=True), due.path_after, 2)
+
+    for look in (due, end):
+        assert effect_of(look, metric.id)["decision"]["status"] == status
+        assert effect_of(look, metric.id)["decision"]["rejects"] is None
+        assert look.path_after.of(metric.id, "treatment").group is None
+        assert words in look.results["verdict"]["reasons"][0]["text"]
+    assert due.results["verdict"]["reading"] == "warming_up"
+    assert end.results["verdict"]["reading"] == reading
+
+
+def test_a_look_that_was_held_back_is_taken_once_with_all_that_may_be_spent_by_then() -> None:
+    definition = define("group_sequential", units_max=1_000)
+    held = look_at(definition, make_totals([rate(200, 0), rate(200, 40)]))
+    taken = look_at(definition, make_totals([rate(300, 60), rate(300, 61)]), held.path_after, 2)
+    straight = look_at(definition, make_totals([rate(300, 60), rate(300, 61)]))
+
+    group = effect_of(taken)["absolute"]["group_sequential"]
+    assert group == effect_of(straight)["absolute"]["group_sequential"]
+    assert (group["look"], group["information"]) == (1, 0.6)
+
+
+def test_a_planned_look_that_was_taken_stands_while_the_next_one_is_held_back() -> None:
+    """Late events can leave a rate without conversions; what was read then still holds."""
+    definition = define("group_sequential", units_max=4_000)
+    first = look_at(definition, make_totals([rate(800, 100), rate(800, 104)]))
+    held = look_at(
+        definition, make_totals([rate(2_000, 0), rate(2_000, 0)], is_final=True),
+        first.path_after, 2,
+    )  # fmt: skip
+
+    group = effect_of(held)["absolute"]["group_sequential"]
+    before = effect_of(first)["absolute"]["group_sequential"]
+    assert group == before | {"held_back": "zero_variance"}
+    assert effect_of(held)["decision"] == effect_of(first)["decision"]
+    assert "the one that is due has the same value" in held.results["verdict"]["reasons"][0]["text"]
+
+
+def test_an_end_far_from_the_planned_units_is_no_finding_of_no_effect() -> None:
+    definition = define("group_sequential", units_max=10**9)
+    look = look_at(definition, make_totals([rate(1_000, 100), rate(1_000, 300)], is_final=True))
+
+    assert effect_of(look)["decision"]["status"] == "too_little_information"
+    assert look.results["verdict"]["reading"] == "not_tested_at_end"
+
+
+def test_a_guardrail_names_what_holds_its_planned_look_back() -> None:
+    definition = define("group_sequential", CONVERSION, REFUNDS, units_max=1_000)
+    sold = [rate(500, 100), rate(500, 104)]
+    reasons = [
+        effect_of(look_at(definition, make_totals(sold, refunds)), "refunds")["guardrail"]["reason"]
+        for refunds in (
+            [rate(500, 0), rate(500, 0)], [Sums(), rate(999, 9)], [rate(50, 5), rate(50, 5)],
+        )
+    ]  # fmt: skip
+
+    assert reasons == ["zero_variance", "no_units", "waiting_for_look"]
 
 
 # --- several comparisons ---

@@ -156,9 +156,31 @@ def test_segments_can_be_computed_again_from_the_record(method: str) -> None:
 
 
 def test_no_planned_look_is_taken_within_a_segment() -> None:
-    look = look_at(totals_of(), definition=define("group_sequential"))
-    effect = look.record["segments"]["country"][0]["metrics"][0]["effects"][0]
+    """They are read, and corrected, as those of an always-valid experiment: by no other method."""
+    striking = within(rate(2_000, 200), rate(2_000, 400))
+    planned, watched = (
+        look_at(totals_of(canada=striking), definition=define(method)).record["segments"]["country"]
+        for method in ("group_sequential", "always_valid")
+    )
 
+    effect = planned[0]["metrics"][0]["effects"][0]
     assert effect["absolute"]["group_sequential"] is None
-    assert effect["adjusted"]["p_value"] is None
     assert "decision" not in effect
+    assert (effect["adjusted"]["method"], effect["adjusted"]["rejects"]) == ("e_bh", True)
+    assert effect["adjusted"]["e_value"] > 60
+    assert planned == watched
+
+
+@pytest.mark.parametrize(
+    ("method", "read_by"),
+    [
+        ("always_valid", "always_valid"),
+        ("group_sequential", "always_valid"),
+        ("fixed_horizon", "fixed_horizon"),
+        ("bayesian", "bayesian"),
+    ],
+)
+def test_a_segment_names_the_method_that_it_is_read_by(method: str, read_by: str) -> None:
+    segments = look_at(totals_of(), definition=define(method)).record["segments"]
+
+    assert {one["method"] for found in segments.values() for one in found} == {read_by}

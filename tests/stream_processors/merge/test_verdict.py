@@ -86,6 +86,7 @@ def results_of(
                 "role": METRICS[metric].role,
                 "basis": "matured",
                 "overflowed": 0,
+                "variants": [{"units": 40}, {"units": 60}],
                 "effects": [
                     effect(metric, one, variant)
                     for variant, one in zip(
@@ -129,7 +130,8 @@ def judged(metrics: dict[str, Any], **fields: Any) -> dict[str, Any]:
         ({SALES: DOWN}, "harm", "harm"),
         ({SALES: NOTHING}, "running_no_evidence", "no_effect_found_at_end"),
         ({SALES: WARMING}, "warming_up", "too_few_units_at_end"),
-        ({SALES: PLANNED}, "waiting_for_look", "no_effect_found_at_end"),
+        ({SALES: PLANNED}, "waiting_for_look", "not_tested_at_end"),
+        ({SALES: PLANNED, SPEED: WARMING}, "waiting_for_look", "not_tested_at_end"),
         ({SALES: TORN}, "inconsistent", "inconsistent"),
         ({SALES: INVALID}, "invalid", "invalid"),
         ({SALES: LOST_BY_CORRECTION}, "running_no_evidence", "no_effect_found_at_end"),
@@ -361,8 +363,8 @@ def test_an_interval_without_0_that_the_correction_leaves_no_finding_is_explaine
         ("no_units", "waits for the first units", "Too few units so far", "with too few units"),
         ("insufficient", "waits for two units", "Too few units so far", "with too few units"),
         ("zero_variance", "nothing to test", "Nothing to test so far", "with nothing to test"),
-        ("undefined", "nothing to divide by", "Not enough data", "without enough data"),
-        ("denominator_near_zero", "clearly not 0", "Not enough data", "without enough data"),
+        ("undefined", "nothing to divide by", "Not enough data", "without a test"),
+        ("denominator_near_zero", "clearly not 0", "Not enough data", "without a test"),
     ],
 )
 def test_what_has_no_numbers_says_what_it_waits_for(
@@ -371,10 +373,20 @@ def test_what_has_no_numbers_says_what_it_waits_for(
     running = judged({SALES: {"status": status}})
     ended = judged({SALES: {"status": status}}, final=True)
 
-    assert (running["reading"], ended["reading"]) == ("warming_up", "too_few_units_at_end")
+    needs_units = status in ("warming_up", "no_units", "insufficient")
+    at_last = "too_few_units_at_end" if needs_units else "not_tested_at_end"
+    assert (running["reading"], ended["reading"]) == ("warming_up", at_last)
     assert words in running["reasons"][0]["text"]
     assert headline in running["text"]
     assert at_end in ended["text"]
+
+
+def test_an_end_without_a_finding_says_what_was_not_tested() -> None:
+    said = judged({SALES: NOTHING, SPEED: WARMING}, final=True)
+    tested = judged({SALES: NOTHING, SPEED: NOTHING}, final=True)
+
+    assert "Not every deciding metric could be tested" in said["text"]
+    assert "Not every deciding metric" not in tested["text"]
 
 
 decisions = st.sampled_from(

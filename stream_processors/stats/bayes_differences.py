@@ -1,0 +1,232 @@
+"""What is believed of a difference of two means whose variances had to be estimated too.
+
+With the usual reference prior of each variance, 1/σ², what the data say of a mean is Student's t
+around the estimate, and of a difference the law of Behrens and Fisher. Taking the standard errors
+as known instead (``bayes``) claims too much of few units: with three normal values in each variant
+a 95 % interval covers in 88 % of cases. With many units the two are the same.
+
+A t is a normal whose precision is multiplied by W ~ χ²_d / d. Given both W the difference is
+normal, so the posterior with a normal prior, its chance and its losses are in closed form, and a
+rule over both W integrates them: a mixture of normals, of positive terms only. See ``bayes.LABEL``.
+
+References:
+    Box, Tiao (1973), "Bayesian Inference in Statistical Analysis", sections 2.4-2.5; Andrews,
+    Mallows (1974), "Scale mixtures of normal distributions", JRSS B 36; Golub, Welsch (1969),
+    "Calculation of Gauss quadrature rules", Mathematics of Computation 23.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from stream_processors.stats.bayes import EffectPosterior, standard_loss
+from stream_processors.stats.tails import Floats
+
+FREEDOM_MIN = 2.0
+"""Below this a t has no mean, and an expected loss no value."""
+
+_DROPS = (34.0, 26.0, 26.0)
+"""Logarithm of how far the density of ln W has fallen where a trapezoidal rule ends."""
+
+_NODES = (80, 64, 24, 8, 1)
+"""Of the rule for freedoms below each of ``_TIERS``, then of infinite ones."""
+
+_TIERS = (6.0, 20.0, 300.0)
+"""Freedoms from which on fewer nodes do; from the last one on they are Gauss's."""
+
+_ARRAY_MAX = 1 << 20
+"""Nodes of one array: bounds the memory of very many differences."""
+
+_STEPS_MAX = 100
+_TOLERANCE = 1e-9
+"""Of an end of an interval, in standard deviations; a last Newton step squares it."""
+
+
+class Differences(NamedTuple):
+    """Estimates of differences, treatment - control; arrays of shape (n,) but for two.
+
+    Attributes:
+        estimates: Finite.
+        std_errors: Of each variant's mean: shape (2, n), >= 0 and not both 0.
+        freedoms: With which each was estimated, >= 2; inf: known. Shape (2, n). One estimate with
+            Satterthwaite's degrees of freedom is a pair whose first standard error is 0.
+        prior_means: Of normal priors of the difference, finite.
+        prior_std_devs: Theirs, > 0; inf: flat.
+        alphas: The credible interval holds 1 - alpha.
+        is_lower_better: Where a negative difference is a gain.
+    """
+
+    estimates: Floats
+    std_errors: Floats
+    freedoms: Floats
+    prior_means: Floats
+    prior_std_devs: Floats
+    alphas: Floats
+    is_lower_better: NDArray[np.bool_]
+
+
+def difference_posteriors(given: Differences) -> EffectPosterior[Floats]:
+    """Return the posterior of every difference; the deviation is inf where it has none.
+
+    It has none with a flat prior and 2 degrees of freedom in a variant.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+    _check(given)
+    found = np.empty((len(EffectPosterior._fields), len(given.estimates)))
+    for rows in _batches(given.freedoms):
+        part = Differences(*(field[..., rows] for field in given))
+        found[:, rows] = _posteriors(part)
+    return EffectPosterior(*found)
+
+
+class _Mixture(NamedTuple):
+    """Normals and their shares, shape (n, nodes): a posterior each row."""
+
+    shares: Floats
+    means: Floats
+    std_devs: Floats
+
+    def below(self, at: Floats) -> tuple[Floats, Floats]:
+        """Return the probability below a value of every row, and the density there."""
+        z = (at[:, None] - self.means) / self.std_devs
+        density = np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * self.std_devs)
+        return (
+            np.einsum("ij,ij->i", self.shares, special.ndtr(z)),
+            np.einsum("ij,ij->i", self.shares, density),
+        )
+
+    def mirrored(self) -> "_Mixture":
+        return self._replace(means=-self.means)
+
+
+def _posteriors(given: Differences) -> Floats:
+    mixture = _mixture(given)
+    shares, means, std_devs = mixture
+    mean = np.einsum("ij,ij->i", shares, means)
+    around = np.einsum("ij,ij->i", shares, np.square(std_devs) + np.square(means - mean[:, None]))
+    is_flat = np.isinf(given.prior_std_devs)
+    mean = np.where(is_flat, given.estimates, mean)
+    std_dev = np.sqrt(np.where(is_flat, _flat_variance(given), around))
+    z = np.where(given.is_lower_better, -1.0, 1.0)[:, None] * means / std_devs
+    losses = [np.einsum("ij,ij->i", shares, std_devs * standard_loss(side)) for side in (z, -z)]
+    # Where the deviation is infinite, that of the normal with the same scale is a first guess.
+    scale = np.where(np.isfinite(std_dev), std_dev, np.hypot(*given.std_errors))
+    low = _quantile(mixture, given.alphas / 2, mean, scale)
+    high = -_quantile(mixture.mirrored(), given.alphas / 2, -mean, scale)
+    chance = np.einsum("ij,ij->i", shares, special.ndtr(z))
+    return np.stack([mean, std_dev, chance, *losses, low, high])
+
+
+def _mixture(given: Differences) -> _Mixture:
+    """Return the posterior as normals given both W, and how likely each of them is."""
+    nodes, weights = zip(*map(_rule, given.freedoms), strict=True)
+    ratios = [np.square(se)[:, None] / w for se, w in zip(given.std_errors, nodes, strict=True)]
+    count = len(given.estimates)
+    variances = (ratios[0][:, :, None] + ratios[1][:, None, :]).reshape(count, -1)
+    shares = (weights[0][:, :, None] * weights[1][:, None, :]).reshape(count, -1)
+    # The prior's weight relative to the data's: 0 for a flat one, and then the shares stay.
+    ratio = variances / np.square(given.prior_std_devs)[:, None]
+    gap = (given.estimates - given.prior_means) / given.prior_std_devs
+    exponent = -0.5 * np.square(gap)[:, None] / (1 + ratio)
+    shares = shares * np.exp(exponent - exponent.max(axis=1, keepdims=True)) / np.sqrt(1 + ratio)
+    shares /= shares.sum(axis=1, keepdims=True)
+    means = (given.estimates[:, None] + ratio * given.prior_means[:, None]) / (1 + ratio)
+    return _Mixture(shares, means, np.sqrt(variances / (1 + ratio)))
+
+
+def _flat_variance(given: Differences) -> Floats:
+    """Return Σ se² d / (d - 2), infinite with d = 2."""
+    finite = np.where(np.isinf(given.freedoms), 3.0, given.freedoms)
+    with np.errstate(divide="ignore"):
+        widened = np.where(np.isinf(given.freedoms), 1.0, finite / (finite - 2))
+    squares = np.square(given.std_errors)
+    return np.asarray(np.where(squares > 0, squares * widened, 0.0).sum(axis=0))
+
+
+def _quantile(mixture: _Mixture, share: Floats, mean: Floats, scale: Floats) -> Floats:
+    """Return what has ``share`` below it: Newton's steps, held between ends that close in."""
+    low, high = mean - scale, mean + scale
+    for _ in range(_STEPS_MAX):
+        is_above = mixture.below(low)[0] > share
+        if not is_above.any():
+            break
+        low = np.where(is_above, mean - 2 * (mean - low), low)
+    found = low
+    for _ in range(_STEPS_MAX):
+        below, density = mixture.below(found)
+        low, high = np.where(below < share, found, low), np.where(below < share, high, found)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            # On the logarithm a tail is nearly straight, so that a step does not overshoot.
+            step = found - np.log(below / share) * below / density
+        after = np.where((step > low) & (step < high), step, (low + high) / 2)
+        moved = np.abs(after - found)
+        found = after
+        if np.all(moved <= _TOLERANCE * scale):
+            break
+    return found
+
+
+def _batches(freedoms: Floats) -> Iterator[NDArray[np.intp]]:
+    """Yield the rows that share their rules' numbers of nodes, few enough for an array."""
+    tiers = np.searchsorted(_TIERS, freedoms, side="right") + np.isinf(freedoms)
+    keys = tiers[0] * len(_NODES) + tiers[1]
+    for key in np.unique(keys):
+        rows = np.flatnonzero(keys == key)
+        size = _NODES[key // len(_NODES)] * _NODES[key % len(_NODES)]
+        yield from np.array_split(rows, math.ceil(len(rows) * size / _ARRAY_MAX))
+
+
+def _rule(freedoms: Floats) -> tuple[Floats, Floats]:
+    """Return nodes and weights of W ~ χ²_d / d, shape (n, nodes); freedoms of one tier."""
+    tier = int(np.searchsorted(_TIERS, freedoms[0], side="right"))
+    if np.isinf(freedoms[0]):
+        return np.ones((len(freedoms), 1)), np.ones((len(freedoms), 1))
+    if tier == len(_TIERS):
+        return _gauss_rule(freedoms / 2, _NODES[tier])
+    return _trapezoidal_rule(freedoms / 2, _NODES[tier], _DROPS[tier])
+
+
+def _trapezoidal_rule(shapes: Floats, count: int, drop: float) -> tuple[Floats, Floats]:
+    """Return the rule over u = ln W, where the density e^(shape (u - e^u)) is log-concave."""
+    reach = drop / shapes
+    ends = []
+    for start in (-reach - 1 - np.sqrt(2 * reach), np.sqrt(2 * reach)):
+        u = start
+        for _ in range(50):
+            slope = -np.expm1(u)
+            u = u - (slope + u + reach) / slope
+        ends.append(u)
+    u = np.linspace(*ends, count, axis=1)
+    weights = np.exp(shapes[:, None] * (u - np.expm1(u)))
+    return np.exp(u), weights / weights.sum(axis=1, keepdims=True)
+
+
+def _gauss_rule(shapes: Floats, count: int) -> tuple[Floats, Floats]:
+    """Return Gauss's rule for the weight x^(shape - 1) e^-x, with x = shape W (Golub, Welsch)."""
+    index = np.arange(count)
+    matrix = np.zeros((len(shapes), count, count))
+    matrix[:, index, index] = 2 * index + shapes[:, None]
+    beside = np.sqrt(index[1:] * (index[1:] + shapes[:, None] - 1))
+    matrix[:, index[1:], index[:-1]] = beside
+    nodes, vectors = np.linalg.eigh(matrix)
+    return nodes / shapes[:, None], np.square(vectors[:, 0, :])
+
+
+def _check(given: Differences) -> None:
+    errors = given.std_errors
+    if not (np.all(np.isfinite(given.estimates)) and np.all(np.isfinite(given.prior_means))):
+        raise ValueError("estimates and prior_means must be finite")
+    if not np.all(np.isfinite(errors) & (errors >= 0)) or np.any(errors.sum(axis=0) == 0):
+        raise ValueError(f"std_errors == {errors}, must be >= 0, finite, and one of a pair above 0")
+    if not np.all(given.freedoms >= FREEDOM_MIN):
+        raise ValueError(f"freedoms == {given.freedoms}, must be {FREEDOM_MIN} or more")
+    if not np.all(given.prior_std_devs > 0):
+        raise ValueError(f"prior_std_devs == {given.prior_std_devs}, must be above 0")
+    if not np.all((given.alphas > 0) & (given.alphas < 1)):
+        raise ValueError(f"alphas == {given.alphas}, must be > 0 and < 1")

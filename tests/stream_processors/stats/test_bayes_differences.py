@@ -1,0 +1,192 @@
+"""Posteriors of differences of means whose variances had to be estimated too."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special
+
+from stream_processors.stats.bayes import EffectPosterior, NormalPrior, effect_posterior
+from stream_processors.stats.bayes_differences import Differences, difference_posteriors
+from stream_processors.stats.tails import Floats
+
+
+def differences(*rows: dict[str, Any]) -> Differences:
+    """Return rows of ``estimate``, ``errors``, ``freedoms`` and, if not flat, ``prior``."""
+    priors = [row.get("prior", NormalPrior()) for row in rows]
+    return Differences(
+        np.array([row["estimate"] for row in rows], dtype=np.float64),
+        np.array([row["errors"] for row in rows], dtype=np.float64).T,
+        np.array([row["freedoms"] for row in rows], dtype=np.float64).T,
+        np.array([prior.mean for prior in priors]),
+        np.array([prior.std_dev for prior in priors]),
+        np.array([row.get("alpha", 0.05) for row in rows]),
+        np.array([row.get("is_lower_better", False) for row in rows], dtype=bool),
+    )
+
+
+def posterior(**row: Any) -> EffectPosterior[float]:
+    return EffectPosterior(*(float(one[0]) for one in difference_posteriors(differences(row))))
+
+
+def student_density(x: Floats, freedom: float, scale: float) -> Floats:
+    constant = special.gammaln((freedom + 1) / 2) - special.gammaln(freedom / 2)
+    density = np.exp(constant - (freedom + 1) / 2 * np.log1p(np.square(x / scale) / freedom))
+    return np.asarray(density / (scale * math.sqrt(freedom * math.pi)))
+
+
+@pytest.mark.parametrize("freedom", [2, 3, 5, 9, 19, 20, 49, 299, 300, 5_000])
+def test_one_estimated_variance_makes_a_students_t(freedom: int) -> None:
+    found = posterior(estimate=0.5, errors=(0.0, 0.3), freedoms=(math.inf, freedom))
+    reach = -0.3 * special.stdtrit(freedom, 0.025)
+
+    assert found.chance_to_win == pytest.approx(special.stdtr(freedom, 0.5 / 0.3), abs=1e-8)
+    assert (found.low, found.high) == pytest.approx((0.5 - reach, 0.5 + reach), rel=1e-6)
+    assert found.mean == 0.5
+    if freedom == 2:
+        assert math.isinf(found.std_dev)
+    else:
+        assert found.std_dev == pytest.approx(0.3 * math.sqrt(freedom / (freedom - 2)))
+
+
+@pytest.mark.parametrize(
+    ("errors", "freedoms", "prior"),
+    [
+        ((0.3, 0.4), (3, 5), NormalPrior(0.0, 0.5)),
+        ((0.3, 0.2), (2, 2), NormalPrior(0.2, 1.0)),
+        ((0.1, 0.1), (9, 30), NormalPrior(-0.1, 0.3)),
+        ((0.2, 0.05), (25, 400), NormalPrior(0.4, 0.2)),
+    ],
+)
+def test_the_posterior_is_that_of_brute_force(
+    errors: tuple[float, float], freedoms: tuple[int, int], prior: NormalPrior
+) -> None:
+    """Both densities of t are multiplied over a grid of the control's mean and the effect."""
+    estimate = 0.35
+    found = posterior(estimate=estimate, errors=errors, freedoms=freedoms, prior=prior)
+
+    spots = np.linspace(-14, 14, 1_001)
+    control = errors[0] * np.sinh(spots)
+    masses = student_density(control, freedoms[0], errors[0]) * np.cosh(spots)
+    effects = np.linspace(prior.mean - 9 * prior.std_dev, prior.mean + 9 * prior.std_dev, 2_001)
+    density = np.array(
+        [
+            masses @ student_density(one - estimate + control, freedoms[1], errors[1])
+            for one in effects
+        ]
+    )
+    density *= np.exp(-0.5 * np.square((effects - prior.mean) / prior.std_dev))
+    density /= density.sum()
+    mean = float(density @ effects)
+    below = np.cumsum(density) - density / 2
+
+    assert found.mean == pytest.approx(mean, abs=1e-6)
+    assert found.std_dev == pytest.approx(math.sqrt(density @ np.square(effects - mean)), rel=1e-5)
+    assert found.loss_treatment == pytest.approx(density @ np.maximum(-effects, 0), abs=2e-5)
+    assert found.chance_to_win == pytest.approx(1 - np.interp(0, effects, below), abs=1e-4)
+    assert np.interp([found.low, found.high], effects, below) == pytest.approx(
+        [0.025, 0.975], abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("prior", [NormalPrior(), NormalPrior(0.1, 0.2)])
+def test_with_very_many_units_the_standard_error_is_as_good_as_known(prior: NormalPrior) -> None:
+    found = posterior(
+        estimate=0.2, errors=(0.06, 0.08), freedoms=(10**9, 10**9), prior=prior,
+        is_lower_better=True,
+    )  # fmt: skip
+    known = effect_posterior(0.2, 0.1, alpha=0.05, prior=prior, is_lower_better=True)
+
+    assert tuple(found) == pytest.approx(tuple(known), rel=1e-6)
+
+
+@pytest.mark.parametrize("units", [3, 5, 10, 50])
+def test_what_is_called_95_percent_likely_is_so_in_at_least_95_percent(units: int) -> None:
+    """Fixed seed, variances 1 and 9; the law of Behrens and Fisher errs on the safe side."""
+    replications = 4_000 if units > 20 else 1_500
+    random = np.random.default_rng([20_261_122, units])
+    control = random.normal(0.0, 1.0, (replications, units))
+    treatment = random.normal(0.5, 3.0, (replications, units))
+    errors = np.stack([one.std(axis=1, ddof=1) for one in (control, treatment)]) / math.sqrt(units)
+    estimates = treatment.mean(axis=1) - control.mean(axis=1)
+    ones = np.ones(replications)
+
+    found = difference_posteriors(
+        Differences(
+            estimates, errors, np.full((2, replications), units - 1.0), 0 * ones,
+            math.inf * ones, 0.05 * ones, ones < 0,
+        )
+    )  # fmt: skip
+    covered = np.mean((found.low < 0.5) & (found.high > 0.5))
+    known = effect_posterior(estimates, np.hypot(*errors), alpha=0.05)
+    naively = np.mean((known.low < 0.5) & (known.high > 0.5))
+
+    noise = 3 * math.sqrt(0.95 * 0.05 / replications)
+    assert 0.95 - noise < covered < 0.985
+    if units <= 10:
+        assert naively < 0.95 - noise
+
+
+def test_effects_drawn_from_the_prior_lie_where_the_posterior_says() -> None:
+    """Four units in each variant: of effects with chance p to be gains, a share p are."""
+    replications, units = 1_500, 4
+    random = np.random.default_rng(7)
+    effects = random.normal(0.0, 1.0, replications)
+    control = random.normal(0.0, 1.0, (replications, units))
+    treatment = random.normal(effects[:, None], 1.0, (replications, units))
+    errors = np.stack([one.std(axis=1, ddof=1) for one in (control, treatment)]) / math.sqrt(units)
+    ones = np.ones(replications)
+    found = difference_posteriors(
+        Differences(
+            treatment.mean(axis=1) - control.mean(axis=1), errors,
+            np.full((2, replications), units - 1.0), 0 * ones, ones, 0.1 * ones, ones < 0,
+        )
+    )  # fmt: skip
+
+    inside = np.mean((found.low < effects) & (effects < found.high))
+    assert inside == pytest.approx(0.9, abs=3 * math.sqrt(0.09 / replications) + 0.01)
+    assert np.mean(found.chance_to_win) == pytest.approx(np.mean(effects > 0), abs=0.04)
+
+
+def test_many_differences_at_once_are_each_of_them() -> None:
+    rows = [
+        {"estimate": 0.1 * at, "errors": (0.2, 0.1 + at), "freedoms": freedoms, "alpha": 0.1}
+        for at, freedoms in enumerate([(3, 400), (math.inf, 7), (30, 3), (3, 400), (25, 2_000)])
+    ]
+    rows[3]["prior"], rows[1]["is_lower_better"] = NormalPrior(0.0, 0.1), True
+
+    together = difference_posteriors(differences(*rows))
+
+    for at, row in enumerate(rows):
+        alone = posterior(**row)
+        assert [float(one[at]) for one in together] == pytest.approx(list(alone), rel=1e-9)
+
+
+def test_turning_the_direction_swaps_chances_and_losses() -> None:
+    up = posterior(estimate=0.3, errors=(0.2, 0.3), freedoms=(4, 6))
+    down = posterior(estimate=0.3, errors=(0.2, 0.3), freedoms=(4, 6), is_lower_better=True)
+
+    assert down.chance_to_win == pytest.approx(1 - up.chance_to_win)
+    assert (down.loss_treatment, down.loss_control) == pytest.approx(
+        (up.loss_control, up.loss_treatment)
+    )
+    assert up.loss_control - up.loss_treatment == pytest.approx(up.mean)
+    assert (down.low, down.high) == (up.low, up.high)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"estimate": math.nan},
+        {"errors": (0.0, 0.0)},
+        {"errors": (-1.0, 1.0)},
+        {"freedoms": (1, 5)},
+        {"prior": NormalPrior(0.0, 0.0)},
+        {"alpha": 0.0},
+    ],
+    ids=str,
+)
+def test_numbers_out_of_range_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        posterior(**({"estimate": 0.1, "errors": (0.1, 0.1), "freedoms": (5, 5)} | bad))
