@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_processors.stats.cuped import NO_STRATUM, Adjustment, Strata, adjust
+from stream_processors.stats.cuped import NO_STRATUM, Adjustment, adjust
 from stream_processors.stats.edges import Pairs
 from stream_processors.stats.effects import CupedEffect, shared_fields
 from stream_processors.stats.inference import Plans, infer
 from stream_processors.stats.relative import Contrast
 from stream_processors.stats.sides import Facts, adjusted_facts, columns_of, side_of
+from stream_processors.stats.strata import Strata
 
 
 class Adjusted(NamedTuple):
@@ -32,33 +33,23 @@ def adjusted_pair(
         is_ratio: See ``cuped.adjust``.
         quanta: See ``cuped.adjust``.
     """
-    has_uncovered = bool(control[1].uncovered.unit_count or treatment[1].uncovered.unit_count)
     adjustment = None
-    if _is_adjustable(*control, has_uncovered=has_uncovered) and _is_adjustable(
-        *treatment, has_uncovered=has_uncovered
-    ):
+    if _is_adjustable(*control) and _is_adjustable(*treatment):
         adjustment = adjust(control[1], treatment[1], is_ratio=is_ratio, quanta=quanta)
-    one, other = (
-        adjusted_facts(
-            facts,
-            strata,
-            has_uncovered=has_uncovered,
-            adjustment=adjustment,
-            is_control=is_control,
-        )
-        for is_control, (facts, strata) in ((True, control), (False, treatment))
+    return Adjusted(
+        adjustment,
+        adjusted_facts(*control, adjustment=adjustment, is_control=True),
+        adjusted_facts(*treatment, adjustment=adjustment, is_control=False),
     )
-    return Adjusted(adjustment, one, other)
 
 
-def _is_adjustable(facts: Facts, strata: Strata, *, has_uncovered: bool) -> bool:
+def _is_adjustable(facts: Facts, strata: Strata) -> bool:
     """Return whether the rules would show an adjusted effect as far as this variant goes."""
     return (
         facts.is_possible
         and strata.is_possible
         and facts.denominator != 0
-        and strata.covered.unit_count >= 2
-        and (not has_uncovered or strata.uncovered.unit_count >= 2)
+        and facts.least_count >= 2
     )
 
 
@@ -95,6 +86,7 @@ def _effect(adjustment: Adjustment | None, shared: tuple[Any, ...], variance: fl
         adjustment.covered_share,
         adjustment.control_mean,
         adjustment.treatment_mean,
+        adjustment.handling,
     )
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from stream_processors.stats.adjusting import Adjusted, adjusted_effects, adjusted_pair
 from stream_processors.stats.caps import CapChoice, cap_grid, choose_cap
-from stream_processors.stats.cuped import Strata, strata_of
 from stream_processors.stats.edges import Pairs
 from stream_processors.stats.effects import (
     AppliedCap,
@@ -35,6 +34,7 @@ from stream_processors.stats.sides import (
     side_of,
     summary_of,
 )
+from stream_processors.stats.strata import Strata, strata_of
 from stream_processors.stats.sums import JointSums, MetricSums, Share, Sums, joint_sums, quanta
 
 Kind = Literal["conversion", "count", "sum", "ratio", "mean", "quantile"]

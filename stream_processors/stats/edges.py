@@ -47,9 +47,10 @@ class Side(NamedTuple):
     Attributes:
         is_possible: Whether any set of units has the sums.
         unit_count: Units that count.
-        least_count: Units of the smallest stratum that is estimated from; without a covariate
-            that is the ``unit_count``.
-        covered_count: Units with a pre-period; without a covariate the ``unit_count``.
+        least_count: Units that a variance is estimated from: the ``unit_count``, or 0 or 1 where
+            there is too little to estimate from.
+        burn_in_count: Units that count towards the burn-in of a sequence: the ``unit_count``, or
+            0 where it may not start yet.
         event_count: For rates, the fewer of converted units and others; infinite elsewhere.
         mean: The metric's mean or ratio, 0 where there is none.
         mean_variance: Its squared standard error, 0 where there is none.
@@ -61,7 +62,7 @@ class Side(NamedTuple):
     is_possible: Mask
     unit_count: Floats
     least_count: Floats
-    covered_count: Floats
+    burn_in_count: Floats
     event_count: Floats
     mean: Floats
     mean_variance: Floats
@@ -152,7 +153,7 @@ EDGE_RULES = (
         Hides.SEQUENCE,
         _either(
             lambda side: (
-                (side.covered_count < BURN_IN_UNITS) | (side.event_count < BURN_IN_CONVERSIONS)
+                (side.burn_in_count < BURN_IN_UNITS) | (side.event_count < BURN_IN_CONVERSIONS)
             )
         ),
     ),

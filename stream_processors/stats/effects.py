@@ -9,6 +9,7 @@ from stream_processors.stats.edges import flag_names, status_name
 from stream_processors.stats.inference import Inference
 from stream_processors.stats.relative import Contrast, Interval
 from stream_processors.stats.sequential import SequentialTest
+from stream_processors.stats.strata import Handling
 
 TestName = Literal["z", "welch", "woodruff"]
 
@@ -117,6 +118,7 @@ class CupedEffect(NamedTuple):
         control_mean: The control's adjusted mean.
         treatment_mean: The treatment's.
         posterior: What is believed of it, where that was asked for.
+        handling: How units without a pre-period were treated; by counts of units alone.
     """
 
     status: str
@@ -133,6 +135,7 @@ class CupedEffect(NamedTuple):
     control_mean: float | None = None
     treatment_mean: float | None = None
     posterior: EffectPosterior[float] | None = None
+    handling: Handling | None = None
 
 
 class Effect(NamedTuple):

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stream_processors.stats.cuped import Adjustment, Strata
+from stream_processors.stats.cuped import Adjustment
 from stream_processors.stats.edges import Side, is_rate_possible
 from stream_processors.stats.effects import Summary
 from stream_processors.stats.quantiles import ArmQuantile
 from stream_processors.stats.ratio import share_and_form
+from stream_processors.stats.strata import Strata
 from stream_processors.stats.sums import Form, JointSums, Moments, Share, covariance
 from stream_processors.stats.tails import Floats
 
@@ -27,7 +28,7 @@ class Facts(NamedTuple):
         is_possible: Whether any set of units has the sums.
         unit_count: Units that count.
         least_count: 0 or 1 where there is not enough to estimate from.
-        covered_count: 0 where a sequence may not start yet.
+        burn_in_count: Units towards the burn-in: 0 where a sequence may not start yet.
         event_count: For rates, the fewer of converted units and others.
         mean: The mean, ratio or quantile; 0 where there is none.
         mean_variance: Its squared standard error.
@@ -41,7 +42,7 @@ class Facts(NamedTuple):
     is_possible: bool
     unit_count: float
     least_count: float
-    covered_count: float
+    burn_in_count: float
     event_count: float = NO_EVENTS
     mean: float = 0.0
     mean_variance: float = 0.0
@@ -100,7 +101,7 @@ def facts_of_quantile(arm: ArmQuantile, unit_count: int, *, fits: bool) -> Facts
         is_possible=fits and unit_count >= 0 and arm.status != "invalid_input",
         unit_count=0.0 if arm.status == "no_units" else float(unit_count),
         least_count=2.0 if has_error else 1.0,
-        covered_count=float(unit_count) if arm.is_warm else 0.0,
+        burn_in_count=float(unit_count) if arm.is_warm else 0.0,
         mean=arm.estimate or 0.0,
         mean_variance=variance,
         effect_variance=variance,
@@ -127,7 +128,6 @@ def adjusted_facts(
     facts: Facts,
     strata: Strata,
     *,
-    has_uncovered: bool,
     adjustment: Adjustment | None,
     is_control: bool,
 ) -> Facts:
@@ -138,11 +138,9 @@ def adjusted_facts(
     Args:
         facts: Of the variant without the covariate.
         strata: Its units with a pre-period and without.
-        has_uncovered: Whether units of either variant have none.
         adjustment: None where there is nothing to adjust, or too few units.
         is_control: Which side it is.
     """
-    covered, uncovered = strata.covered.unit_count, strata.uncovered.unit_count
     mean, mean_variance, effect_variance = facts.mean, facts.mean_variance, 0.0
     if adjustment is not None:
         with_past, without = adjustment.strata
@@ -154,8 +152,6 @@ def adjusted_facts(
             effect_variance = with_past.treatment_variance + without.treatment_variance
     return facts._replace(
         is_possible=facts.is_possible and strata.is_possible,
-        least_count=float(min(covered, uncovered) if has_uncovered else covered),
-        covered_count=float(covered),
         mean=mean,
         mean_variance=mean_variance,
         effect_variance=effect_variance,

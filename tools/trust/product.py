@@ -181,7 +181,7 @@ def _side(law: Law, columns: Columns) -> Side:
         is_possible=np.ones(len(count), dtype=bool),
         unit_count=count,
         least_count=count,
-        covered_count=count,
+        burn_in_count=count,
         event_count=np.minimum(total, count - total) if is_rate else np.full(len(count), np.inf),
         mean=mean / quanta,
         mean_variance=mean_variance,

@@ -11,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stream_processors.stats.comparisons import Comparison, Kind, compare_all
-from stream_processors.stats.cuped import adjust, strata_of
+from stream_processors.stats.cuped import NO_STRATUM, Adjustment, adjust
 from stream_processors.stats.effects import CupedEffect, Effect
+from stream_processors.stats.strata import strata_of
 from stream_processors.stats.sums import JointSums, MetricSums
 from tests.stream_processors.stats.oracles import assert_matches, cases_of
 from tests.stream_processors.stats.test_ratio import aggregates_of
@@ -324,23 +325,209 @@ ROWS = [(y % 11, y % 5) for y in range(400)]
 
 
 @pytest.mark.parametrize(
-    ("covered", "status"),
+    ("covered", "handling"),
     [
-        ((0, 0), "insufficient"),
-        ((1, 400), "insufficient"),
-        ((399, 400), "insufficient"),
-        ((400, 400), "ok"),
-        ((398, 398), "ok"),
-        ((99, 300), "warming_up"),
+        ((400, 400), "one_stratum"),
+        ((398, 398), "two_strata"),
+        ((2, 2), "two_strata"),
+        ((99, 300), "two_strata"),
+        ((399, 400), "mean_past"),
+        ((399, 200), "mean_past"),
+        ((1, 400), "mean_past"),
+        ((0, 200), "mean_past"),
+        ((0, 0), "mean_past"),
     ],
 )
-def test_too_few_units_on_either_side_of_the_past_are_said(
-    covered: tuple[int, int], status: str
+@pytest.mark.parametrize("power", [1, 2])
+def test_counts_alone_say_how_units_without_a_past_are_treated(
+    covered: tuple[int, int], handling: str, power: int
 ) -> None:
-    cuped = cuped_of(*(with_covered(count, ROWS) for count in covered))
-    assert cuped.status == status
-    assert (cuped.sequence is not None) == (status == "ok")
-    assert (cuped.estimate is None) == (status == "insufficient")
+    """And however few there are of either kind, there is an effect and its sequence."""
+    rows = [(y**power, x) for y, x in ROWS]
+    cuped = cuped_of(*(with_covered(count, rows) for count in covered))
+    assert cuped.status == "ok"
+    assert cuped.handling == handling
+    assert cuped.covered_share == sum(covered) / 800
+    assert cuped.sequence is not None
+
+
+def test_where_nobody_has_a_past_the_adjusted_effect_is_the_unadjusted_one() -> None:
+    effect = effect_of(with_covered(0, ROWS), with_covered(0, ROWS[7:]))
+    cuped = effect.cuped
+    assert cuped is not None
+    assert cuped.flags == ("covariate_constant",)
+    assert (cuped.theta, cuped.covered_share) == (0, 0)
+    assert cuped.estimate == effect.estimate
+    assert cuped.std_error == pytest.approx(effect.std_error, rel=1e-15)
+    assert cuped.fixed_horizon is not None
+    assert effect.fixed_horizon is not None
+    assert cuped.fixed_horizon[1:] == pytest.approx(effect.fixed_horizon[1:], rel=1e-12)
+    assert cuped.sequence == pytest.approx(effect.sequence, rel=1e-12)
+
+
+def test_one_unit_without_a_past_hardly_moves_an_adjusted_effect() -> None:
+    """Of 800 units one: no jump to the unadjusted effect, whose error is much larger."""
+    rng = np.random.default_rng(3)
+    sides = []
+    for _ in range(2):
+        x = rng.integers(0, 100, 400)
+        y = x + rng.integers(0, 20, 400)
+        sides.append([(int(a), int(b)) for a, b in zip(y, x, strict=True)])
+    all_covered = cuped_of(with_covered(400, sides[0]), with_covered(400, sides[1]))
+    without_one = effect_of(with_covered(399, sides[0]), with_covered(400, sides[1]))
+    cuped = without_one.cuped
+    assert cuped is not None
+    assert all_covered.std_error is not None
+    assert cuped.std_error == pytest.approx(all_covered.std_error, rel=0.05)
+    assert cuped.std_error < 0.3 * without_one.std_error
+    assert abs(cuped.estimate - all_covered.estimate) < 0.5 * all_covered.std_error
+
+
+GAPS = st.lists(
+    st.tuples(st.integers(-60, 60), st.one_of(st.none(), st.integers(-60, 60))),
+    min_size=2,
+    max_size=9,
+)
+
+
+@given(GAPS, GAPS)
+def test_the_mean_past_is_the_regression_of_all_units_on_it(
+    control: list[tuple[int, int | None]], treatment: list[tuple[int, int | None]]
+) -> None:
+    """Unit by unit, in fractions: who has no past gets the mean of those who have one."""
+    arms = (control, treatment)
+    sides = [
+        metric_sums_of([(y,) for y, _ in arm], covered=[(y, x) for y, x in arm if x is not None])
+        for arm in arms
+    ]
+    known = [x for arm in arms for _, x in arm if x is not None]
+    adjustment = adjust(*map(strata_of, sides), is_ratio=False, quanta=1)
+    assert adjustment is not None
+    assume(adjustment.handling == "mean_past")
+    centre = mean(known) if known else Fraction(0)
+    pasts = [[Fraction(0) if x is None else x - centre for _, x in arm] for arm in arms]
+    values = [[Fraction(y) for y, _ in arm] for arm in arms]
+    theta = theta_of([y for arm in values for y in arm], [x for arm in pasts for x in arm])
+    assert adjustment.theta == float(theta)
+    assert adjustment.covered_share == len(known) / (len(control) + len(treatment))
+    assert_adjusted_by_units(adjustment, values, pasts, theta)
+
+
+RATIO_GAPS = st.lists(
+    st.tuples(
+        st.integers(0, 60),
+        st.integers(1, 9),
+        st.one_of(st.none(), st.tuples(st.integers(0, 60), st.integers(1, 9))),
+    ),
+    min_size=2,
+    max_size=8,
+)
+
+
+@given(RATIO_GAPS, RATIO_GAPS)
+def test_the_mean_past_of_a_ratio_is_the_pooled_ratio_before(
+    control: list[Any], treatment: list[Any]
+) -> None:
+    """A past of (R w, w) is 0 as a linear form, whatever w is: so is that of units without one."""
+    arms = (control, treatment)
+    sides = [
+        metric_sums_of(
+            [(y, d) for y, d, _ in arm],
+            dimension=2,
+            covered=[(y, d, *past) for y, d, past in arm if past is not None],
+        )
+        for arm in arms
+    ]
+    known = [past for arm in arms for *_, past in arm if past is not None]
+    adjustment = adjust(*map(strata_of, sides), is_ratio=True, quanta=1)
+    assert adjustment is not None
+    assume(adjustment.handling == "mean_past" and known)
+    before = Fraction(sum(x for x, _ in known), sum(w for _, w in known))
+    scale = mean([w for _, w in known])
+    pasts = [
+        [Fraction(0) if past is None else (past[0] - before * past[1]) / scale for *_, past in arm]
+        for arm in arms
+    ]
+    pooled = linearised([row[:2] for arm in arms for row in arm], 0, 1)
+    theta = theta_of(pooled, [x for arm in pasts for x in arm])
+    assert adjustment.theta == float(theta)
+    # A linear form has mean 0: the ratio itself is added.
+    values = [
+        [
+            Fraction(sum(row[0] for row in arm), sum(row[1] for row in arm)) + value
+            for value in linearised([row[:2] for row in arm], 0, 1)
+        ]
+        for arm in arms
+    ]
+    assert_adjusted_by_units(adjustment, values, pasts, theta)
+
+
+def assert_adjusted_by_units(
+    adjustment: Adjustment,
+    values: list[list[Fraction]],
+    pasts: list[list[Fraction]],
+    theta: Fraction,
+) -> None:
+    adjusted = [
+        [y - theta * x for y, x in zip(*arm, strict=True)]
+        for arm in zip(values, pasts, strict=True)
+    ]
+    assert adjustment.difference == float(mean(adjusted[1]) - mean(adjusted[0]))
+    assert (adjustment.control_mean, adjustment.treatment_mean) == pytest.approx(
+        [float(mean(arm)) for arm in adjusted], rel=1e-12, abs=1e-12
+    )
+    assert adjustment.baseline == float(mean(values[0]))
+    stratum, without = adjustment.strata
+    assert without == NO_STRATUM
+    assert (stratum.control_variance, stratum.treatment_variance) == pytest.approx(
+        [float(variance(arm) / len(arm)) for arm in adjusted], rel=1e-14, abs=1e-300
+    )
+    size = float(variance(values[0]) / len(values[0]))
+    assert stratum.baseline_variance == pytest.approx(size, rel=1e-14)
+    assert stratum.covariance == pytest.approx(
+        float(covariance(adjusted[0], values[0]) / len(adjusted[0])), rel=1e-14, abs=1e-300
+    )
+
+
+@pytest.mark.parametrize("is_past_rare", [False, True])
+def test_intervals_hold_on_both_sides_of_the_switch(is_past_rare: bool) -> None:
+    """A/A, 100 units per variant of whom 2 in 100 differ by 2 standard deviations."""
+    rng = np.random.default_rng(20_261_122)
+    comparisons = []
+    for _ in range(2_500):
+        sides = []
+        for _ in range(2):
+            odd = rng.random(100) < 0.02
+            x = rng.normal(0, 1_000, 100)
+            y = 0.7 * x + rng.normal(0, 714, 100) + 2_000 * odd
+            values = [np.rint(y).astype(np.int64), np.rint(x).astype(np.int64)]
+            has_past = odd == is_past_rare
+            sides.append(
+                MetricSums(_of_arrays(values[:1]), _of_arrays([one[has_past] for one in values]))
+            )
+        comparisons.append(Comparison("sum", *sides))
+    held: dict[str | None, list[bool]] = {}
+    narrower = []
+    for effect in compare_all(comparisons):
+        cuped = effect.cuped
+        assert cuped is not None
+        assert cuped.fixed_horizon is not None
+        held.setdefault(cuped.handling, []).append(not cuped.fixed_horizon.rejects)
+        if cuped.handling == "mean_past":
+            narrower.append(cuped.std_error / effect.std_error)
+    for handling in ("two_strata", "mean_past"):
+        shown = held[handling]
+        assert len(shown) > 500
+        assert sum(shown) / len(shown) == pytest.approx(0.95, abs=0.02)
+    assert np.mean(narrower) == pytest.approx(1 if is_past_rare else 0.74, abs=0.03)
+
+
+def _of_arrays(columns: list[Any]) -> JointSums:
+    return JointSums(
+        len(columns[0]),
+        tuple(int(column.sum()) for column in columns),
+        tuple(int(one @ other) for row, one in enumerate(columns) for other in columns[row:]),
+    )
 
 
 def test_covariates_of_more_units_than_there_are_are_refused() -> None:
