@@ -11,16 +11,32 @@ from typing import Any, Literal
 import msgspec
 
 from schemas.definitions import FieldError
-from schemas.planning import Answer, CurvePoint, Question, Size
+from schemas.planning import UNITS_MAX, Answer, CurvePoint, Question, Size
 from schemas.shapes import shape_errors
 from schemas.times import parse_duration_ms
 from stream_processors.stats.planning import PlanError, PlanInputs, PlanResult, plan
 from stream_processors.stats.planning_days import units_entered
+from stream_processors.stats.planning_inputs import DAILY_MAX, DAILY_MIN, SHARE_MIN
 
 DAY_MS = 86_400_000
+DAYS_MAX = 36_500
 CURVE_POINTS = 16
 CURVE_REACH = 2.0
 """A curve goes from few units to this many times those of the answer."""
+
+
+_READ_BY = {
+    "n_star": "always_valid",
+    "tau": "always_valid",
+    "looks": "always_valid",
+    "planned_looks": "group_sequential",
+    "spending": "group_sequential",
+    "spending_power": "group_sequential",
+    "formula": "fixed_horizon",
+    "prior": "bayesian",
+    "threshold": "bayesian",
+}
+"""Fields that one method reads, and no other."""
 
 
 class InvalidQuestionError(ValueError):
@@ -78,6 +94,9 @@ def inputs_of(question: Question) -> PlanInputs:
     effect, effect_scale = _size(question.effect)
     margin, margin_scale = _size(question.margin)
     window_days = parse_duration_ms(question.window) / DAY_MS if question.window else 0.0
+    if question.days is not None and (_units(question, window_days) or 0) > UNITS_MAX:
+        message = f"{question.days}, must not be more than bring {UNITS_MAX:,} units"
+        raise InvalidQuestionError([FieldError("days", message)])
     prior = question.prior
     return PlanInputs(
         kind=question.kind,
@@ -118,6 +137,65 @@ def inputs_of(question: Question) -> PlanInputs:
     )
 
 
+def without_unread(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a question without the fields that only other methods than its own read."""
+    method = body.get("method", "always_valid")
+    return {name: one for name, one in body.items() if _READ_BY.get(name, method) == method}
+
+
+def _unread_errors(question: Question) -> Iterator[FieldError]:
+    """Yield every field that was set, and that nothing reads; a default that is posted is none."""
+    defaults = {one.encode_name: _default(one) for one in msgspec.structs.fields(Question)}
+    posted = {
+        name for name, default in defaults.items() if getattr(question, name) != default
+    }  # A field that must be there has no default, and is read.
+    goal = question.goal or _goal(question)
+    unread = {
+        name: f"is read by method {method} alone, and method is {question.method}"
+        for name, method in _READ_BY.items()
+        if method != question.method
+    }
+    if question.spending != "power":
+        unread["spending_power"] = f"is read where spending is power, and it is {question.spending}"
+    if question.kind != "quantile" or question.sd is not None:
+        for name in ("quantile", "density"):
+            unread[name] = "is read of kind quantile without sd alone"
+    if question.kind == "conversion":
+        unread["treatment_sd"] = "must not be given for a conversion: its rates say it"
+    if question.weights is not None:
+        unread["variants"] = "must not be given together with weights, which say how many there are"
+    if question.units_per_day is None:
+        unread["ramp"] = "is read together with units_per_day alone"
+    if question.covariate_correlation == 0:
+        unread["covariate_share"] = "is read together with covariate_correlation alone"
+    if goal == "sample_size":
+        unread["units"] = unread["days"] = "must not be given where the units are asked for"
+    if goal == "power":
+        unread["power"] = "must not be given where the power is asked for"
+    if goal == "minimum_effect":
+        unread["effect"] = "must not be given where the smallest effect is asked for"
+    for name in posted & unread.keys():
+        value = msgspec.to_builtins(getattr(question, name))
+        yield FieldError(name, f"{value}, {unread[name]}: leave it out")
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
+
+
+def _traffic_errors(question: Question) -> Iterator[FieldError]:
+    days, daily = question.days, question.units_per_day
+    if days is not None and not 0 < days <= DAYS_MAX:
+        yield FieldError("days", f"{days}, must be above 0 and at most {DAYS_MAX}")
+    if daily is not None and not DAILY_MIN <= daily <= DAILY_MAX:
+        rule = f"must be {DAILY_MIN} to {DAILY_MAX:g}"
+        yield FieldError("units_per_day", f"{daily}, {rule}")
+    if not all(SHARE_MIN <= share <= 1 for share in question.ramp):
+        yield FieldError("ramp", f"{question.ramp}, must be shares of {SHARE_MIN} to 1")
+
+
 def _goal(question: Question) -> Literal["sample_size", "power", "minimum_effect"]:
     if question.effect is None and question.margin is None:
         return "minimum_effect"
@@ -134,17 +212,24 @@ def _errors_of(question: Question) -> Iterator[FieldError]:
     if question.days is not None and question.units_per_day is None:
         yield FieldError("units_per_day", "must be there where days are given")
     if question.kind == "conversion" and question.sd is not None:
-        yield FieldError("sd", "must not be given for a conversion: its rate says it")
+        message = f"{question.sd}, must not be given for a conversion: its rate says it"
+        yield FieldError("sd", message)
     is_known = question.units is not None or question.days is not None
     if (question.goal or _goal(question)) != "sample_size" and not is_known:
         yield FieldError("units", "units or days must be there, or an effect to find")
+    yield from _unread_errors(question)
+    yield from _traffic_errors(question)
     if question.window is None:
         return
     try:
-        window_days = parse_duration_ms(question.window) / DAY_MS
+        window_ms = parse_duration_ms(question.window)
     except ValueError as error:
         yield FieldError("window", str(error))
         return
+    if window_ms > DAYS_MAX * DAY_MS:
+        yield FieldError("window", f"{question.window!r}, must be {DAYS_MAX}d at most")
+        return
+    window_days = window_ms / DAY_MS
     if question.days is not None and question.days <= window_days:
         yield FieldError("days", f"{question.days:g}, must be longer than the window")
 

@@ -7,12 +7,13 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from query_api.measuring import NotMeasuredError, UnknownMetricError, read
-from query_api.planning import InvalidQuestionError, answer, read_question
+from query_api.planning import InvalidQuestionError, answer, read_question, without_unread
+from query_api.planning_split import is_about_split, read_split_question, split_answer
 from query_api.problems import MEDIA_TYPE, ProblemError, invalid_parameter
 from query_api.routes import PartsOf, SnapshotOf
 from query_api.snapshots import current_results
 from schemas.json_schema import schema_of
-from schemas.planning import Answer, MeasuredPlan, Question
+from schemas.planning import Answer, MeasuredPlan, Question, SplitAnswer, SplitQuestion
 
 router = APIRouter(prefix="/v1")
 
@@ -64,17 +65,30 @@ _EXAMPLES: dict[str, Any] = {
             "method": "fixed_horizon",
         },
     },
+    "sample_ratio": {
+        "summary": "After how many units is it seen that 1 % of the treatment's are lost?",
+        "value": {"kind": "sample_ratio", "weights": [1, 1], "loss": 0.01},
+    },
 }
 
 _OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": schema_of(Question), "examples": _EXAMPLES}},
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [schema_of(Question), schema_of(SplitQuestion)]},
+                "examples": _EXAMPLES,
+            }
+        },
     },
     "responses": {
         "200": {
             "description": "What was worked out, and by which formula.",
-            "content": {"application/json": {"schema": schema_of(Answer)}},
+            "content": {
+                "application/json": {
+                    "schema": {"anyOf": [schema_of(Answer), schema_of(SplitAnswer)]}
+                }
+            },
         },
         "400": {"description": "No JSON.", "content": {MEDIA_TYPE: {}}},
         "413": {"description": "More than a question can hold.", "content": {MEDIA_TYPE: {}}},
@@ -85,8 +99,12 @@ _OPENAPI: dict[str, Any] = {
 
 @router.post("/power", openapi_extra=_OPENAPI)
 async def post_power(request: Request) -> Response:
-    """Work out sample size, power or the smallest effect, for every kind of metric and method."""
-    return _json(await _answered(await _read(request)))
+    """Work out sample size, power or the smallest effect, for every kind of metric and method.
+
+    Of kind sample_ratio: which broken split the checks of it see.
+    """
+    body = await _read(request)
+    return _json(await (_split_answered(body) if is_about_split(body) else _answered(body)))
 
 
 _MEASURED: dict[int | str, dict[str, Any]] = {
@@ -129,6 +147,8 @@ async def get_plan(
         question["effect"] = {"relative": relative_effect}
     if "effect" not in question and "margin" not in question:
         question["units"] = max(measured.all_units, 2 * len(question["weights"]))
+    # Another method than the definition's reads nothing of what the definition says of its own.
+    question = without_unread(question)
     found = await _answered(question | {"curve": True})
     plan = MeasuredPlan(
         metric_id=measured.metric_id,
@@ -151,8 +171,24 @@ async def _answered(body: Any) -> Answer:
         # In a thread: the power of a sequential method is an integral, and live looks go on.
         return await asyncio.to_thread(answer, question)
     except InvalidQuestionError as error:
-        fields: list[dict[str, str]] = [msgspec.to_builtins(one) for one in error.errors]
-        raise ProblemError(422, "invalid_plan", str(error), fields) from error
+        raise _problem(error) from error
+
+
+async def _split_answered(body: Any) -> SplitAnswer:
+    """Return the answer to decoded JSON about the split.
+
+    Raises:
+        ProblemError: If it is no question, or contradicts itself.
+    """
+    try:
+        return split_answer(read_split_question(body))
+    except InvalidQuestionError as error:
+        raise _problem(error) from error
+
+
+def _problem(error: InvalidQuestionError) -> ProblemError:
+    fields: list[dict[str, str]] = [msgspec.to_builtins(one) for one in error.errors]
+    return ProblemError(422, "invalid_plan", str(error), fields)
 
 
 def _json(content: Any) -> Response:

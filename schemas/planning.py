@@ -10,6 +10,7 @@ UNITS_MAX = 10**12
 Share = Annotated[float, Meta(gt=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Chance = Annotated[float, Meta(gt=0, lt=1)]
+SplitWeight = Annotated[float, Meta(ge=1e-9, le=1e9)]
 
 
 class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,6 +184,36 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = False
 
 
+class SplitQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How broken a split must be to be seen, by the check that every look makes of it.
+
+    Without ``loss`` the smallest loss that is seen is asked for, with ``loss`` and ``units`` the
+    power, with ``loss`` alone the number of units.
+    """
+
+    kind: Annotated[Literal["sample_ratio"], Meta(description="The split, and no metric.")]
+    weights: Annotated[
+        Annotated[list[SplitWeight], Meta(min_length=2, max_length=64)],
+        Meta(description="Planned shares of the variants, the control's first, in any scale."),
+    ] = msgspec.field(default_factory=lambda: [1.0, 1.0])
+    variant: Annotated[
+        Annotated[int, Meta(ge=0, le=63)],
+        Meta(description="Which one loses units, from 0; 1 is the first treatment."),
+    ] = 1
+    loss: Annotated[
+        Annotated[float, Meta(ge=1e-6, le=1)] | None,
+        Meta(description="Share of that variant's units that are lost: 0.01 is 1 %."),
+    ] = None
+    units: Annotated[
+        Annotated[int, Meta(ge=4, le=UNITS_MAX)] | None,
+        Meta(description="Units of all variants that there will be; with loss, those that come."),
+    ] = None
+    power: Annotated[
+        Annotated[float, Meta(gt=0.001, le=0.999999)] | None,
+        Meta(description="Wanted probability of the alarm; null: 0.99."),
+    ] = None
+
+
 class Formula(msgspec.Struct, frozen=True):
     """By what the numbers were computed."""
 
@@ -280,6 +311,42 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         list[CurvePoint] | None,
         Meta(description="Power against units, where it was asked for; else null."),
     ] = None
+
+
+class SplitCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What one check of the split sees."""
+
+    check: Annotated[
+        Literal["sequential", "chi_square"],
+        Meta(description="sequential: at every look; chi_square: at the last one."),
+    ]
+    status: Annotated[
+        Literal["ok", "not_attainable"],
+        Meta(description="not_attainable: no number of units, or no loss, would be seen."),
+    ]
+    formula: Annotated[Formula, Meta(description="By what it was computed.")]
+    units: Annotated[int | None, Meta(description="Of all variants, those that come.")]
+    loss: Annotated[
+        float | None, Meta(description="Share of the variant's units: asked for, or the smallest.")
+    ]
+    power: Annotated[float | None, Meta(description="Probability of the alarm, at one look.")]
+
+
+class SplitAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checks of the split see, each by its own formula."""
+
+    kind: Annotated[Literal["sample_ratio"], Meta(description="As asked.")]
+    goal: Annotated[
+        Literal["sample_size", "power", "minimum_effect"], Meta(description="What was asked for.")
+    ]
+    alpha: Annotated[float, Meta(description="Level of the alarm.")]
+    wanted_power: Annotated[
+        float | None, Meta(description="That was asked for; null where it is the answer.")
+    ]
+    shares: Annotated[list[float], Meta(description="As planned.")]
+    variant: Annotated[int, Meta(description="Which one loses units, as asked.")]
+    checks: Annotated[list[SplitCheck], Meta(description="What is watched, and what ends.")]
+    notes: Annotated[list[str], Meta(description="What a reader should know besides.")]
 
 
 class MeasuredPlan(msgspec.Struct, frozen=True, kw_only=True):

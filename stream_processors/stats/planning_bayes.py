@@ -9,6 +9,7 @@ from typing import NamedTuple
 from scipy import optimize, special
 
 from stream_processors.stats.planning_designs import Design
+from stream_processors.stats.planning_fixed import UNITS_MAX
 
 
 class Rule(NamedTuple):
@@ -60,16 +61,23 @@ def decides_without_data(rule: Rule) -> bool:
 
 
 def decision_units(rule: Rule, design: Design, power: float) -> float:
-    """Return the units of all variants with which the chance to decide is ``power``."""
+    """Return the units of all variants with which the chance to decide is ``power``.
+
+    Infinite where not even ``UNITS_MAX`` do.
+    """
     high = (special.ndtri(rule.threshold) + special.ndtri(power)) ** 2
     high *= design.variance / design.signal**2
     if rule.prior_deviation is None:
         return float(high)
     high = max(high, design.variance / rule.prior_deviation**2)
     while decision_chance(rule, design, high) < power:
+        if high > UNITS_MAX:
+            return math.inf
         high *= 2
     low = high
     while decision_chance(rule, design, low) >= power:
+        if low < 1:  # The prior nearly decides: any data would do.
+            return float(low)
         low /= 2
     return float(
         optimize.brentq(lambda n: decision_chance(rule, design, n) - power, low, 2 * low + high)

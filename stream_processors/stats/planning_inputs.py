@@ -15,6 +15,27 @@ RelativeStatus = Literal["ok", "undefined", "not_attainable"]
 RATE_FORMULAS = ("pooled", "unpooled", "evan_miller", "arcsine")
 MEAN_FORMULAS = ("normal", "noncentral_t")
 
+SIZE_MIN, SIZE_MAX = 1e-30, 1e30
+"""Of what is measured in metric units, in size: squares and their ratios stay within floats."""
+
+RATE_MIN, RATE_MAX = 1e-9, 1 - 1e-6
+"""Of a control's rate: beyond them the next float is no small step any more."""
+
+ALPHA_MIN = 1e-9
+POWER_MAX = 1 - 1e-6
+"""Above it a power that is summed up over looks may never be reached, for rounding."""
+
+SHARE_MIN = 1e-6
+"""Of a variant among all units, and of a day of a ramp."""
+
+DAILY_MIN, DAILY_MAX = 1e-6, 1e12
+"""Units a day."""
+
+LOOK_STEP_MIN = 1e-4
+"""Between planned looks, as a share of the information: closer ones are the same look."""
+
+SPENDING_POWER_MIN, SPENDING_POWER_MAX = 0.01, 100.0
+
 LOOKS_MAX = 500
 """Looks of a run that is planned: a second or so of arithmetic."""
 
@@ -202,6 +223,7 @@ def checked(inputs: PlanInputs) -> PlanInputs:
         PlanError: If something is missing, out of range, or contradicts another field.
     """
     _check_ranges(inputs)
+    _check_sizes(inputs)
     _check_metric(inputs)
     _check_method(inputs)
     if inputs.goal != "minimum_effect" and inputs.effect is None and inputs.margin is None:
@@ -218,11 +240,20 @@ def checked(inputs: PlanInputs) -> PlanInputs:
 def _check_ranges(inputs: PlanInputs) -> None:
     for name in ("alpha", "power", "threshold"):
         if not 0 < getattr(inputs, name) < 1:
-            raise PlanError(name, "must be between 0 and 1")
+            raise PlanError(name, f"{getattr(inputs, name)}, must be between 0 and 1")
+    if inputs.alpha < ALPHA_MIN:
+        raise PlanError("alpha", f"{inputs.alpha}, must be {ALPHA_MIN} or more")
+    for name in ("power", "threshold"):
+        if getattr(inputs, name) > POWER_MAX:
+            raise PlanError(name, f"{getattr(inputs, name)}, must be {POWER_MAX} at most")
     if inputs.goal != "power" and inputs.power <= inputs.alpha:
         raise PlanError("power", "must be above alpha: a coin reaches less")
     if len(inputs.weights) < 2 or not all(0 < one < math.inf for one in inputs.weights):
         raise PlanError("weights", "must be two or more numbers above 0, the control's first")
+    total = math.fsum(one / max(inputs.weights) for one in inputs.weights)
+    if min(inputs.weights) / max(inputs.weights) / total < SHARE_MIN:
+        rule = f"each must be a share of {SHARE_MIN} or more of all of them"
+        raise PlanError("weights", f"{list(inputs.weights)}, {rule}")
     if inputs.decision_metrics < 1:
         raise PlanError("decision_metrics", "must be at least 1")
     if inputs.units is not None and inputs.units < 2 * len(inputs.weights):
@@ -233,22 +264,46 @@ def _check_ranges(inputs: PlanInputs) -> None:
         raise PlanError("covariate_share", "must be between 0 and 1")
     if inputs.margin is not None and not 0 < inputs.margin < math.inf:
         raise PlanError("margin", "must be above 0; the direction says on which side it is")
-    for name in ("baseline", "effect", "prior_mean"):
-        value = getattr(inputs, name)
-        if value is not None and not math.isfinite(value):
-            raise PlanError(name, "must be finite")
-    if inputs.units_per_day is not None and not 0 < inputs.units_per_day < math.inf:
-        raise PlanError("units_per_day", "must be above 0")
-    if not inputs.ramp or not all(0 < one <= 1 for one in inputs.ramp):
-        raise PlanError("ramp", "must be one or more shares in (0, 1]")
+    daily = inputs.units_per_day
+    if daily is not None and not DAILY_MIN <= daily <= DAILY_MAX:
+        raise PlanError("units_per_day", f"{daily}, must be {DAILY_MIN} to {DAILY_MAX:g}")
+    if not inputs.ramp or not all(SHARE_MIN <= one <= 1 for one in inputs.ramp):
+        raise PlanError("ramp", f"must be one or more shares of {SHARE_MIN} to 1")
     if not 0 <= inputs.window_days < math.inf:
         raise PlanError("window_days", "must be at least 0")
 
 
+def _check_sizes(inputs: PlanInputs) -> None:
+    """Check what is measured in metric units, as posted and as it enters.
+
+    Raises:
+        PlanError: If something is not finite, or so large or small that its square is not.
+    """
+    signed = {name: getattr(inputs, name) for name in ("baseline", "effect", "margin")}
+    signed["prior_mean"] = inputs.prior_mean
+    positive = ("deviation", "treatment_deviation", "density", "tau", "prior_deviation")
+    given = signed | {name: getattr(inputs, name) for name in positive}
+    for name, value in given.items():
+        if value is None or (value == 0 and name in signed):
+            continue
+        if not SIZE_MIN <= abs(value) <= SIZE_MAX:
+            zero = ", or 0" if name in signed else ""
+            rule = f"must be {SIZE_MIN:g} to {SIZE_MAX:g} in size{zero}"
+            raise PlanError(name, f"{value}, {rule}: take another unit of measurement")
+    for name, scale in (("effect", inputs.effect_scale), ("margin", inputs.margin_scale)):
+        value = getattr(inputs, name)
+        if value and scale == "relative" and inputs.baseline:
+            size = abs(value * inputs.baseline)
+            if not SIZE_MIN <= size <= SIZE_MAX:
+                rule = f"times the baseline it is {size:g}, must be {SIZE_MIN:g} to {SIZE_MAX:g}"
+                raise PlanError(name, f"{value}, {rule}")
+
+
 def _check_metric(inputs: PlanInputs) -> None:
     is_rate = inputs.kind == "conversion"
-    if is_rate and not 0 < inputs.baseline < 1:
-        raise PlanError("baseline", "must be a rate between 0 and 1")
+    if is_rate and not RATE_MIN <= inputs.baseline <= RATE_MAX:
+        rule = f"must be a rate of {RATE_MIN:g} to {RATE_MAX}"
+        raise PlanError("baseline", f"{inputs.baseline}, {rule}")
     allowed = RATE_FORMULAS if is_rate else MEAN_FORMULAS
     if inputs.formula is not None and inputs.formula not in allowed:
         raise PlanError("formula", f"must be one of {', '.join(allowed)} for {inputs.kind}")
@@ -261,8 +316,9 @@ def _check_metric(inputs: PlanInputs) -> None:
     if is_rate:
         return
     if inputs.kind == "quantile" and inputs.deviation is None:
-        if inputs.quantile is None or not 0 < inputs.quantile < 1:
-            raise PlanError("quantile", "is needed, between 0 and 1, where there is a density")
+        if inputs.quantile is None or not RATE_MIN <= inputs.quantile <= RATE_MAX:
+            rule = f"is needed, {RATE_MIN:g} to {RATE_MAX}, where there is a density"
+            raise PlanError("quantile", rule)
         if inputs.density is None or not 0 < inputs.density < math.inf:
             raise PlanError("density", "is needed, above 0, where there is no deviation")
     elif inputs.deviation is None or not 0 < inputs.deviation < math.inf:
@@ -277,8 +333,11 @@ def _check_method(inputs: PlanInputs) -> None:
         raise PlanError("planned_looks", "must be increasing fractions above 0")
     if looks[-1] != 1:
         raise PlanError("planned_looks", "must end with 1: the last planned look")
-    if not inputs.spending_power > 0:
-        raise PlanError("spending_power", "must be above 0")
+    if min(b - a for a, b in zip((0.0, *looks), looks, strict=False)) < LOOK_STEP_MIN:
+        raise PlanError("planned_looks", f"must be {LOOK_STEP_MIN} apart or more, the first from 0")
+    if not SPENDING_POWER_MIN <= inputs.spending_power <= SPENDING_POWER_MAX:
+        rule = f"must be {SPENDING_POWER_MIN} to {SPENDING_POWER_MAX}"
+        raise PlanError("spending_power", f"{inputs.spending_power}, {rule}")
     if not 1 <= inputs.looks <= LOOKS_MAX:
         raise PlanError("looks", f"must be between 1 and {LOOKS_MAX}")
     if inputs.n_star is not None and inputs.n_star < 1:

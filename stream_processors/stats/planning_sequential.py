@@ -10,7 +10,7 @@ from scipy import optimize, special
 
 from stream_processors.stats.group_sequential import GroupPlan, boundaries
 from stream_processors.stats.planning_designs import Design
-from stream_processors.stats.planning_fixed import normal_drift
+from stream_processors.stats.planning_fixed import UNITS_MAX, normal_drift
 from stream_processors.stats.sequential import (
     mixture_critical_value,
     mixture_variance,
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
     def exits(self, drift: float) -> Exits:
         """Return how often the run stops at each look, on either side."""
-        return exits(self.path, self.before, drift=drift)
+        return exits(self.path, self.before, drift=max(-DRIFT_MAX, min(DRIFT_MAX, drift)))
 
     def power(self, drift: float, sides: Literal[1, 2]) -> float:
         """Return how often it stops at all: on both sides for a two-sided test."""
@@ -140,9 +140,14 @@ def sequence_share(watch: Watch, design: Design, units: float, *, drift: float) 
 
 
 def units_for(power_of: Callable[[float], float], power: float, *, guess: float) -> float:
-    """Return the units at which a power that grows with them is reached."""
-    low = high = guess
+    """Return the units at which a power that grows with them is reached.
+
+    Infinite where not even ``UNITS_MAX`` do.
+    """
+    low = high = max(guess, 4.0)
     while power_of(high) < power:
+        if high > UNITS_MAX:
+            return math.inf
         low, high = high, 1.5 * high
     while low == high or power_of(low) >= power:
         high, low = (low, low / 1.5) if low != high else (high, low / 1.5)

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from query_api.planning import InvalidQuestionError, answer, inputs_of, read_question
+from query_api.planning_split import read_split_question, split_answer
 from query_api.routes_power import _EXAMPLES
-from schemas.planning import Answer, Question
+from schemas.planning import Answer, Question, SplitAnswer
 from stream_processors.stats.planning import PlanInputs, PlanResult, plan
 from tests.page.stub import Experiment, RichExperiment
 from tests.query_api.application import Application, serving
@@ -208,6 +209,107 @@ def test_a_question_that_contradicts_itself_names_the_field(
     change: dict[str, Any], fields: set[str]
 ) -> None:
     assert wrong_fields(**RATE | change).keys() == fields
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        (RATE | {"method": "fixed_horizon", "n_star": 500}, {"n_star"}),
+        (RATE | {"method": "always_valid", "spending": "pocock"}, {"spending"}),
+        (RATE | {"method": "bayesian", "formula": "pooled", "looks": 7}, {"formula", "looks"}),
+        (RATE | {"prior": {"sd": 1.0}, "threshold": 0.9}, {"prior", "threshold"}),
+        (RATE | {"method": "group_sequential", "spending_power": 2.0}, {"spending_power"}),
+        (RATE | {"units": 1_000, "power": 0.9}, {"power"}),
+        (RATE | {"goal": "sample_size", "units": 1_000}, {"units"}),
+        (RATE | {"covariate_share": 0.5}, {"covariate_share"}),
+        (RATE | {"ramp": [0.5, 1.0]}, {"ramp"}),
+        (RATE | {"weights": [1, 1], "variants": 3}, {"variants"}),
+        (TOTAL | {"quantile": 0.5, "density": 1.0}, {"quantile", "density"}),
+    ],
+)
+def test_a_field_that_nothing_reads_is_refused(fields: dict[str, Any], wrong: set[str]) -> None:
+    errors = wrong_fields(**fields)
+    assert errors.keys() == wrong
+    assert all("leave it out" in message for message in errors.values())
+
+
+def test_a_default_that_is_written_out_says_nothing() -> None:
+    written = {"method": "fixed_horizon", "spending": "obrien_fleming", "looks": 100, "tau": None}
+    assert answered(**RATE | written) == answered(**RATE, method="fixed_horizon")
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        (TOTAL | {"sd": 1e308}, "sd"),
+        (TOTAL | {"sd": 5e-324}, "sd"),
+        (TOTAL | {"sd": math.inf}, "sd"),
+        (TOTAL | {"baseline": 1e200, "effect": {"relative": 0.1}}, "baseline"),
+        (TOTAL | {"effect": {"absolute": 1e-300}}, "effect"),
+        (TOTAL | {"effect": {"absolute": math.nan}}, "effect"),
+        (TOTAL | {"treatment_sd": 1e300}, "treatment_sd"),
+        (RATE | {"baseline": 1e-320}, "baseline"),
+        (RATE | {"weights": [1, 1e-300]}, "weights"),
+        (RATE | {"weights": [1e308, 1e308, 1.0]}, "weights"),
+        (RATE | {"alpha": 5e-324}, "alpha"),
+        (RATE | {"power": 1 - 1e-16}, "power"),
+        (RATE | {"tau": 1e300}, "tau"),
+        (RATE | {"units": 2**53 + 1}, "units"),
+        (RATE | {"days": 1e300, "units_per_day": 1e300}, "days"),
+        (RATE | {"days": 30_000, "units_per_day": 1e12}, "days"),
+        (RATE | {"window": "9" * 400 + "d"}, "window"),
+        (RATE | {"method": "group_sequential", "planned_looks": [1e-300, 1]}, "planned_looks"),
+        (RATE | {"method": "bayesian", "prior": {"sd": 1e-200}}, "prior.sd"),
+    ],
+)
+def test_a_number_that_leaves_the_floats_is_refused(fields: dict[str, Any], wrong: str) -> None:
+    assert wrong in wrong_fields(**fields)
+
+
+SPLIT = {"kind": "sample_ratio"}
+
+
+def split(**question: Any) -> SplitAnswer:
+    return split_answer(read_split_question(SPLIT | question))
+
+
+def test_the_power_of_the_split_is_answered_for_both_checks() -> None:
+    watched, at_end = split(loss=0.01).checks
+    assert (watched.check, at_end.check) == ("sequential", "chi_square")
+    assert at_end.units is not None
+    assert watched.units is not None
+    assert 1_000_000 < at_end.units < watched.units < 1.6 * at_end.units
+    assert watched.power == pytest.approx(0.99, abs=1e-4)
+    again = split(units=watched.units).checks[0]
+    assert again.loss == pytest.approx(0.01, rel=1e-3)
+    assert split(units=1_000_000, loss=0.01).checks[0].power == pytest.approx(0.72, abs=0.01)
+    assert split(units=20).checks[0].status == "not_attainable"
+
+
+@pytest.mark.parametrize(
+    ("question", "wrong"),
+    [
+        ({}, "units"),
+        ({"loss": 0.1, "variant": 2}, "variant"),
+        ({"loss": 0.1, "units": 1_000, "power": 0.9}, "power"),
+        ({"units": 9}, "units"),
+        ({"loss": 0.1, "weights": [1e9, 1e-9]}, "weights"),
+        ({"loss": 0.1, "baseline": 1}, "baseline"),
+    ],
+)
+def test_a_wrong_question_about_the_split_names_the_field(
+    question: dict[str, Any], wrong: str
+) -> None:
+    with pytest.raises(InvalidQuestionError) as caught:
+        split(**question)
+    assert [error.field for error in caught.value.errors] == [wrong]
+
+
+async def test_the_split_is_asked_at_the_same_door(app: Application) -> None:
+    found = (await ask(app, **SPLIT, units=100_000)).json()
+    assert [one["check"] for one in found["checks"]] == ["sequential", "chi_square"]
+    refused = await ask(app, **SPLIT)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "units")
 
 
 def test_a_curve_rises_through_the_answer() -> None:

@@ -2,18 +2,18 @@
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
 from rich.console import Console
 
 from query_api.measuring import Measured
-from schemas.planning import Answer
+from schemas.planning import Answer, SplitAnswer
 from tools.errors import LitmusError, NotRunningError
 from tools.home import Home
 from tools.planning.measured import measure
-from tools.planning.showing import show
+from tools.planning.showing import show, show_split
 from tools.settings import Settings
 
 METHODS = ("always_valid", "group_sequential", "fixed_horizon", "bayesian")
@@ -29,6 +29,7 @@ _OPTIONS = {
     "covariate_share": "--correlation-share",
     "weights": "--weight",
     "planned_looks": "--planned-look",
+    "variant": "--lost-variant",
 }
 """Options that are not called like their field."""
 
@@ -46,7 +47,8 @@ def plan(
         str | None, typer.Option(help="Address of the query API; else that of the stack.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="conversion, count, sum, mean, ratio or quantile.")
+        str | None,
+        typer.Option(help="conversion, count, sum, mean, ratio, quantile; or sample_ratio."),
     ] = None,
     baseline: Annotated[
         float | None, typer.Option(help="The control's rate, mean, ratio or quantile.")
@@ -126,13 +128,20 @@ def plan(
     threshold: Annotated[
         float | None, typer.Option(help="Bayesian: chance to be better at which one decides.")
     ] = None,
+    loss: Annotated[
+        float | None,
+        typer.Option(help="Sample ratio: share of a variant's units that are lost, 0.01 is 1 %."),
+    ] = None,
+    lost_variant: Annotated[
+        int | None, typer.Option(help="Sample ratio: which one loses them; 0 is the control.")
+    ] = None,
     curve: Annotated[bool, typer.Option(help="Draw power against units.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
 ) -> None:
     """Plan an experiment: units, power, smallest effect, days; for every metric and method.
 
     What is left out is worked out: without an effect the smallest one that is found, with units
-    or days the power, else the units.
+    or days the power, else the units. With --kind sample_ratio: which broken split is seen.
     """
     given: dict[str, Any] = {
         "kind": kind, "baseline": baseline, "sd": sd, "goal": goal, "units": units, "days": days,
@@ -144,11 +153,13 @@ def plan(
         "planned_looks": planned_look, "spending": spending, "threshold": threshold,
         "effect": _together(absolute=effect, relative=relative_effect),
         "margin": _together(absolute=margin, relative=relative_margin),
-        "prior": _together(sd=prior_sd, mean=prior_mean),
+        "prior": _together(sd=prior_sd, mean=prior_mean), "loss": loss, "variant": lost_variant,
     }  # fmt: skip
     question = {name: value for name, value in given.items() if value is not None}
     console = Console(highlight=False)
     try:
+        if kind == "sample_ratio":
+            _tell_split(console, question, as_json=as_json)
         measured = _measured(experiment, metric, query)
         answers = answers_to(question, measured, curve=curve)
     except LitmusError as error:
@@ -163,6 +174,39 @@ def plan(
     else:
         show(console, answers, measured)
     sys.exit(0 if any(one.status == "ok" for one in answers) else 2)
+
+
+def _tell_split(console: Console, question: dict[str, Any], *, as_json: bool) -> NoReturn:
+    """Print what the checks of the split see, and end.
+
+    Raises:
+        LitmusError: If the question is none; the message names the options.
+    """
+    found = split_answer_to(question)
+    if as_json:
+        print(json.dumps(msgspec.to_builtins(found), indent=2))
+    else:
+        show_split(console, found)
+    sys.exit(0 if any(one.status == "ok" for one in found.checks) else 2)
+
+
+def split_answer_to(question: dict[str, Any]) -> SplitAnswer:
+    """Return what the checks of the split see.
+
+    Raises:
+        LitmusError: If the question is none; the message names the options.
+    """
+    from query_api.planning import InvalidQuestionError  # noqa: PLC0415  # a second of CPU
+    from query_api.planning_split import (  # noqa: PLC0415  # the same
+        read_split_question,
+        split_answer,
+    )
+
+    try:
+        return split_answer(read_split_question(question))
+    except InvalidQuestionError as error:
+        lines = [f"{_option(one.field)}: {one.message}" for one in error.errors]
+        raise LitmusError("\n".join(lines)) from error
 
 
 def answers_to(
@@ -182,6 +226,7 @@ def answers_to(
         InvalidQuestionError,
         answer,
         read_question,
+        without_unread,
     )
 
     question = _merged(given, {} if measured is None else measured.question)
@@ -192,8 +237,10 @@ def answers_to(
     answers = []
     for method in methods:
         asked = question | {"curve": curve} | ({} if method is None else {"method": method})
-        if len(methods) > 1 and method != "fixed_horizon":
-            asked.pop("formula", None)
+        kept = without_unread(asked)
+        if len(methods) == 1:  # What was measured gives way to a method; what is given is judged.
+            kept |= {name: asked[name] for name in given if name in asked}
+        asked = kept
         try:
             answers.append(answer(read_question(asked)))
         except InvalidQuestionError as error:

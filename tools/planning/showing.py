@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from query_api.measuring import Measured
-from schemas.planning import Answer, CurvePoint
+from schemas.planning import Answer, CurvePoint, Formula, SplitAnswer
 
 METHOD_WORDS = {
     "always_valid": "always valid",
@@ -19,6 +19,7 @@ GOAL_WORDS = {
     "power": "Power that there is",
     "minimum_effect": "Smallest effect that is found",
 }
+CHECK_WORDS = {"sequential": "watched", "chi_square": "at the last look"}
 BAR_WIDTH = 40
 
 
@@ -34,14 +35,37 @@ def show(console: Console, answers: Sequence[Answer], measured: Measured | None)
     console.print(f"{GOAL_WORDS[first.goal]} ({first.kind}, control at {_number(first.baseline)})")
     console.print(_table(answers))
     for one in answers:
-        formula = one.formula
-        console.print(f"\n{METHOD_WORDS[one.method]}: {formula.name}", style="bold", markup=False)
-        console.print(f"  {formula.expression}", markup=False, soft_wrap=True)
-        console.print(f"  {formula.source}", style="dim", markup=False, soft_wrap=True)
+        _tell_formula(console, METHOD_WORDS[one.method], one.formula)
         for note in one.notes:
             console.print(f"  {note}", style="yellow", markup=False, soft_wrap=True)
         if one.curve:
             _draw(console, one.curve, one.units)
+
+
+def show_split(console: Console, answer: SplitAnswer) -> None:
+    """Print which broken split the checks see; one column per check."""
+    shares = ", ".join(f"{share:.4g}" for share in answer.shares)
+    console.print(f"Broken split, planned {shares}, units of variant {answer.variant} lost")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for one in answer.checks:
+        table.add_column(CHECK_WORDS[one.check], justify="right")
+    checks = answer.checks
+    table.add_row("", *("" if one.status == "ok" else "not attainable" for one in checks))
+    table.add_row("lost", *(_share(one.loss) for one in checks))
+    table.add_row("units that come", *(_count(one.units) for one in checks))
+    table.add_row("power", *(_share(one.power) for one in checks))
+    console.print(table)
+    for one in checks:
+        _tell_formula(console, CHECK_WORDS[one.check], one.formula)
+    for note in answer.notes:
+        console.print(f"  {note}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _tell_formula(console: Console, title: str, formula: Formula) -> None:
+    console.print(f"\n{title}: {formula.name}", style="bold", markup=False)
+    console.print(f"  {formula.expression}", markup=False, soft_wrap=True)
+    console.print(f"  {formula.source}", style="dim", markup=False, soft_wrap=True)
 
 
 def _table(answers: Sequence[Answer]) -> Table:

@@ -15,10 +15,13 @@ from stream_processors.stats.guardrails import ArmMean, Guardrail, Margin, seque
 from stream_processors.stats.planning import PlanError, PlanInputs, plan
 from stream_processors.stats.planning_sample_ratio import (
     noncentrality_per_unit,
+    sample_ratio_loss,
     sample_ratio_power,
     sample_ratio_units,
+    with_loss,
 )
 from stream_processors.stats.planning_sequential import group_drift, run_of
+from stream_processors.stats.sample_ratio import sample_ratio_log_e_value
 from stream_processors.stats.sequential import critical_value, mixture_variance
 from tests.stream_processors.stats.oracles import CASES
 
@@ -334,3 +337,30 @@ def test_a_split_as_planned_has_nothing_to_be_seen() -> None:
         sample_ratio_units((1, 1), (2, 2))
     with pytest.raises(ValueError, match="same two or more"):
         sample_ratio_power(100, (1, 1), (1, 1, 1))
+
+
+@pytest.mark.parametrize(("units", "loss"), [(2_250, 0.2), (20_000, 0.07), (1_000_000, 0.01)])
+def test_the_power_of_the_watched_split_is_that_of_exact_counts(units: int, loss: float) -> None:
+    """Of two variants: the counts at which the check itself raises the alarm, and their chance."""
+    low, high = 0, units // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        counts = (units - middle, middle)
+        is_alarm = sample_ratio_log_e_value(counts, (1, 1)) > math.log(1_000)
+        low, high = (middle, high) if is_alarm else (low, middle)
+    share = (1 - loss) / (2 - loss)
+    exact = stats.binom.cdf(low, units, share) + stats.binom.sf(units - low - 1, units, share)
+    found = sample_ratio_power(units, (1, 1), (1, 1 - loss), check="sequential")
+    assert 0.5 < exact < 0.95
+    assert found == pytest.approx(float(exact), abs=0.02)
+
+
+@pytest.mark.parametrize("check", ["sequential", "chi_square"])
+def test_units_loss_and_power_of_the_split_are_one_equation(check: Any) -> None:
+    planned = (0.5, 0.3, 0.2)
+    units = sample_ratio_units(planned, with_loss(planned, 2, 0.05), power=0.9, check=check)
+    power = sample_ratio_power(units, planned, with_loss(planned, 2, 0.05), check=check)
+    assert power == pytest.approx(0.9, abs=1e-9)
+    loss = sample_ratio_loss(units, planned, 2, power=0.9, check=check)
+    assert loss == pytest.approx(0.05, rel=1e-6)
+    assert sample_ratio_loss(10, planned, 2, power=0.9, check=check) is None

@@ -112,10 +112,23 @@ def test_a_curve_is_drawn() -> None:
     assert shown.count("█") > 100
 
 
+def test_the_split_is_planned_too() -> None:
+    found = planned("--kind", "sample_ratio", "--loss", "0.01")
+    assert [one["check"] for one in found["checks"]] == ["sequential", "chi_square"]
+    result = litmus_plan(
+        "--kind", "sample_ratio", "--weight", "9", "--weight", "1", "--units", "9000"
+    )
+    assert result.exit_code == 0
+    assert "sample_ratio_sequential" in result.stdout
+    refused = litmus_plan("--kind", "sample_ratio", "--loss", "0.1", "--lost-variant", "2")
+    assert refused.exit_code == 1
+    assert "--lost-variant: 2, must be 0 to 1" in refused.output
+
+
 def test_what_is_wrong_names_the_option() -> None:
     result = litmus_plan("--kind", "conversion", "--baseline", "1.5", "--effect", "0.1")
     assert result.exit_code == 1
-    assert "--baseline: must be a rate between 0 and 1" in result.output
+    assert "--baseline: 1.5, must be a rate of" in result.output
     assert "--baseline: must be there" in litmus_plan("--kind", "sum").output
     assert "--correlation: " in litmus_plan(*RATE, "--correlation", "2").output
     assert "need --experiment" in litmus_plan(*RATE, "--metric", "purchase").output
