@@ -392,14 +392,33 @@ def _group_sequential_errors(analysis: Analysis) -> Iterable[FieldError]:
                 "arms together"
             )
             yield FieldError("analysis.units_max", message)
-    elif units is not None:
-        yield _of_other("analysis.units_max", "method", "group_sequential")
+    else:
+        if units is not None:
+            yield _of_other("analysis.units_max", "method", "group_sequential")
+        yield from _unread_plan_errors(analysis)
     if not _are_fractions(analysis.planned_looks):
         message = (
             f"must be 1 to {PLANNED_LOOKS_MAX} increasing numbers above 0, the last 1: shares of "
             "units_max, as [0.5, 1]"
         )
         yield FieldError("analysis.planned_looks", message)
+
+
+def _unread_plan_errors(analysis: Analysis) -> Iterable[FieldError]:
+    """Yield what is planned of looks that nobody takes. A default that is written out says nothing.
+
+    ``n_star`` and ``tau`` are not among it: always-valid numbers are shown with every method.
+    """
+    posted = {"spending": analysis.spending, "planned_looks": list(analysis.planned_looks)}
+    defaults = {"spending": "obrien_fleming", "planned_looks": list(DEFAULT_LOOKS)}
+    for name, value in posted.items():
+        if value != defaults[name]:
+            message = (
+                f"{value}, must be left out unless method is group_sequential, and method is "
+                f"{analysis.method}: nothing else reads it; leave it out, or take that method with "
+                "a units_max"
+            )
+            yield FieldError(f"analysis.{name}", message)
 
 
 def _units_max_errors(body: DefinitionBody) -> Iterable[FieldError]:

@@ -178,6 +178,12 @@ def assert_shown_can_be_posted(definition: Definition) -> None:
         ({"analysis": {"alpha": 0.5}}, "analysis.alpha", "invalid"),
         ({"analysis": {"alpha": math.nan}}, "analysis.alpha", "invalid"),
         ({"analysis": {"n_star": 1}}, "analysis.n_star", "invalid"),
+        ({"analysis": {"spending": "pocock"}}, "analysis.spending", "invalid"),
+        (
+            {"analysis": {"method": "fixed_horizon", "planned_looks": [0.5, 1]}},
+            "analysis.planned_looks",
+            "invalid",
+        ),
         ({"analysis": {"n_star": 10**12 + 1}}, "analysis.n_star", "invalid"),
         ({"analysis": {"tuning": "mixture"}}, "analysis.tau", "invalid"),
         ({"analysis": {"tuning": "mixture", "tau": 0.0}}, "analysis.tau", "invalid"),
