@@ -257,6 +257,14 @@ class Cuped(Absolute, frozen=True, kw_only=True):
         float | None, _field("1 - adjusted / unadjusted variance of the effect.")
     ]
     covered_share: Annotated[float | None, _field("Share of the units that have a past.")]
+    handling: Annotated[
+        Literal["one_stratum", "two_strata", "mean_past"] | None,
+        _field(
+            "How units without a past are treated, by counts of units alone. one_stratum: there"
+            " are none; two_strata: estimated by themselves; mean_past: one stratum has fewer"
+            " than two units in a variant, so they count with the mean past of all that have one."
+        ),
+    ]
     control_mean: Annotated[float | None, _field("The control's adjusted mean.")]
     treatment_mean: Annotated[float | None, _field("The treatment's adjusted mean.")]
 

@@ -123,6 +123,7 @@ def cuped_entry(cuped: CupedEffect) -> Entry:
         "theta": cuped.theta,
         "variance_reduction": cuped.variance_reduction,
         "covered_share": cuped.covered_share,
+        "handling": cuped.handling,
         "control_mean": cuped.control_mean,
         "treatment_mean": cuped.treatment_mean,
     }
