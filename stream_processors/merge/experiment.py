@@ -5,7 +5,7 @@ from schemas.partials import READABLE_VERSION, ExperimentSums
 from stream_processors.merge.look import Asked, Cut, Look
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.merge.records import ExperimentRecord
-from stream_processors.merge.totals import ATTRIBUTIONS, Totals, add_totals, totals_of
+from stream_processors.merge.totals import ATTRIBUTIONS, Totals, totals_of
 
 
 class MergedExperiment:
@@ -25,7 +25,6 @@ class MergedExperiment:
         self.sha256 = ""
         self._sums: dict[int, ExperimentSums] = {}
         self._state_versions: dict[int, int] = {}
-        self._totals: dict[int, Totals] = {}
         self._looked: Totals | None = None
         self._path = ExperimentPath()
 
@@ -43,22 +42,15 @@ class MergedExperiment:
         """Go on with another definition; metrics may have been added."""
         self.definition = definition
         self.is_owed = True
-        self._totals = {
-            part: totals_of(sums, definition)
-            for part, sums in self._sums.items()
-            if self._state_versions[part] >= READABLE_VERSION
-        }
 
     def report(self, partition: int, state_version: int, sums: ExperimentSums) -> None:
         """Replace what a partition said before: sums are cumulative."""
         self._sums[partition] = sums
         self._state_versions[partition] = state_version
-        if state_version >= READABLE_VERSION:
-            self._totals[partition] = totals_of(sums, self.definition)
 
     def asks(self, cut: Cut) -> Asked | None:
         """Return the look to compute at a tick; None if nothing has changed since the last one."""
-        totals = add_totals(self._totals.values(), self.definition)
+        totals = self._totals()
         if totals == self._looked and not self.is_owed:
             return None
         return Asked(self.definition, totals, cut, self._path)
@@ -97,5 +89,14 @@ class MergedExperiment:
         for partition, sums in record.sums.items():
             experiment.report(partition, record.state_versions[partition], sums)
         if not record.is_owed:
-            experiment._looked = add_totals(experiment._totals.values(), record.definition)
+            experiment._looked = experiment._totals()
         return experiment
+
+    def _totals(self) -> Totals:
+        """Return the sums over all partitions whose reports this version reads."""
+        readable = (
+            sums
+            for partition, sums in self._sums.items()
+            if self._state_versions[partition] >= READABLE_VERSION
+        )
+        return totals_of(readable, self.definition)

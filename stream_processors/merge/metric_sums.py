@@ -81,44 +81,59 @@ def _emptied(sums: MetricSums) -> MetricSums:
     )
 
 
-def metrics_of(definition: Definition, columns: Columns) -> OfMetrics:
-    """Return the sums of every metric and variant; what was not reported is zero.
+def metrics_of(definition: Definition, parts: Sequence[Columns]) -> OfMetrics:
+    """Return the sums of every metric and variant over all partitions.
+
+    What was not reported is zero. Integers are added as they stand in the reports, one after the
+    other, and get their shape when they are added: shapes cost more than sums.
+
+    Args:
+        definition: Of the experiment.
+        parts: What partitions reported of one basis; no unit may be in two of them.
 
     Raises:
         ValueError: If they are not of as many variants as there are.
     """
     variants = len(definition.variants)
     return tuple(
-        _metric_of(metric, columns.of_metric(number), variants)
+        _metric_of(metric, [columns.of_metric(number) for columns in parts], variants)
         for number, metric in enumerate(definition.metrics)
     )
 
 
-def _metric_of(metric: Metric, reported: Reported, variants: int) -> tuple[MetricSums, ...]:
+def _metric_of(metric: Metric, parts: Sequence[Reported], variants: int) -> tuple[MetricSums, ...]:
     nothing = no_metric_sums(metric)
-    if not reported.totals:
+    totals = _added_integers(one.totals for one in parts)
+    if not totals:
         return (nothing,) * variants
-    found = [nothing._replace(total=one) for one in _joint_sums(reported.totals, variants)]
-    if reported.covariates:
-        joint = _joint_sums(reported.covariates, variants)
+    found = [nothing._replace(total=one) for one in _joint_sums(totals, variants)]
+    covariates = _added_integers(one.covariates for one in parts)
+    if covariates:
+        joint = _joint_sums(covariates, variants)
         found = [one._replace(covariates=its) for one, its in zip(found, joint, strict=True)]
-    if reported.capped:
-        integers = integers_from_bytes(reported.capped)
-        width = len(integers) // variants
+    capped = _added_integers(one.capped for one in parts)
+    if capped:
+        width = len(capped) // variants
         found = [
-            one._replace(caps=_capped(metric, one, integers[width * at : width * (at + 1)]))
+            one._replace(caps=_capped(metric, one, capped[width * at : width * (at + 1)]))
             for at, one in enumerate(found)
         ]
-    if reported.histograms:
+    histograms = [one.histograms for one in parts if one.histograms]
+    if histograms:
         found = [
-            _with_histogram(one, value)
-            for one, value in zip(found, reported.histograms, strict=True)
+            _with_histograms(one, values)
+            for one, values in zip(found, zip(*histograms, strict=True), strict=True)
         ]
     return tuple(found)
 
 
-def _joint_sums(value: bytes, variants: int) -> list[JointSums]:
-    integers = integers_from_bytes(value)
+def _added_integers(values: Iterable[bytes]) -> list[int]:
+    """Return the sums, integer by integer, of those that are there."""
+    rows = [integers_from_bytes(value) for value in values if value]
+    return rows[0] if len(rows) == 1 else list(map(sum, zip(*rows, strict=True)))
+
+
+def _joint_sums(integers: Sequence[int], variants: int) -> list[JointSums]:
     width = len(integers) // variants
     if width not in _DIMENSIONS or width * variants != len(integers):
         raise ValueError(f"sums of {len(integers)} integers, must be of {variants} variants")
@@ -163,16 +178,18 @@ def _capped(metric: Metric, sums: MetricSums, integers: Sequence[int]) -> Caps:
 # --- histograms ---
 
 
-def _with_histogram(sums: MetricSums, value: bytes) -> MetricSums:
-    width, buckets, shards, counts = histogram_from_bytes(value)
-    if width == 1:
-        return sums._replace(histogram=dict(zip(buckets.tolist(), counts.tolist(), strict=True)))
-    by_shard: tuple[dict[int, int], ...] = tuple({} for _ in range(width))
-    for bucket, shard, count in zip(
-        buckets.tolist(), shards.tolist(), counts.tolist(), strict=True
-    ):
-        by_shard[shard][bucket] = count
-    return sums._replace(shards=by_shard)
+def _with_histograms(sums: MetricSums, values: Iterable[bytes]) -> MetricSums:
+    """Return ``sums`` with the sum of histograms of units, or of events by shard."""
+    added: tuple[dict[int, int], ...] = ({},)
+    for value in values:
+        width, buckets, shards, counts = histogram_from_bytes(value)
+        if width > len(added):
+            added = tuple({} for _ in range(width))
+        rows = zip(buckets.tolist(), shards.tolist(), counts.tolist(), strict=True)
+        for bucket, shard, count in rows:
+            histogram = added[shard]
+            histogram[bucket] = histogram.get(bucket, 0) + count
+    return sums._replace(histogram=added[0]) if len(added) == 1 else sums._replace(shards=added)
 
 
 def _histogram_bytes(sums: MetricSums) -> bytes:
@@ -186,52 +203,6 @@ def _histogram_bytes(sums: MetricSums) -> bytes:
         for bucket, count in histogram.items():
             counts[bucket - first, shard] = count
     return histogram_to_bytes(counts, first)
-
-
-def _added_histograms(histograms: Iterable[dict[int, int]]) -> dict[int, int]:
-    added: dict[int, int] = {}
-    for histogram in histograms:
-        for bucket, count in histogram.items():
-            added[bucket] = added.get(bucket, 0) + count
-    return added
-
-
-# --- adding ---
-
-
-def add_metrics(parts: Sequence[OfMetrics]) -> OfMetrics:
-    """Return the sums over the units of all parts; no unit may be in two of them."""
-    return tuple(
-        tuple(_added(variant) for variant in zip(*metric, strict=True))
-        for metric in zip(*parts, strict=True)
-    )
-
-
-def _added(parts: Sequence[MetricSums]) -> MetricSums:
-    first = parts[0]
-    added = MetricSums(_added_joint([one.total for one in parts]))
-    if first.covariates is not None:
-        joint = [one.covariates for one in parts if one.covariates is not None]
-        added = added._replace(covariates=_added_joint(joint))
-    if first.caps is not None:
-        caps = zip(*(one.caps for one in parts if one.caps is not None), strict=True)
-        added = added._replace(
-            caps=tuple(CapSums(*map(sum, zip(*one, strict=True))) for one in caps)
-        )
-    if first.histogram is not None:
-        added = added._replace(histogram=_added_histograms(one.histogram or {} for one in parts))
-    if first.shards is not None:
-        shards = zip(*(one.shards for one in parts if one.shards is not None), strict=True)
-        added = added._replace(shards=tuple(map(_added_histograms, shards)))
-    return added
-
-
-def _added_joint(parts: Sequence[JointSums]) -> JointSums:
-    return JointSums(
-        sum(one.unit_count for one in parts),
-        tuple(map(sum, zip(*(one.sums for one in parts), strict=True))),
-        tuple(map(sum, zip(*(one.products for one in parts), strict=True))),
-    )
 
 
 # --- looks ---
@@ -273,7 +244,7 @@ def metrics_from_strings(basis: str, written: dict[str, Any]) -> OfMetrics:
         for at, caps in enumerate(_column(written, f"{basis}_caps", number)):
             sums[at] = sums[at]._replace(caps=tuple(CapSums(*map(int, cap)) for cap in caps))
         for at, text in enumerate(_column(written, f"{basis}_histograms", number)):
-            sums[at] = _with_histogram(sums[at], base64.b64decode(text))
+            sums[at] = _with_histograms(sums[at], [base64.b64decode(text)])
         found.append(tuple(sums))
     return tuple(found)
 

@@ -1,6 +1,7 @@
 """An experiment's sums over all partitions. Integers only, so the order of adding is free."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from schemas.definitions import OTHER_SEGMENT, Definition
@@ -8,7 +9,6 @@ from schemas.partials import ExperimentSums, Reported
 from stream_processors.merge.metric_sums import (
     Columns,
     OfMetrics,
-    add_metrics,
     emptied_metrics,
     metrics_from_strings,
     metrics_of,
@@ -96,53 +96,46 @@ def totals_from_strings(integers: dict[str, Any], *, is_final: bool) -> Totals:
     )
 
 
-def totals_of(sums: ExperimentSums, definition: Definition) -> Totals:
-    """Return what one partition reported, in the shape of the definition.
+def totals_of(reports: Iterable[ExperimentSums], definition: Definition) -> Totals:
+    """Return the totals over all partitions, in the shape of the definition.
 
     Metrics may be added while an experiment runs. A partition that has not reported since has no
     unit that counts for them, so what it did not say is zero.
+
+    Args:
+        reports: Of partitions; each unit is in exactly one.
+        definition: The newest of the experiment.
+
+    Raises:
+        ValueError: If a partition reported other variants, or more metrics, than there are.
     """
+    reports = list(reports)
+    for one in reports:
+        _check(one, definition)
+    groups: dict[int, list[Reported]] = {}
+    for one in reports:
+        for segment in one.segments:
+            groups.setdefault(segment.group, []).append(segment)
+    nothing = no_totals(definition)
+    numbers = itertools.count(1)
+    segments = {
+        attribute: {
+            value: _added(groups[group], definition) if group in groups else nothing
+            for value, group in zip(values, numbers, strict=False)
+        }
+        for attribute, values in segments_of(definition).items()
+    }
+    added = _added(reports, definition) if reports else nothing
+    return added._replace(segments=segments, is_final=any(one.final for one in reports))
+
+
+def _check(sums: ExperimentSums, definition: Definition) -> None:
     variants, metrics = len(definition.variants), len(definition.metrics)
     if len(sums.units) != variants or max(len(sums.matured), len(sums.open)) > metrics:
         raise ValueError(
             f"{sums.experiment_id}: sums of {len(sums.units)} variants and {len(sums.open)}"
             f" metrics, must be {variants} and at most {metrics}"
         )
-    reported = {one.group: one for one in sums.segments}
-    nothing = no_totals(definition)
-    groups = iter(range(1, 1 + sum(map(len, segments_of(definition).values()))))
-    return _one_of(
-        sums,
-        definition,
-        {
-            attribute: {
-                value: _one_of(reported[group], definition, {}) if group in reported else nothing
-                for value, group in zip(values, groups, strict=False)
-            }
-            for attribute, values in segments_of(definition).items()
-        },
-        is_final=sums.final,
-    )
-
-
-def add_totals(parts: Iterable[Totals], definition: Definition) -> Totals:
-    """Return the totals over all partitions; each unit is in exactly one."""
-    parts = list(parts)
-    if not parts:
-        nothing = no_totals(definition)
-        segments = {
-            attribute: dict.fromkeys(values, nothing)
-            for attribute, values in segments_of(definition).items()
-        }
-        return nothing._replace(segments=segments)
-    segments = {
-        attribute: {
-            value: _added([part.segments[attribute][value] for part in parts], {})
-            for value in values
-        }
-        for attribute, values in segments_of(definition).items()
-    }
-    return _added(parts, segments)
 
 
 def segments_of(definition: Definition) -> dict[str, list[str]]:
@@ -157,47 +150,25 @@ def no_totals(definition: Definition) -> Totals:
     return Totals((0,) * variants, 0, nothing, nothing, (0,) * len(nothing), {})
 
 
-def _one_of(
-    sums: Reported,
-    definition: Definition,
-    segments: dict[str, dict[str, Totals]],
-    *,
-    is_final: bool = False,
-) -> Totals:
-    metrics = definition.metrics
+def _added(parts: Sequence[Reported], definition: Definition) -> Totals:
+    """Return the totals of what was reported, segments left out."""
+    matured = [
+        Columns(one.matured, one.matured_covariates, one.matured_capped, one.matured_histograms)
+        for one in parts
+    ]
+    unmatured = [
+        Columns(one.open, one.open_covariates, one.open_capped, one.open_histograms)
+        for one in parts
+    ]
+    overflowed = itertools.zip_longest(*(one.overflowed for one in parts), fillvalue=0)
+    counts = tuple(map(sum, overflowed))
     return Totals(
-        tuple(sums.units),
-        sums.crossovers,
-        metrics_of(
-            definition,
-            Columns(
-                sums.matured,
-                sums.matured_covariates,
-                sums.matured_capped,
-                sums.matured_histograms,
-            ),
-        ),
-        metrics_of(
-            definition,
-            Columns(sums.open, sums.open_covariates, sums.open_capped, sums.open_histograms),
-        ),
-        tuple(sums.overflowed) + (0,) * (len(metrics) - len(sums.overflowed)),
-        segments,
-        is_final,
-    )
-
-
-def _added(parts: list[Totals], segments: dict[str, dict[str, Totals]]) -> Totals:
-    if len(parts) == 1 and not segments:
-        return parts[0]
-    return Totals(
-        tuple(map(sum, zip(*(part.units for part in parts), strict=True))),
-        sum(part.crossovers for part in parts),
-        add_metrics([part.matured for part in parts]),
-        add_metrics([part.open for part in parts]),
-        tuple(map(sum, zip(*(part.overflowed for part in parts), strict=True))),
-        segments,
-        any(part.is_final for part in parts),
+        tuple(map(sum, zip(*(one.units for one in parts), strict=True))),
+        sum(one.crossovers for one in parts),
+        metrics_of(definition, matured),
+        metrics_of(definition, unmatured),
+        counts + (0,) * (len(definition.metrics) - len(counts)),
+        {},
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from stream_processors.merge.totals import add_totals, totals_of
+from stream_processors.merge.totals import totals_of
 from tools.auditing.replaying import Difference, ReplayedPartition, Reported
 
 Json = dict[str, Any]
@@ -78,7 +78,7 @@ def _by_tick(
 
 def _differences(experiment_id: str, look: Json, known: Mapping[int, Reported]) -> list[Difference]:
     newest = max((one.definition for one in known.values()), key=lambda d: d.version)
-    totals = add_totals([totals_of(one.sums, newest) for one in known.values()], newest)
+    totals = totals_of((one.sums for one in known.values()), newest)
     expected, found = totals.as_strings(), look["integers"]
     return [
         Difference(

@@ -15,7 +15,7 @@ from schemas.partials import (
     integers_to_bytes,
 )
 from stream_processors.merge.assembly import PartitionReports
-from stream_processors.merge.totals import add_totals, totals_from_strings, totals_of
+from stream_processors.merge.totals import totals_from_strings, totals_of
 from stream_processors.stats.sums import CapSums, JointSums, MetricSums
 from tests.stream_processors.merge.builders import make_definition, make_partial
 
@@ -119,9 +119,7 @@ def expected(scale: int) -> list[MetricSums]:
 
 
 def test_what_partitions_report_adds_up_in_every_shape() -> None:
-    parts = [totals_of(sums(scale), DEFINITION) for scale in (1, 10)]
-
-    totals = add_totals(parts, DEFINITION)
+    totals = totals_of([sums(scale) for scale in (1, 10)], DEFINITION)
 
     for found in (totals, totals.segments["country"]["US"]):
         assert [metric[0] for metric in found.matured] == expected(11)
@@ -133,7 +131,7 @@ def test_what_partitions_report_adds_up_in_every_shape() -> None:
 
 
 def test_totals_come_back_from_what_a_look_writes_down() -> None:
-    totals = totals_of(sums(7), DEFINITION)
+    totals = totals_of([sums(7)], DEFINITION)
 
     written = msgspec.json.decode(msgspec.json.encode(totals.as_strings()))
 
@@ -152,7 +150,7 @@ def test_a_metric_that_a_partition_has_not_heard_of_is_zero_there(count: int) ->
         },
     )
 
-    totals = add_totals([totals_of(whole, DEFINITION), totals_of(older, DEFINITION)], DEFINITION)
+    totals = totals_of([whole, older], DEFINITION)
 
     twice = expected(6)[:count] + expected(3)[count:]
     assert [metric[0] for metric in totals.matured] == twice
@@ -160,17 +158,18 @@ def test_a_metric_that_a_partition_has_not_heard_of_is_zero_there(count: int) ->
 
 
 def test_without_any_report_all_is_zero_in_the_shapes_of_the_metrics() -> None:
-    totals = add_totals([], DEFINITION)
+    totals = totals_of([], DEFINITION)
 
-    reported_once = totals_of(sums(1), DEFINITION)
-    assert add_totals([totals, reported_once], DEFINITION) == reported_once
+    empty = totals_of([sums(1)], DEFINITION).emptied()
+    assert totals._replace(segments={}) == empty
+    assert totals.segments == {"country": dict.fromkeys(["CA", "US", "other"], empty)}
 
 
 def test_sums_of_another_number_of_variants_are_refused() -> None:
     three = msgspec.structs.replace(sums(1), matured=[integers_to_bytes([1, 1, 1] * 3)] * 5)
 
     with pytest.raises(ValueError, match="variants"):
-        totals_of(three, DEFINITION)
+        totals_of([three], DEFINITION)
 
 
 def test_an_experiment_whose_sums_come_in_pieces_is_whole_in_the_report() -> None:
