@@ -155,7 +155,11 @@ async def get_timeseries(
     step: Annotated[str | None, Query(description="a duration, as 30s")] = None,
     basis: Annotated[Literal["matured", "open"] | None, Query()] = None,
 ) -> Response:
-    """Return flat rows of the looks, one per metric, basis and variant; the last of each step."""
+    """Return flat rows of the looks, one per metric, basis and variant; the last of each step.
+
+    ``method`` is the definition's. A row's numbers are of the one method that its ``interval``
+    names: on matured units that one, on open units the pointwise interval, without a p-value.
+    """
     _refuse_unknown("metric", metric, snapshot.definition["metrics"])
     _refuse_unknown("variant", variant, snapshot.definition["variants"])
     times = (_time_ms("from", from_), _time_ms("to", to), _step_ms(step))
@@ -164,7 +168,9 @@ async def get_timeseries(
         rows, is_truncated = await parts.history.timeseries(experiment_id, span)
     except HistoryUnavailableError as error:
         raise _history_problem(error) from error
-    return _json({"rows": rows, "truncated": is_truncated})
+    # As for looks: definitions of versions that had one method only do not name it.
+    method = snapshot.definition.get("analysis", {}).get("method", "always_valid")
+    return _json({"method": method, "rows": rows, "truncated": is_truncated})
 
 
 @router.get("/ledger")

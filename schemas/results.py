@@ -201,7 +201,11 @@ class RelativeAlways(_Shown, frozen=True, kw_only=True):
 
     low: Number
     high: Number
-    status: Annotated[str, _field("ok, or why there is none.")]
+    running_low: Annotated[float | None, _field("Highest lower end so far; null as in status.")]
+    running_high: Annotated[float | None, _field("Lowest upper end so far; null as in status.")]
+    status: Annotated[
+        str, _field("ok, or why there is none; empty_intersection: of the running interval.")
+    ]
 
 
 class RelativeGroup(_Shown, frozen=True, kw_only=True):
@@ -211,6 +215,12 @@ class RelativeGroup(_Shown, frozen=True, kw_only=True):
     method: Annotated[Literal["delta"], _field("By the delta method.")]
     low: Annotated[float, _field("Lower end.")]
     high: Annotated[float, _field("Upper end.")]
+    running_low: Annotated[
+        float | None, _field("Highest lower end of all looks; null where they do not overlap.")
+    ]
+    running_high: Annotated[
+        float | None, _field("Lowest upper end of all looks; null where they do not overlap.")
+    ]
 
 
 class Relative(_Shown, frozen=True, kw_only=True):
@@ -277,6 +287,14 @@ class RelativeDecision(_Shown, frozen=True, kw_only=True):
     high: Number
 
 
+class CapMoved(_Shown, frozen=True, kw_only=True):
+    """Since when numbers over several looks are of one cap: they began anew at that look."""
+
+    tick: Annotated[int, _field("Of the look at which they did.")]
+    cap_before: Annotated[float | None, _field("In metric units; null: totals were not capped.")]
+    cap: Annotated[float | None, _field("The cap since; null: totals are not capped.")]
+
+
 class Decision(_Shown, frozen=True, kw_only=True):
     """What decides: numbers of one method and of one estimate, copied together."""
 
@@ -289,6 +307,10 @@ class Decision(_Shown, frozen=True, kw_only=True):
     high: Number
     rejects: Annotated[bool | None, _field("Whether no effect is ruled out, taken alone.")]
     relative: Annotated[RelativeDecision, _field("The same on the relative scale.")]
+    cap_moved: Annotated[
+        CapMoved | None,
+        _field("The last time that a cap at a quantile moved, so that running numbers began anew."),
+    ] = None
 
 
 class Adjusted(_Shown, frozen=True, kw_only=True):

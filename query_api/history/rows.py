@@ -166,8 +166,9 @@ _FIELDS = {"bayesian": "posterior"}
 def _effect_columns(effect: Json | None, basis: str) -> Json:
     """Return an effect as the method of the definition reads it; pointwise on open units.
 
-    Of the adjusted estimate where that decides. Looks of versions that had one method only say
-    nothing of a decision: theirs was always valid.
+    Numbers of that method alone, the running ones too: null where it has none. Of the adjusted
+    estimate where that decides. Looks of versions that had one method only say nothing of a
+    decision: theirs was always valid.
     """
     if effect is None:  # the control
         return {"control": "", "status": "", "interval": ""}
@@ -178,21 +179,54 @@ def _effect_columns(effect: Json | None, basis: str) -> Json:
         interval = decision.get("method", "always_valid")
         if decision.get("of") == "cuped" and effect["cuped"] is not None:
             source, relative = effect["cuped"], effect["cuped"]["relative"]
-    field = _FIELDS.get(interval, interval)
-    fixed, always = source.get("fixed_horizon") or {}, source.get("always_valid") or {}
-    shown, relative_shown = source.get(field) or {}, relative.get(field) or {}
+    shown = source.get(_FIELDS.get(interval, interval)) or {}
+    relative_shown = relative.get(_FIELDS.get(interval, interval)) or {}
+    is_looked_at = basis == "matured" and (effect.get("decision") or {}).get("status") != _TOO_SOON
     return {
         "control": effect.get("control", ""),
         "status": effect.get("status", ""),
-        "effect": source.get("estimate"),
-        "effect_std_error": source.get("std_error"),
+        "effect": _own(shown, source),
+        "effect_std_error": shown.get("std_error", shown.get("sd", source.get("std_error"))),
         "interval": interval,
-        **{name: shown.get(name) for name in ("low", "high", "p_value")},
-        **{name: always.get(name) for name in ("running_low", "running_high", "running_p_value")},
-        **{f"fixed_horizon_{name}": fixed.get(name) for name in ("low", "high", "p_value")},
-        "relative_effect": relative.get("estimate"),
+        "low": shown.get("low"),
+        "high": shown.get("high"),
+        "p_value": shown.get("p_value") if is_looked_at else None,
+        **_running(shown, interval),
+        **_fixed(shown, interval, is_looked_at=is_looked_at),
+        "relative_effect": _own(relative_shown, relative),
         "relative_low": relative_shown.get("low"),
         "relative_high": relative_shown.get("high"),
+    }
+
+
+_TOO_SOON = "waiting_for_look"
+"""Of a fixed horizon before its one look: nobody may read a p-value then."""
+
+
+def _own(shown: Json, source: Json) -> float | None:
+    """Return what an interval is around: a method's own estimate, where it has one."""
+    estimate: float | None = shown.get("estimate", shown.get("mean", source.get("estimate")))
+    return estimate
+
+
+def _running(shown: Json, interval: str) -> Json:
+    """Return the numbers over all looks so far, of a method that knows such."""
+    p_value = {"always_valid": "running_p_value", "group_sequential": "p_value"}.get(interval, "")
+    return {
+        "running_low": shown.get("running_low"),
+        "running_high": shown.get("running_high"),
+        "running_p_value": shown.get(p_value),
+    }
+
+
+def _fixed(shown: Json, interval: str, *, is_looked_at: bool) -> Json:
+    if interval != "fixed_horizon":
+        return {}
+    p_value = shown.get("p_value") if is_looked_at else None
+    return {
+        "fixed_horizon_low": shown.get("low"),
+        "fixed_horizon_high": shown.get("high"),
+        "fixed_horizon_p_value": p_value,
     }
 
 

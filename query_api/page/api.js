@@ -67,7 +67,7 @@ export async function getTimeseries(id, { metric, variant, method, spanMs }) {
   const seconds = Math.ceil(spanMs / 1000 / POINTS_WANTED);
   if (seconds > 1) query.set("step", `${seconds}s`);
   const { rows } = await get(`${pathOf(id)}/timeseries?${query}`);
-  const ofMethod = rows.filter((row) => (row.interval ?? method) === method);
+  const ofMethod = rows.filter((row) => row.interval === method);
   return ofMethod.map(({ ts, tick, effect, low, high }) => ({
     tick,
     at: ts / 1000,

@@ -6,7 +6,7 @@ import { EffectRow, marginOf } from "./effect.js";
 import { radiusOf } from "./forest.js";
 import * as format from "./format.js";
 import { capWords, columnsOf, kindWords } from "./kinds.js";
-import { METHODS, estimateOf, intervalOf } from "./methods.js";
+import { METHODS, estimateOf, intervalOf, pointOf } from "./methods.js";
 import { Fields, halfWidth, isFinal } from "./results.js";
 import { reasonOf } from "./verdict.js";
 import { ROLE_WORDS } from "./words.js";
@@ -165,7 +165,7 @@ export class MetricCard {
     this.#chart.append({
       tick: results.look.tick,
       at: Date.parse(results.look.as_of) / 1000,
-      estimate: effect?.[this.of]?.estimate ?? null,
+      estimate: pointOf(effect, this.method, this.of),
       low: interval?.low ?? null,
       high: interval?.high ?? null,
     });

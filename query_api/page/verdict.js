@@ -12,6 +12,7 @@ const READINGS = {
   harm: ["bad", "Harm"],
   mixed: ["open", "Better on one metric, worse on another"],
   inconsistent: ["open", "The looks contradict each other"],
+  improvement_below_minimum: ["open", "Better, but by less than the minimum"],
   smaller_than_minimum: ["open", "No difference worth having"],
   no_effect_found_at_end: ["open", "No difference shown"],
   running_no_evidence: ["open", "No difference shown yet"],

@@ -129,6 +129,13 @@ const isTakenAlone = (effect, metric, method) => {
 /** What the verdict says of an effect, by the code of the reason. */
 const REASONS = {
   decision_better: finding("good", true),
+  decision_better_small: (effect, metric, context) => ({
+    tone: "open",
+    headline: `${finding("open", true)(effect, metric, context).headline}, but by too little`,
+    detail:
+      "The interval excludes 0, but all of it lies below the minimum effect that was agreed on. " +
+      PROMISES[context.method ?? "always_valid"],
+  }),
   decision_worse: finding("bad", false),
   decision_nothing: noDifference,
   decision_small: words(

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.definitions import Definition, Metric
+from schemas.definitions import CapQuantile, Definition, Metric
 from stream_processors.merge.entries import (
     absolute_entry,
     always_valid_entry,
+    cap_move_entry,
     cuped_entry,
     relative_always_valid,
     relative_entry,
@@ -55,6 +56,18 @@ class EffectPaths(NamedTuple):
     adjusted: ComparisonPath = NO_LOOK
 
 
+class LookOf(NamedTuple):
+    """Which look an effect is of.
+
+    Attributes:
+        tick: Number of its tick.
+        is_final: Whether there will be no other.
+    """
+
+    tick: int
+    is_final: bool
+
+
 class Told(NamedTuple):
     """An effect at a look.
 
@@ -82,13 +95,15 @@ def open_effect(question: Question, effect: Effect, control: str) -> Entry:
 
 
 def matured_effect(
-    definition: Definition, question: Question, effect: Effect, before: EffectPaths, *, final: bool
+    definition: Definition, question: Question, effect: Effect, before: EffectPaths, at: LookOf
 ) -> Told:
     """Return an effect on matured units; its paths move by this look."""
+    final, cap = at.is_final, question.chosen_cap_q
     metric, method, held = question.metric, definition.analysis.method, None
-    information = Information(effect.control.unit_count + effect.treatment.unit_count, final)
+    units = effect.control.unit_count + effect.treatment.unit_count
+    information = Information(units, final, at.tick, cap)
     entry = _head(question, effect, definition.control)
-    paths = _add_sequences(entry, effect, before)
+    paths = _add_sequences(entry, effect, _at_cap(before, effect, cap, at.tick))
     decides_on, deciding = _deciding(metric, effect)
     if method == "group_sequential":
         field = "adjusted" if decides_on == "cuped" else "plain"
@@ -100,6 +115,9 @@ def matured_effect(
     elif method == "bayesian":
         held = _add_posterior(entry, decides_on, question, effect, definition)
     entry["decision"] = _decision(definition, entry, decides_on, final=final, held=held)
+    if isinstance(metric.cap, CapQuantile):
+        path = paths.adjusted if decides_on == "cuped" else paths.plain
+        entry["decision"]["cap_moved"] = _cap_moved(method, metric, path)
     candidate = _candidate(definition, metric, entry["decision"], deciding)
     if metric.role == "guardrail":
         rail = guarded(definition, metric, effect, paths.plain, information)
@@ -111,6 +129,26 @@ def matured_effect(
 def _deciding(metric: Metric, effect: Effect) -> tuple[str, Effect | CupedEffect | None]:
     """Return which estimate decides: the definition says it, the data have no say."""
     return ("cuped", effect.cuped) if metric.covariate_days else ("absolute", effect)
+
+
+def _cap_moved(method: str, metric: Metric, path: ComparisonPath) -> Entry | None:
+    """Return when what decides began anew at another cap; null where it remembers no looks."""
+    if method == "group_sequential" and path.group is not None:
+        return cap_move_entry(metric, path.group.cap, path.group.moved)
+    return cap_move_entry(metric, path.cap, path.moved) if method == "always_valid" else None
+
+
+def _at_cap(paths: EffectPaths, effect: Effect, cap: int | None, tick: int) -> EffectPaths:
+    """Return the paths that this look goes on with: those of its cap, or new ones.
+
+    A look without a sequence is no step on any path.
+    """
+    plain, adjusted = paths
+    if effect.sequence is not None:
+        plain = plain.at_cap(cap, tick)
+    if effect.cuped is not None and effect.cuped.sequence is not None:
+        adjusted = adjusted.at_cap(cap, tick)
+    return EffectPaths(plain, adjusted)
 
 
 def _add_sequences(entry: Entry, effect: Effect, before: EffectPaths) -> EffectPaths:
@@ -170,14 +208,14 @@ def _sequence_after(path: ComparisonPath, effect: Effect | CupedEffect) -> Compa
     sequence = effect.sequence
     if sequence is None:
         return path
-    return path.after(sequence.p_value, sequence.low, sequence.high)
+    return path.after(sequence.p_value, sequence.low, sequence.high, effect.relative.sequence)
 
 
 def _add_always_valid(
     absolute: Entry, relative: Entry, effect: Effect | CupedEffect, path: ComparisonPath
 ) -> None:
     absolute["always_valid"] = always_valid_entry(effect.sequence, path)
-    relative["always_valid"] = relative_always_valid(effect.relative.sequence, effect.status)
+    relative["always_valid"] = relative_always_valid(effect.relative.sequence, effect.status, path)
     absolute["group_sequential"] = absolute["posterior"] = None
 
 
@@ -306,11 +344,12 @@ def _numbers_of(method: str, numbers: Entry, estimate: float, alpha: float) -> E
 
 
 def _relative_of(relative: Entry, field: str) -> Entry:
+    """Return the relative numbers; over all looks where the absolute ones are."""
     interval = relative.get(field) or {}
     return {
         "estimate": interval.get("estimate", relative.get("estimate")),
-        "low": interval.get("low"),
-        "high": interval.get("high"),
+        "low": interval.get("running_low", interval.get("low")),
+        "high": interval.get("running_high", interval.get("high")),
     }
 
 

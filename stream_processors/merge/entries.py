@@ -4,7 +4,7 @@ from typing import Any
 
 from schemas.definitions import CapQuantile, Metric
 from schemas.times import format_duration_ms
-from stream_processors.merge.path import ComparisonPath
+from stream_processors.merge.path import CapMove, ComparisonPath
 from stream_processors.merge.questions import CapUse, Question, precision_of
 from stream_processors.stats.effects import (
     CupedEffect,
@@ -78,6 +78,21 @@ def cap_entry(metric: Metric, use: CapUse | None) -> Entry | None:
     }
 
 
+def cap_move_entry(metric: Metric, now: int | None, moved: CapMove | None) -> Entry | None:
+    """Return when numbers over several looks began anew at another cap; None: they did not.
+
+    Args:
+        metric: With a cap at a quantile.
+        now: The cap that they are of, in quanta; None: totals are not capped.
+        moved: Since when.
+    """
+    if moved is None:
+        return None
+    scale = quanta(precision_of(metric))
+    before, after = (None if cap is None else cap / scale for cap in (moved.before, now))
+    return {"tick": moved.tick, "cap_before": before, "cap": after}
+
+
 def absolute_entry(effect: Effect | CupedEffect) -> Entry:
     """Return the effect in metric units, with the test for one look."""
     return {
@@ -144,8 +159,22 @@ def always_valid_entry(sequence: SequentialTest | None, path: ComparisonPath) ->
     }
 
 
-def relative_always_valid(interval: Interval | None, status: str) -> Entry:
-    """Return the relative interval for all looks; ``status`` is the effect's."""
-    if interval is not None:
-        return {"low": interval.low, "high": interval.high, "status": "ok"}
-    return {"low": None, "high": None, "status": "undefined" if status == "ok" else status}
+def relative_always_valid(interval: Interval | None, status: str, path: ComparisonPath) -> Entry:
+    """Return the relative interval for all looks, at this one and over those so far.
+
+    Args:
+        interval: Of this look.
+        status: Of the effect.
+        path: After this look.
+    """
+    if interval is None:
+        entry = dict.fromkeys(("low", "high", "running_low", "running_high"))
+        return entry | {"status": "undefined" if status == "ok" else status}
+    is_empty = path.is_relative_empty
+    return {
+        "low": interval.low,
+        "high": interval.high,
+        "running_low": None if is_empty else path.relative_low,
+        "running_high": None if is_empty else path.relative_high,
+        "status": "empty_intersection" if is_empty else "ok",
+    }

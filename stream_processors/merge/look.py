@@ -103,7 +103,7 @@ def _look(asked: Asked, answers: Sequence[Answer]) -> Look:
     definition, totals, cut, path_before = asked
     inputs = look_inputs(definition, totals, cut=cut, path_before=path_before)
     sha256 = identity(inputs)
-    metrics = metrics_of(definition, totals, answers, path_before)
+    metrics = metrics_of(definition, totals, answers, before=path_before, tick=cut.tick)
     segments = segments_of(definition, totals, answers, path_before)
     sample_ratio, running = sample_ratio_of(
         definition, totals.units, path_before.split_p_value, final=totals.is_final

@@ -1,11 +1,12 @@
 """Group-sequential looks of one comparison: taken when due, kept as they were. Pure."""
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from schemas.definitions import Analysis, Definition, Metric
-from stream_processors.merge.path import GroupState
-from stream_processors.stats.effects import CupedEffect, Effect
+from stream_processors.merge.path import CapMove, GroupState, most
+from stream_processors.stats.effects import CupedEffect, Effect, RelativeEffect
 from stream_processors.stats.group_sequential import (
     INFORMATION_STEP_MIN,
     GroupPath,
@@ -23,16 +24,20 @@ Entry = dict[str, Any]
 
 
 class Information(NamedTuple):
-    """How far a comparison is.
+    """How far a comparison is, and what its look is about.
 
     Attributes:
         units: Matured units of both variants.
         is_final: Whether this is the experiment's last look. What is left of the error probability
             is not spent on it: it may have been ended because of what was seen.
+        tick: Number of the tick.
+        cap: Chosen cap of the grid, in quanta; None where none was chosen.
     """
 
     units: int
     is_final: bool
+    tick: int
+    cap: int | None
 
 
 class Plans(NamedTuple):
@@ -139,17 +144,46 @@ def group_after(
     after = path_after(looks, information, effect.estimate / effect.std_error, plans)
     if after == looks:
         return before
-    reach = boundary_alone(after, plans) * effect.std_error
-    low, high = effect.estimate - reach, effect.estimate + reach
+    boundary = boundary_alone(after, plans)
+    kept, moved = _kept(before, information)
+    relative_low, relative_high = _relative_ends(effect.relative, boundary)
+    reach = boundary * effect.std_error
     return GroupState(
         looks=after,
         estimate=effect.estimate,
         std_error=effect.std_error,
-        low=low if before is None else max(before.low, low),
-        high=high if before is None else min(before.high, high),
+        low=max(effect.estimate - reach, -math.inf if kept is None else kept.low),
+        high=min(effect.estimate + reach, math.inf if kept is None else kept.high),
         relative=effect.relative.estimate,
         relative_std_error=effect.relative.std_error,
+        relative_low=most(max, None if kept is None else kept.relative_low, relative_low),
+        relative_high=most(min, None if kept is None else kept.relative_high, relative_high),
+        cap=information.cap,
+        moved=moved,
     )
+
+
+def _kept(
+    before: GroupState | None, information: Information
+) -> tuple[GroupState | None, CapMove | None]:
+    """Return whose intervals go on at this look, and the last time that they began anew.
+
+    Intervals at another cap are about another effect. What was spent is spent all the same.
+    """
+    if before is None:
+        return None, None
+    if before.cap == information.cap:
+        return before, before.moved
+    return None, CapMove(information.tick, before.cap)
+
+
+def _relative_ends(
+    relative: RelativeEffect, boundary: float
+) -> tuple[float, float] | tuple[None, None]:
+    if relative.estimate is None or relative.std_error is None:
+        return None, None
+    reach = boundary * relative.std_error
+    return relative.estimate - reach, relative.estimate + reach
 
 
 def group_entry(state: GroupState | None, plans: Plans, held: str | None = None) -> Entry | None:
@@ -193,11 +227,15 @@ def relative_group_entry(state: GroupState | None, plans: Plans) -> Entry | None
     if state is None or state.relative is None or state.relative_std_error is None:
         return None
     reach = boundary_alone(state.looks, plans) * state.relative_std_error
+    low, high = state.relative_low, state.relative_high
+    is_empty = low is not None and high is not None and low > high
     return {
         "estimate": state.relative,
         "method": "delta",
         "low": state.relative - reach,
         "high": state.relative + reach,
+        "running_low": None if is_empty else low,
+        "running_high": None if is_empty else high,
     }
 
 

@@ -51,6 +51,12 @@ class Question(NamedTuple):
         return self.place.basis
 
     @property
+    def chosen_cap_q(self) -> int | None:
+        """Return the cap that a quantile chose, in quanta; None where none was, or a fixed one."""
+        choice = None if self.cap is None else self.cap.choice
+        return None if choice is None else choice.cap_q
+
+    @property
     def segment(self) -> Segment | None:
         """Return within which segment; None: all units."""
         return self.place.segment

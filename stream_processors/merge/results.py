@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from schemas.definitions import Definition
-from stream_processors.merge.effect_entries import EffectPaths, matured_effect, open_effect
+from stream_processors.merge.effect_entries import EffectPaths, LookOf, matured_effect, open_effect
 from stream_processors.merge.entries import cap_entry, metric_head, variant_entry
 from stream_processors.merge.path import ExperimentPath, Paths
 from stream_processors.merge.questions import Answer
@@ -46,7 +46,12 @@ class _Book(NamedTuple):
 
 
 def metrics_of(
-    definition: Definition, totals: Totals, answers: Iterable[Answer], before: ExperimentPath
+    definition: Definition,
+    totals: Totals,
+    answers: Iterable[Answer],
+    *,
+    before: ExperimentPath,
+    tick: int,
 ) -> Metrics:
     """Return an entry per metric and basis, in the order of the questions.
 
@@ -67,9 +72,8 @@ def metrics_of(
                 open_effect(question, effect, control) for question, effect in answered
             ]
         else:
-            entry["effects"] = _matured_effects(
-                definition, answered, before, book, final=totals.is_final
-            )
+            at = LookOf(tick, totals.is_final)
+            entry["effects"] = _matured_effects(definition, answered, before, book, at)
     _correct(definition, book.effects, book.candidates)
     return Metrics(entries, book.comparisons, book.adjusted)
 
@@ -79,8 +83,7 @@ def _matured_effects(
     answered: Sequence[Answer],
     before: ExperimentPath,
     book: _Book,
-    *,
-    final: bool,
+    at: LookOf,
 ) -> list[Entry]:
     """Return the effects on a metric; their paths and what they enter families with go to book."""
     metric_id = answered[0].question.metric.id
@@ -90,7 +93,7 @@ def _matured_effects(
     for question, effect in answered:
         variant = question.variant
         known = EffectPaths(before.of(metric_id, variant), before.adjusted_of(metric_id, variant))
-        told = matured_effect(definition, question, effect, known, final=final)
+        told = matured_effect(definition, question, effect, known, at)
         entries.append(told.entry)
         book.candidates.append(told.candidate)
         if told.paths.plain != known.plain:

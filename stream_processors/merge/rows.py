@@ -56,10 +56,11 @@ ROW_KEYS = (
 def rows_of(results: dict[str, Any], as_of_ms: int) -> list[Row]:
     """Return a row for every metric, basis and variant of a results object.
 
-    On matured units, interval and p-value are those of this look by the method of the definition
-    (``interval`` says which), of the adjusted effect where the metric has a covariate; on open
-    units the interval is the pointwise one and there is no p-value, because nobody may decide on
-    it. ``rejects`` is 1 where a difference is left after the correction for several comparisons.
+    On matured units, effect, interval and p-value are those of this look by the method of the
+    definition (``interval`` says which), of the adjusted effect where the metric has a covariate;
+    on open units the interval is the pointwise one and there is no p-value, because nobody may
+    decide on it. ``rejects`` is 1 where a difference is left after the correction for several
+    comparisons.
     """
     return [
         _row(results, metric, variant, as_of_ms)
@@ -122,13 +123,19 @@ def _columns(
 ) -> dict[str, Any]:
     interval, relative_interval = source[field] or {}, relative.get(field) or {}
     return {
-        "effect": source["estimate"],
-        "effect_std_error": source["std_error"],
+        "effect": _own(interval, source),
+        "effect_std_error": interval.get("std_error", interval.get("sd", source["std_error"])),
         "effect_low": interval.get("low"),
         "effect_high": interval.get("high"),
         "p_value": interval.get("p_value"),
         "interval": method,
-        "relative_effect": relative["estimate"],
+        "relative_effect": _own(relative_interval, relative),
         "relative_effect_low": relative_interval.get("low"),
         "relative_effect_high": relative_interval.get("high"),
     }
+
+
+def _own(shown: dict[str, Any], source: dict[str, Any]) -> float | None:
+    """Return what an interval is around: a method's own estimate, where it has one."""
+    estimate: float | None = shown.get("estimate", shown.get("mean", source["estimate"]))
+    return estimate

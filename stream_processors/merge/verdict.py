@@ -33,6 +33,7 @@ class Reading(StrEnum):
     HARM = "harm"
     MIXED = "mixed"
     INCONSISTENT = "inconsistent"
+    IMPROVEMENT_BELOW_MINIMUM = "improvement_below_minimum"
     SMALLER_THAN_MINIMUM = "smaller_than_minimum"
     NO_EFFECT_FOUND_AT_END = "no_effect_found_at_end"
     TOO_FEW_UNITS_AT_END = "too_few_units_at_end"
@@ -51,6 +52,7 @@ FINDINGS = frozenset(
         Reading.HARM,
         Reading.MIXED,
         Reading.INCONSISTENT,
+        Reading.IMPROVEMENT_BELOW_MINIMUM,
     }
 )
 """Readings that say that a treatment is not like the control."""
@@ -59,9 +61,15 @@ _RANK = {reading: rank for rank, reading in enumerate(Reading)}
 
 
 class Side(StrEnum):
-    """What one decision metric says of one treatment."""
+    """What one decision metric says of one treatment.
+
+    Three are better for certain: by the minimum effect for all that is known (or none was agreed
+    on), perhaps by less, certainly by less. ``SMALL`` is not known to be better at all.
+    """
 
     BETTER = "better"
+    PERHAPS = "better_perhaps_small"
+    TOO_SMALL = "better_small"
     WORSE = "worse"
     NOTHING = "nothing"
     SMALL = "small"
@@ -125,10 +133,11 @@ def side_of(effect: Entry, metric: Metric, minimum_effect: float | None) -> Side
     low, high = _wanted(decision["low"], decision["high"], metric)
     rejects = decision["rejects"] if adjusted is None else adjusted["rejects"]
     if rejects and low is not None and low > 0:
-        return Side.BETTER
+        return _size_of(effect, metric, minimum_effect)
     if rejects and high is not None and high < 0:
         return Side.WORSE
-    return Side.SMALL if _excludes(effect, metric, minimum_effect) else Side.NOTHING
+    is_small = _size_of(effect, metric, minimum_effect) is Side.TOO_SMALL
+    return Side.SMALL if is_small else Side.NOTHING
 
 
 _WITHOUT_NUMBERS = {
@@ -146,13 +155,18 @@ def _wanted(
     return (None if high is None else -high), (None if low is None else -low)
 
 
-def _excludes(effect: Entry, metric: Metric, minimum_effect: float | None) -> bool:
-    """Return whether the relative interval leaves no effect that is worth having."""
-    if minimum_effect is None:
-        return False
+def _size_of(effect: Entry, metric: Metric, minimum_effect: float | None) -> Side:
+    """Return where the relative interval lies against the smallest effect worth having.
+
+    Without an interval on that scale nothing is known of it: it is as if it reached across.
+    """
+    if not minimum_effect:
+        return Side.BETTER
     relative = effect["decision"]["relative"]
-    _, high = _wanted(relative["low"], relative["high"], metric)
-    return high is not None and high < minimum_effect
+    low, high = _wanted(relative["low"], relative["high"], metric)
+    if high is not None and high < minimum_effect:
+        return Side.TOO_SMALL
+    return Side.BETTER if low is not None and low >= minimum_effect else Side.PERHAPS
 
 
 def _treatment(
@@ -178,7 +192,8 @@ def _treatment(
             if wording.is_harmed(effect):
                 harmed.append(metric.id)
     reading = _reading(sides, guardrails)
-    seen = wording.Seen(frozenset(waits), tuple(harmed))
+    is_worth_it = Side.BETTER in sides or Side.PERHAPS not in sides
+    seen = wording.Seen(frozenset(waits), tuple(harmed), is_worth_it=is_worth_it)
     if is_final:
         reading = _at_end(reading, seen)
     return _Treatment(variant, reading, reasons, seen)
@@ -204,7 +219,8 @@ def _seen(treatments: Sequence[_Treatment]) -> wording.Seen:
     """Return what several treatments wait for, and what got worse in any of them."""
     waits = frozenset[str]().union(*(one.seen.waits for one in treatments))
     harmed = dict.fromkeys(metric_id for one in treatments for metric_id in one.seen.harmed)
-    return wording.Seen(waits, tuple(harmed))
+    is_worth_it = all(one.seen.is_worth_it for one in treatments)
+    return wording.Seen(waits, tuple(harmed), is_worth_it=is_worth_it)
 
 
 def _guardrail_state(effect: Entry) -> str:
@@ -229,16 +245,17 @@ def _reading(sides: Sequence[Side], guardrails: Sequence[str]) -> Reading:
         return Reading.INVALID
     if "fail" in guardrails or "harm" in guardrails:
         return Reading.GUARDRAIL_FAILED
-    if {Side.BETTER, Side.WORSE} <= seen:
-        return Reading.MIXED
     if Side.WORSE in seen:
-        return Reading.HARM
+        return Reading.MIXED if seen & _CERTAINLY_BETTER else Reading.HARM
     if Side.INCONSISTENT in seen or "inconsistent" in guardrails:
         return Reading.INCONSISTENT
-    if Side.BETTER in seen:
+    if seen & {Side.BETTER, Side.PERHAPS}:
         is_open = any(state not in ("pass", "watched") for state in guardrails)
         return Reading.IMPROVEMENT_GUARDRAILS_OPEN if is_open else Reading.IMPROVEMENT
-    return _without_finding(seen)
+    return Reading.IMPROVEMENT_BELOW_MINIMUM if Side.TOO_SMALL in seen else _without_finding(seen)
+
+
+_CERTAINLY_BETTER = frozenset({Side.BETTER, Side.PERHAPS, Side.TOO_SMALL})
 
 
 def _without_finding(seen: set[Side]) -> Reading:
@@ -293,6 +310,10 @@ def _notes(results: Entry, entries: Sequence[Entry]) -> Iterable[Reason]:
             continue
         if entry["overflowed"]:
             yield wording.of_overflow(entry["metric_id"], entry["overflowed"])
+        moves = [one["decision"].get("cap_moved") for one in entry["effects"]]
+        if any(moves):
+            latest = max((one for one in moves if one), key=lambda one: int(one["tick"]))
+            yield wording.of_cap_move(entry, latest, results["analysis"]["method"])
         imbalance = (entry.get("cap") or {}).get("imbalance_p_value")
         if imbalance is not None and imbalance < CAP_IMBALANCE_ALPHA:
             yield wording.of_cap(entry["metric_id"], imbalance)

@@ -30,10 +30,12 @@ class Seen(NamedTuple):
     Attributes:
         waits: Why deciding metrics have no numbers: of ``wait_of``.
         harmed: Ids of guardrails that got worse, after the correction, within their margin or not.
+        is_worth_it: False where an improvement may be smaller than the minimum effect.
     """
 
     waits: frozenset[str] = frozenset()
     harmed: tuple[str, ...] = ()
+    is_worth_it: bool = True
 
 
 _HEADLINES = {
@@ -59,9 +61,13 @@ _HEADLINES = {
         "The effect of {variants} changed while the experiment ran: its looks contradict each "
         "other, so no single number describes it."
     ),
+    "improvement_below_minimum": (
+        "{variants} did better than the control, but by less than the minimum effect that was "
+        "agreed on wherever a difference was shown: an improvement, though not one worth having."
+    ),
     "smaller_than_minimum": (
         "{variants} made no difference worth having: any improvement is smaller than the minimum "
-        "that was agreed on."
+        "that was agreed on, and none was shown."
     ),
     "no_effect_found_at_end": (
         "No difference was shown by the end. That is no proof that there is none: the intervals "
@@ -144,6 +150,8 @@ def headline(reading: str, variants: Sequence[str], seen: Seen) -> str:
     text = _HEADLINES[reading]
     if reading == "improvement" and seen.harmed:
         text = _HARM_WITHIN
+    if reading in ("improvement", "improvement_guardrails_open") and not seen.is_worth_it:
+        text += _PERHAPS_SMALL
     if reading == "no_effect_found_at_end" and seen.waits:
         text += _NOT_ALL_TESTED
     if seen.waits - WAITS_FOR_UNITS:
@@ -153,6 +161,8 @@ def headline(reading: str, variants: Sequence[str], seen: Seen) -> str:
 
 WAITS_FOR_UNITS = frozenset({"warming_up", "warming_up_rate", "no_units", "insufficient"})
 """What more units alone would end."""
+
+_PERHAPS_SMALL = " Whether by the minimum effect that was agreed on is not settled: it may be less."
 
 _NOT_ALL_TESTED = " Not every deciding metric could be tested: the reasons say which, and why."
 
@@ -221,10 +231,11 @@ def of_decision(
     variant, control = effect["variant"], effect["control"]
     about = f"{metric.id}: {variant}"
     match side:
-        case "better" | "worse":
-            higher = (side == "better") == (metric.direction == "increase")
+        case "better" | "better_perhaps_small" | "better_small" | "worse":
+            higher = (side != "worse") == (metric.direction == "increase")
             text = f"{about} is {'higher' if higher else 'lower'} than {control}{_size(effect)}"
-            text += _against_minimum(effect, metric, minimum_effect) if side == "better" else ""
+            text += _AGAINST_MINIMUM[side] if minimum_effect else ""
+            text += _relative_size(effect) if side == "better_small" else ""
         case "small":
             text = f"{about} is not better by the minimum effect{_relative_size(effect)}"
         case "nothing":
@@ -241,7 +252,9 @@ def of_decision(
         case _:
             wait = wait_of(effect, metric, fewest_units)
             text = f"{about} {_WAITS.get(wait, f'has no number yet ({wait})')}"
-    return Reason(f"decision_{side}", metric.id, variant, text + ".")
+    # Programs know it as better: by how much is in the numbers and in the reading.
+    code = "better" if side == "better_perhaps_small" else side
+    return Reason(f"decision_{code}", metric.id, variant, text + ".")
 
 
 def of_guardrail(effect: Entry, metric: Metric, state: str) -> Reason:
@@ -280,6 +293,29 @@ def of_overflow(metric_id: str, count: int) -> Reason:
     return Reason("units_overflowed", metric_id, None, text)
 
 
+def of_cap_move(entry: Entry, moved: Entry, method: str) -> Reason:
+    """Return the note that numbers over several looks began anew, because the cap moved.
+
+    Args:
+        entry: Of the metric.
+        moved: ``decision.cap_moved`` of a treatment.
+        method: Of the definition.
+    """
+    before, now = (
+        "none" if cap is None else f"{cap:.15g}" for cap in (moved["cap_before"], moved["cap"])
+    )
+    kept = "; what was spent of the error probability stays spent"
+    kept = kept if method == "group_sequential" else ""
+    if entry["role"] == "guardrail":
+        kept += "; a failure or harm that was shown before stays shown"
+    text = (
+        f"{entry['metric_id']}: the cap moved from {before} to {now} at tick {moved['tick']}. An "
+        "effect at another cap is another effect, so running numbers began anew there"
+        f"{kept}."
+    )
+    return Reason("cap_moved", entry["metric_id"], None, text)
+
+
 def of_cap(metric_id: str, p_value: float) -> Reason:
     """Return the note that the cap hits the variants unequally."""
     text = (
@@ -289,25 +325,20 @@ def of_cap(metric_id: str, p_value: float) -> Reason:
     return Reason("cap_imbalance", metric_id, None, text)
 
 
-def _against_minimum(effect: Entry, metric: Metric, minimum_effect: float | None) -> str:
-    relative = effect["decision"]["relative"]
-    if not minimum_effect or relative["low"] is None or relative["high"] is None:
-        return ""
-    low, high = relative["low"], relative["high"]
-    if metric.direction == "decrease":
-        low, high = -high, -low
-    if low >= minimum_effect:
-        return ", at least the minimum effect"
-    if high < minimum_effect:
-        return ", but by less than the minimum effect"
-    return ", perhaps by less than the minimum effect"
+_AGAINST_MINIMUM = {
+    "better": ", at least the minimum effect",
+    "better_perhaps_small": ", perhaps by less than the minimum effect",
+    "better_small": ", but by less than the minimum effect",
+    "worse": "",
+}
 
 
 def _size(effect: Entry) -> str:
     """Return the estimate with the interval that decides, in metric units.
 
-    The relative estimate follows without an interval: that one is of this look alone. So is the
-    estimate, and a running interval may have left it behind; then it is said to be of this look.
+    The relative estimate follows without an interval: the absolute one decides, and the two may
+    disagree about 0 at the edge. The estimate is of this look, and a running interval may have
+    left it behind; then it is said to be of this look.
     """
     decision = effect["decision"]
     estimate, low, high = (decision[name] for name in ("estimate", "low", "high"))

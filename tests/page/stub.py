@@ -422,7 +422,7 @@ def create_app(world: World) -> FastAPI:
             at = {"ts": parse_time_ms(results["look"]["as_of"]), "tick": tick}
             bounds = {"low": interval["low"], "high": interval["high"], "interval": "always_valid"}
             rows.append({**at, "effect": absolute["estimate"], **bounds})
-        return {"rows": rows, "truncated": False}
+        return {"method": "always_valid", "rows": rows, "truncated": False}
 
     @app.get("/v1/ledger")
     async def get_ledger() -> Json:

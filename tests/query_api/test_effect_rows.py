@@ -40,15 +40,57 @@ def test_rows_of_matured_units_are_of_the_method_and_the_estimate_that_decide(me
         source = effect["absolute"]
         if metric["basis"] == "open":
             assert row["interval"] == "fixed_horizon"
-            assert row["low"] == source["fixed_horizon"]["low"]
+            assert row["low"] == row["fixed_horizon_low"] == source["fixed_horizon"]["low"]
+            assert (row["p_value"], row["fixed_horizon_p_value"]) == (None, None)
             continue
         if metric["metric_id"] == "spend":
             source = effect["cuped"]
         assert row["interval"] == method
-        assert row["effect"] == source["estimate"]
-        assert (row["low"], row["high"]) == (source[field]["low"], source[field]["high"])
-        assert row["p_value"] == source[field].get("p_value")
-        assert row["running_p_value"] == source["always_valid"]["running_p_value"]
+        shown = source[field]
+        assert row["effect"] == shown.get("estimate", shown.get("mean", source["estimate"]))
+        assert (row["low"], row["high"]) == (shown["low"], shown["high"])
+        assert row["low"] <= row["effect"] <= row["high"]
+        is_early = method == "fixed_horizon"
+        assert row["p_value"] == (None if is_early else shown.get("p_value"))
+        assert all(row[name] == wanted for name, wanted in running_of(method, shown).items())
+
+
+def running_of(method: str, shown: dict[str, Any]) -> dict[str, float | None]:
+    """Return what a row holds over all looks, and of one: of the method and of no other."""
+    ends = {name: shown.get(name) for name in ("running_low", "running_high")}
+    p_values = {"always_valid": "running_p_value", "group_sequential": "p_value"}
+    fixed = {f"fixed_horizon_{name}": None for name in ("low", "high", "p_value")}
+    if method == "fixed_horizon":
+        fixed |= {f"fixed_horizon_{name}": shown[name] for name in ("low", "high")}
+    return {**ends, "running_p_value": shown.get(p_values.get(method, "")), **fixed}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_row_holds_a_p_value_of_a_method_beside_that_of_another(method: str) -> None:
+    """By value: no number of another method's test is in a row of matured units."""
+    look = RichExperiment("new-basket", analysis=METHODS[method], size=2_000).advance()
+    rows = rows_of(look)
+    field = "posterior" if method == "bayesian" else method
+    seen: set[float] = set()
+    for metric in look["metrics"]:
+        if metric["basis"] == "open":
+            continue
+        [effect] = metric["effects"]
+        row = rows[metric["metric_id"], "matured"]
+        source = effect[effect["decision"]["of"]]
+        others = {
+            source[other][name]
+            for other in ("always_valid", "group_sequential", "fixed_horizon")
+            if other != field and source[other] is not None
+            for name in ("p_value", "running_p_value")
+            if source[other].get(name) is not None
+        } - {1.0}
+        seen |= others
+        shown = {value for name, value in row.items() if "p_value" in name}
+        assert not others & shown
+        if method in ("fixed_horizon", "bayesian"):
+            assert shown == {None}
+    assert seen or method == "fixed_horizon"
 
 
 def test_looks_of_before_there_were_methods_are_read_as_always_valid() -> None:

@@ -245,6 +245,7 @@ async def test_a_time_series_is_flat_rows(app: Application, client: Client) -> N
     ]
     row = found["rows"][0]
     assert (row["low"], row["high"], row["p_value"]) == (-0.002392, 0.003192, 1.0)
+    assert (found["method"], row["interval"]) == ("always_valid", "always_valid")
     assert not found["truncated"]
 
 

@@ -300,10 +300,10 @@ def test_looks_are_stored_flat_with_the_interval_that_decides(client: Client) ->
     )
     control = (10_000, 38, None, "", None, None, None, None, LOG_ID)
     decides = ("always_valid", -0.002392, 0.003192, 1.0)
-    describes = ("fixed_horizon", -0.0014, 0.0022, 0.654)
+    describes = ("fixed_horizon", -0.0014, 0.0022, None)
     assert client.query(query).result_rows == [
         ("matured", "control", *control),
-        ("matured", "treatment", 10_000, 42, 0.007, *decides, -0.0014, LOG_ID),
+        ("matured", "treatment", 10_000, 42, 0.007, *decides, None, LOG_ID),
         ("open", "control", *control),
         ("open", "treatment", 10_000, 42, 0.0004, *describes, -0.0014, LOG_ID),
     ]

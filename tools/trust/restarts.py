@@ -62,24 +62,25 @@ def _random(seed: int) -> Random:
 
 
 def _widenings(outcome: Outcome) -> int:
-    """Return how often a running number lost what it had."""
-    lost, before = 0, dict[tuple[str, str], tuple[float, float, float]]()
+    """Return how often a running number lost what it had; a path is of one cap."""
+    lost, before = 0, dict[tuple[str, str], tuple[float | None, tuple[float, float, float]]]()
     for tick in sorted(outcome.looks):
-        for key, now in _running(outcome.looks[tick]):
-            known = before.get(key)
-            if known is not None:
+        for key, cap, now in _running(outcome.looks[tick]):
+            known_cap, known = before.get(key, (cap, now))
+            if cap == known_cap:
                 lost += now[0] > known[0] or now[1] < known[1] or now[2] > known[2]
-            before[key] = now
+            before[key] = cap, now
     return lost
 
 
 def _running(
     record: dict[str, Any],
-) -> list[tuple[tuple[str, str], tuple[float, float, float]]]:
-    """Return running p-value, low and high of every comparison that has them."""
+) -> list[tuple[tuple[str, str], float | None, tuple[float, float, float]]]:
+    """Return cap, and running p-value, low and high of every comparison that has them."""
     return [
         (
             (metric["metric_id"], effect["variant"]),
+            (metric["cap"] or {}).get("cap"),
             (shown["running_p_value"], shown["running_low"], shown["running_high"]),
         )
         for metric in record["metrics"]

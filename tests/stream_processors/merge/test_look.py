@@ -105,7 +105,8 @@ def test_before_the_burn_in_there_is_no_sequence_and_no_path() -> None:
     assert effect["status"] == "warming_up"
     assert effect["absolute"]["always_valid"] is None
     assert effect["relative"]["always_valid"] == {
-        "low": None, "high": None, "status": "warming_up",
+        "low": None, "high": None, "running_low": None, "running_high": None,
+        "status": "warming_up",
     }  # fmt: skip
     assert look.path_after.of("conversion", "treatment") == ComparisonPath()
     (effect,) = entry_of(look.results, "conversion", "open")["effects"]
@@ -123,6 +124,23 @@ def test_running_numbers_only_narrow() -> None:
     assert shown[1]["running_p_value"] == shown[0]["p_value"]
     assert shown[1]["running_low"] == max(shown[0]["low"], shown[1]["low"])
     assert shown[1]["running_high"] == min(shown[0]["high"], shown[1]["high"])
+
+
+def test_the_relative_interval_that_decides_only_narrows_too() -> None:
+    looks = [look_at(make_totals([rate(1_000, 100), rate(1_000, 160)]))]
+    for converted in (150, 170, 140):
+        totals = make_totals([rate(1_050, 105), rate(1_050, converted)])
+        looks.append(look_at(totals, looks[-1].path_after))
+
+    effects = [entry_of(look.results, "conversion", "matured")["effects"][0] for look in looks]
+    decided = [effect["decision"]["relative"] for effect in effects]
+    alone = [effect["relative"]["always_valid"] for effect in effects]
+    assert [one["low"] for one in decided] == [
+        max(one["low"] for one in alone[: count + 1]) for count in range(len(alone))
+    ]
+    assert [one["high"] for one in decided] == [
+        min(one["high"] for one in alone[: count + 1]) for count in range(len(alone))
+    ]
 
 
 def test_an_empty_intersection_is_named_and_shows_the_current_interval() -> None:

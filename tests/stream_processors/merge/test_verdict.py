@@ -78,6 +78,7 @@ def results_of(
         "final": final,
         "variants": [{"variant": one, "units": 1_000} for one in ("control", "treatment")],
         "crossovers": crossovers,
+        "analysis": {"method": "always_valid", "alpha": 0.05},
         "sample_ratio": {"mismatch": mismatch, "p_value": 0.5, "sequential_p_value": 1e-6},
         "sample_ratio_by_segment": {"country": [segment]},
         "metrics": [
@@ -186,29 +187,143 @@ def test_the_table_of_readings(metrics: dict[str, Any], running: str, at_end: st
         assert judged(metrics, **spoiled)["reading"] == "sample_ratio_mismatch"
 
 
+MINIMUM = 0.02
+WORTH = {"low": 0.03, "high": 0.05, "rejects": True}
+AT_MINIMUM = {"low": 0.02, "high": 0.05, "rejects": True}
+PERHAPS = {"low": 0.01, "high": 0.05, "rejects": True}
+TO_MINIMUM = {"low": 0.01, "high": 0.02, "rejects": True}
+TOO_SMALL = {"low": 0.005, "high": 0.01, "rejects": True}
+SMALL = {"low": -0.01, "high": 0.01, "rejects": False}
+OPEN = {"low": -0.01, "high": 0.03, "rejects": False}
+WORSE = {"low": -0.05, "high": -0.01, "rejects": True}
+SMALL_BY_CORRECTION = {**TOO_SMALL, "survives": False}
+WORTH_BY_CORRECTION = {**WORTH, "survives": False}
+WORSE_BY_CORRECTION = {**WORSE, "survives": False}
+PERHAPS_WORDS = "Whether by the minimum effect that was agreed on is not settled"
+
+
 @pytest.mark.parametrize(
-    ("says", "minimum_effect", "reading", "words"),
+    ("says", "reading", "code", "words", "headline"),
     [
-        ({"low": 0.03, "high": 0.05, "rejects": True}, 0.02, "improvement", "at least the minimum"),
-        ({"low": 0.01, "high": 0.05, "rejects": True}, 0.02, "improvement", "perhaps by less"),
-        ({"low": 0.005, "high": 0.01, "rejects": True}, 0.02, "improvement", "but by less than"),
-        ({"low": -0.01, "high": 0.01, "rejects": False}, 0.02, "smaller_than_minimum", "not bett"),
-        ({"low": -0.01, "high": 0.03, "rejects": False}, 0.02, "running_no_evidence", "shows no"),
-        ({"low": 0.01, "high": 0.05, "rejects": True}, None, "improvement", "higher than control"),
+        (WORTH, "improvement", "better", "at least the minimum", "did better"),
+        (AT_MINIMUM, "improvement", "better", "at least the minimum", "did better"),
+        (PERHAPS, "improvement", "better", "perhaps by less", PERHAPS_WORDS),
+        (TO_MINIMUM, "improvement", "better", "perhaps by less", PERHAPS_WORDS),
+        (TOO_SMALL, "improvement_below_minimum", "better_small", "but by less than the minimum",
+         "did better than the control, but by less than the minimum effect"),
+        (SMALL, "smaller_than_minimum", "small", "not better by the minimum", "none was shown"),
+        (OPEN, "running_no_evidence", "nothing", "shows no difference", "No difference shown"),
+        (WORSE, "harm", "worse", "lower than control", "did worse"),
+        (SMALL_BY_CORRECTION, "smaller_than_minimum", "small", "not better", "none was shown"),
+        (WORTH_BY_CORRECTION, "running_no_evidence", "nothing", "taken alone", "No difference"),
+        (WORSE_BY_CORRECTION, "smaller_than_minimum", "small", "not better", "none was shown"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("metric", [SALES, SPEED])
 def test_an_effect_is_held_against_the_smallest_that_is_worth_having(
-    metric: str, says: dict[str, Any], minimum_effect: float | None, reading: str, words: str
+    metric: str, says: dict[str, Any], reading: str, code: str, words: str, headline: str
 ) -> None:
     if metric == SPEED:
         says = {**says, "low": -says["high"], "high": -says["low"]}
-        words = words.replace("higher", "lower")
+        words = words.replace("lower", "higher")
 
-    found = judged({metric: says}, minimum_effect=minimum_effect)
+    found = judged({metric: says}, minimum_effect=MINIMUM)
 
     assert found["reading"] == reading
+    assert found["reasons"][0]["code"] == f"decision_{code}"
     assert words in found["reasons"][0]["text"]
+    assert headline in found["text"]
+    assert (PERHAPS_WORDS in found["text"]) == (headline == PERHAPS_WORDS)
+
+
+@pytest.mark.parametrize("minimum_effect", [None, 0.0])
+@pytest.mark.parametrize("says", [WORTH, PERHAPS, TOO_SMALL])
+def test_without_a_minimum_every_improvement_is_one(
+    says: dict[str, Any], minimum_effect: float | None
+) -> None:
+    found = judged({SALES: says}, minimum_effect=minimum_effect)
+
+    assert found["reading"] == "improvement"
+    assert "minimum" not in found["text"] + found["reasons"][0]["text"]
+
+
+SIDES = {
+    "worth": WORTH, "perhaps": PERHAPS, "too small": TOO_SMALL, "small": SMALL, "open": OPEN,
+    "worse": WORSE, "warming": WARMING,
+}  # fmt: skip
+BELOW = "improvement_below_minimum"
+RUNNING = "running_no_evidence"
+TWO_METRICS = {
+    ("worth", "worth"): "improvement",
+    ("worth", "perhaps"): "improvement",
+    ("worth", "too small"): "improvement",
+    ("worth", "small"): "improvement",
+    ("worth", "open"): "improvement",
+    ("worth", "worse"): "mixed",
+    ("worth", "warming"): "improvement",
+    ("perhaps", "perhaps"): "improvement",
+    ("perhaps", "too small"): "improvement",
+    ("perhaps", "small"): "improvement",
+    ("perhaps", "open"): "improvement",
+    ("perhaps", "worse"): "mixed",
+    ("perhaps", "warming"): "improvement",
+    ("too small", "too small"): BELOW,
+    ("too small", "small"): BELOW,
+    ("too small", "open"): BELOW,
+    ("too small", "worse"): "mixed",
+    ("too small", "warming"): BELOW,
+    ("small", "small"): "smaller_than_minimum",
+    ("small", "open"): RUNNING,
+    ("small", "worse"): "harm",
+    ("small", "warming"): RUNNING,
+    ("open", "open"): RUNNING,
+    ("open", "worse"): "harm",
+    ("open", "warming"): RUNNING,
+    ("worse", "worse"): "harm",
+    ("worse", "warming"): "harm",
+    ("warming", "warming"): "warming_up",
+}
+
+
+def mirrored(says: dict[str, Any]) -> dict[str, Any]:
+    """Return what is as much better of a metric that should decrease."""
+    if "low" not in says:
+        return says
+    return {**says, "low": -says["high"], "high": -says["low"]}
+
+
+@pytest.mark.parametrize("pair", TWO_METRICS, ids=str)
+def test_two_deciding_metrics_are_held_against_the_minimum_together(pair: tuple[str, str]) -> None:
+    for one, other in (pair, pair[::-1]):
+        metrics = {SALES: SIDES[one], SPEED: mirrored(SIDES[other])}
+        found = judged(metrics, minimum_effect=MINIMUM)
+
+        assert found["reading"] == TWO_METRICS[pair]
+        is_perhaps = "perhaps" in pair and found["reading"] == "improvement"
+        assert (PERHAPS_WORDS in found["text"]) == (is_perhaps and "worth" not in pair)
+
+
+@pytest.mark.parametrize(
+    ("state", "reading"),
+    [("pass", BELOW), ("undecided", BELOW), ("fail", "guardrail_failed")],
+)
+def test_an_improvement_that_is_too_small_is_a_finding_that_nobody_is_told_to_ship(
+    state: str, reading: str
+) -> None:
+    metrics = {SALES: TOO_SMALL, REFUNDS: {"state": state}}
+    for final in (False, True):
+        assert judged(metrics, minimum_effect=MINIMUM, final=final)["reading"] == reading
+    assert Reading.IMPROVEMENT_BELOW_MINIMUM in FINDINGS
+
+
+def test_without_a_relative_interval_the_minimum_is_not_settled() -> None:
+    results = results_of({SALES: WORTH})
+    results["metrics"][0]["effects"][0]["decision"]["relative"] |= {"low": None, "high": None}
+
+    found = verdict(definition_of(SALES, minimum_effect=MINIMUM), results)
+
+    assert found["reading"] == "improvement"
+    assert PERHAPS_WORDS in found["text"]
 
 
 def test_of_several_treatments_the_one_that_is_better_is_named() -> None:

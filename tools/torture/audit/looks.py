@@ -39,7 +39,7 @@ class LookAudit:
         self._findings = findings
         self._identities: dict[tuple[str, int], str] = {}
         self._definitions: dict[str, tuple[Any, str]] = {}
-        self._paths: dict[tuple[str, str, str], Json] = {}
+        self._paths: dict[tuple[str, str, str], tuple[float | None, Json]] = {}
         self._ended = False
 
     @property
@@ -145,17 +145,18 @@ class LookAudit:
         return known[1]
 
     def _compare_paths(self, where: str, one: Json) -> None:
-        """No running interval widens, no running p-value rises."""
+        """No running interval widens, no running p-value rises, as long as they are of one cap."""
         for metric in one["metrics"]:
             for effect in metric["effects"]:
                 now = effect["absolute"].get("always_valid")
                 if now is None:
                     continue
                 path = (one["experiment_id"], metric["metric_id"], effect["variant"])
-                before = self._paths.get(path)
-                self._paths[path] = now
+                cap = (metric.get("cap") or {}).get("cap")
+                known_cap, before = self._paths.get(path, (cap, None))
+                self._paths[path] = (cap, now)
                 self._findings.count("running intervals")
-                if before is not None and _is_wider(before, now):
+                if before is not None and cap == known_cap and _is_wider(before, now):
                     line = f"{where}, {path[1]}, {path[2]}: widened from {before} to {now}"
                     self._findings.differ("running intervals", line)
 
