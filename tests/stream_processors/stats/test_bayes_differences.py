@@ -104,7 +104,7 @@ def test_with_very_many_units_the_standard_error_is_as_good_as_known(prior: Norm
 @pytest.mark.parametrize("units", [3, 5, 10, 50])
 def test_what_is_called_95_percent_likely_is_so_in_at_least_95_percent(units: int) -> None:
     """Fixed seed, variances 1 and 9; the law of Behrens and Fisher errs on the safe side."""
-    replications = 4_000 if units > 20 else 1_500
+    replications = {3: 400, 5: 400, 10: 600, 50: 3_000}[units]
     random = np.random.default_rng([20_261_122, units])
     control = random.normal(0.0, 1.0, (replications, units))
     treatment = random.normal(0.5, 3.0, (replications, units))
@@ -123,14 +123,16 @@ def test_what_is_called_95_percent_likely_is_so_in_at_least_95_percent(units: in
     naively = np.mean((known.low < 0.5) & (known.high > 0.5))
 
     noise = 3 * math.sqrt(0.95 * 0.05 / replications)
-    assert 0.95 - noise < covered < 0.985
-    if units <= 10:
+    assert covered > 0.95 - noise
+    if units <= 5:
         assert naively < 0.95 - noise
+    if units == 50:
+        assert covered < 0.96 + noise
 
 
 def test_effects_drawn_from_the_prior_lie_where_the_posterior_says() -> None:
     """Four units in each variant: of effects with chance p to be gains, a share p are."""
-    replications, units = 1_500, 4
+    replications, units = 400, 4
     random = np.random.default_rng(7)
     effects = random.normal(0.0, 1.0, replications)
     control = random.normal(0.0, 1.0, (replications, units))
@@ -146,7 +148,8 @@ def test_effects_drawn_from_the_prior_lie_where_the_posterior_says() -> None:
 
     inside = np.mean((found.low < effects) & (effects < found.high))
     assert inside == pytest.approx(0.9, abs=3 * math.sqrt(0.09 / replications) + 0.01)
-    assert np.mean(found.chance_to_win) == pytest.approx(np.mean(effects > 0), abs=0.04)
+    assert np.mean(effects[found.chance_to_win > 0.9] > 0) > 0.88
+    assert np.mean(effects[found.chance_to_win < 0.1] > 0) < 0.12
 
 
 def test_many_differences_at_once_are_each_of_them() -> None:
