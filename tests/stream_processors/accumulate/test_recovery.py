@@ -5,7 +5,9 @@ that were not acknowledged; a zombie's writes arrive late.
 """
 
 from collections.abc import Callable
+from functools import cache
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -101,12 +103,44 @@ def a_log(seed: int, *, ticks: int = 90, events: int = 90) -> list[Message]:
     return log
 
 
+class Undisturbed(NamedTuple):
+    """A log, and a partition that read all of it in one life; several tests ask for the same.
+
+    Attributes:
+        log: Its messages.
+        partition: In the end; nobody may apply more to it.
+        segments: What it would write of itself then.
+        looks: Of every tick.
+        writes: By tick.
+    """
+
+    log: list[Message]
+    partition: Partition
+    segments: list[SegmentRecord]
+    looks: Looks
+    writes: list[list[Write]]
+
+    @property
+    def changelog(self) -> Changelog:
+        """Return what the table holds after all writes."""
+        changelog: Changelog = {}
+        for writes in self.writes:
+            make(changelog, writes)
+        return changelog
+
+
+@cache
+def undisturbed_by(seed: int) -> Undisturbed:
+    """Read the log of a seed without a kill."""
+    log, looks, partition = a_log(seed), Looks(), Partition(0, writer="w")
+    writes = run(partition, log, len(log), looks)
+    return Undisturbed(log, partition, final_bytes(partition), looks, writes)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_kills_with_lost_writes_change_no_byte_and_lose_no_look(seed: int) -> None:
-    log, random = a_log(seed), Random(seed)
-    looks: Looks = {}
-    undisturbed = Partition(0, writer="w")
-    run(undisturbed, log, len(log), looks)
+    log, undisturbed, truth_bytes, looks, _ = undisturbed_by(seed)
+    random = Random(seed)
 
     changelog: Changelog = {}
     seen: Looks = {}
@@ -128,7 +162,7 @@ def test_kills_with_lost_writes_change_no_byte_and_lose_no_look(seed: int) -> No
     make(changelog, [one for writes in run(partition, log, len(log), seen) for one in writes])
 
     assert partition.is_live
-    assert final_bytes(partition) == final_bytes(undisturbed)
+    assert final_bytes(partition) == truth_bytes
     last = max(looks)
     assert [one for one in seen[last] if isinstance(one, tuple)][-1] == looks[last][-1]
     for ordinal in range(len(partition.control.definitions)):
@@ -202,10 +236,8 @@ def test_a_kill_at_every_single_message_changes_no_byte(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_records_lost_at_random_only_mean_more_to_read(seed: int) -> None:
-    log, random = a_log(seed), Random(seed)
-    undisturbed, changelog = Partition(0, writer="w"), {}
-    for writes in run(undisturbed, log, len(log), {}):
-        make(changelog, writes)
+    undisturbed, random = undisturbed_by(seed), Random(seed)
+    log, changelog = undisturbed.log, undisturbed.changelog
     survivors = {key: value for key, value in changelog.items() if random.random() < 0.7}
 
     recovered = recover(
@@ -213,16 +245,14 @@ def test_records_lost_at_random_only_mean_more_to_read(seed: int) -> None:
     ).partition
     run(recovered, log, len(log), {})
 
-    assert final_bytes(recovered) == final_bytes(undisturbed)
+    assert final_bytes(recovered) == undisturbed.segments
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_zombie_that_writes_late_changes_no_byte(seed: int) -> None:
     """The former owner goes on from where it froze and its writes arrive after the new one's."""
-    log, random = a_log(seed), Random(seed)
-    undisturbed = Partition(0, writer="w")
-    run(undisturbed, log, len(log), {})
-    changelog: Changelog = {}
+    undisturbed, random = undisturbed_by(seed), Random(seed)
+    log, changelog = undisturbed.log, Changelog()
     zombie = Partition(0, writer="old")
     frozen_at = random.randint(1, len(log) - 1)
     for writes in run(zombie, log, frozen_at, {}):
@@ -241,7 +271,7 @@ def test_a_zombie_that_writes_late_changes_no_byte(seed: int) -> None:
     ).partition
     run(recovered, log, len(log), {})
 
-    assert final_bytes(recovered) == final_bytes(undisturbed)
+    assert final_bytes(recovered) == undisturbed.segments
 
 
 def test_chunks_beyond_the_horizon_are_deleted_and_recovery_does_not_miss_them() -> None:
@@ -327,11 +357,8 @@ def test_a_record_of_another_log_stops_the_worker() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_damaged_record_is_as_good_as_absent(seed: int) -> None:
-    random = Random(seed)
-    log = a_log(5)
-    undisturbed, changelog = Partition(0, writer="w"), {}
-    for writes in run(undisturbed, log, len(log), {}):
-        make(changelog, writes)
+    undisturbed, random = undisturbed_by(5), Random(seed)
+    log, changelog = undisturbed.log, undisturbed.changelog
     key = random.choice(sorted(changelog))
     damaged = bytearray(changelog[key])
     damaged[random.randrange(len(damaged))] ^= random.randint(1, 255)
@@ -342,6 +369,6 @@ def test_a_damaged_record_is_as_good_as_absent(seed: int) -> None:
     ).partition
     run(recovered, log, len(log), {})
 
-    assert final_bytes(recovered) == final_bytes(undisturbed)
+    assert final_bytes(recovered) == undisturbed.segments
     with pytest.raises(Exception, match="checksum"):
         read_record([bytes(damaged)], SegmentRecord)
