@@ -68,6 +68,10 @@ class Differences(NamedTuple):
     alphas: Floats
     is_lower_better: NDArray[np.bool_]
 
+    def at(self, rows: NDArray[np.intp]) -> "Differences":
+        """Return some of them."""
+        return Differences._make(field[..., rows] for field in self)
+
 
 def difference_posteriors(given: Differences) -> EffectPosterior[Floats]:
     """Return the posterior of every difference; the deviation is inf where it has none.
@@ -80,8 +84,7 @@ def difference_posteriors(given: Differences) -> EffectPosterior[Floats]:
     _check(given)
     found = np.empty((len(EffectPosterior._fields), len(given.estimates)))
     for rows in _batches(given.freedoms):
-        part = Differences(*(field[..., rows] for field in given))
-        found[:, rows] = _posteriors(part)
+        found[:, rows] = _posteriors(given.at(rows))
     return EffectPosterior(*found)
 
 
@@ -195,16 +198,18 @@ def _rule(freedoms: Floats) -> tuple[Floats, Floats]:
 def _trapezoidal_rule(shapes: Floats, count: int, drop: float) -> tuple[Floats, Floats]:
     """Return the rule over u = ln W, where the density e^(shape (u - e^u)) is log-concave."""
     reach = drop / shapes
-    ends = []
-    for start in (-reach - 1 - np.sqrt(2 * reach), np.sqrt(2 * reach)):
-        u = start
-        for _ in range(50):
-            slope = -np.expm1(u)
-            u = u - (slope + u + reach) / slope
-        ends.append(u)
-    u = np.linspace(*ends, count, axis=1)
+    low, high = _fallen(-reach - 1 - np.sqrt(2 * reach), reach), _fallen(np.sqrt(2 * reach), reach)
+    u = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, count)
     weights = np.exp(shapes[:, None] * (u - np.expm1(u)))
     return np.exp(u), weights / weights.sum(axis=1, keepdims=True)
+
+
+def _fallen(u: Floats, reach: Floats) -> Floats:
+    """Return where u - e^u + 1 is -reach, by Newton's steps from further out."""
+    for _ in range(50):
+        slope = -np.expm1(u)
+        u = u - (slope + u + reach) / slope
+    return u
 
 
 def _gauss_rule(shapes: Floats, count: int) -> tuple[Floats, Floats]:

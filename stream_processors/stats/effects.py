@@ -117,8 +117,8 @@ class CupedEffect(NamedTuple):
         covered_share: Share of both variants' units that have a pre-period.
         control_mean: The control's adjusted mean.
         treatment_mean: The treatment's.
-        posterior: What is believed of it, where that was asked for.
         handling: How units without a pre-period were treated; by counts of units alone.
+        posterior: What is believed of it, where that was asked for.
     """
 
     status: str
@@ -134,8 +134,8 @@ class CupedEffect(NamedTuple):
     covered_share: float | None = None
     control_mean: float | None = None
     treatment_mean: float | None = None
-    posterior: EffectPosterior[float] | None = None
     handling: Handling | None = None
+    posterior: EffectPosterior[float] | None = None
 
 
 class Effect(NamedTuple):
