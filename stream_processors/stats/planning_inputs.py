@@ -250,6 +250,9 @@ def _check_ranges(inputs: PlanInputs) -> None:
         raise PlanError("power", "must be above alpha: a coin reaches less")
     if len(inputs.weights) < 2 or not all(0 < one < math.inf for one in inputs.weights):
         raise PlanError("weights", "must be two or more numbers above 0, the control's first")
+    if not all(SIZE_MIN <= one <= SIZE_MAX for one in inputs.weights):
+        rule = f"each must be {SIZE_MIN:g} to {SIZE_MAX:g}"
+        raise PlanError("weights", f"{list(inputs.weights)}, {rule}")
     total = math.fsum(one / max(inputs.weights) for one in inputs.weights)
     if min(inputs.weights) / max(inputs.weights) / total < SHARE_MIN:
         rule = f"each must be a share of {SHARE_MIN} or more of all of them"

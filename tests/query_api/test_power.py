@@ -6,17 +6,26 @@ The arithmetic has tests of its own beside it; here the shapes, the rules and th
 import dataclasses
 import math
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from query_api.planning import InvalidQuestionError, answer, inputs_of, read_question
+from query_api.planning import (
+    InvalidQuestionError,
+    answer,
+    inputs_of,
+    read_question,
+    without_unread,
+)
 from query_api.planning_split import read_split_question, split_answer
 from query_api.routes_power import _EXAMPLES
 from schemas.planning import Answer, Question, SplitAnswer
 from stream_processors.stats.planning import PlanInputs, PlanResult, plan
+from stream_processors.stats.planning_inputs import Goal
 from tests.page.stub import Experiment, RichExperiment
 from tests.query_api.application import Application, serving
 
@@ -61,8 +70,9 @@ async def test_a_question_is_answered_with_its_formula(app: Application) -> None
 @pytest.mark.parametrize("name", _EXAMPLES)
 async def test_every_example_of_the_documentation_is_answered(app: Application, name: str) -> None:
     found = (await ask(app, **_EXAMPLES[name]["value"])).json()
-    assert found["status"] == "ok", found
-    assert found["goal"] == ("sample_size" if name == "guardrail" else name)
+    for one in found.get("checks", [found]):
+        assert one["status"] == "ok", found
+    assert found["goal"] == (name if name in get_args(Goal) else "sample_size")
 
 
 async def test_the_documentation_describes_every_field(app: Application) -> None:
@@ -73,8 +83,9 @@ async def test_the_documentation_describes_every_field(app: Application) -> None
         route["requestBody"]["content"]["application/json"]["schema"],
         route["responses"]["200"]["content"]["application/json"]["schema"],
     ):
-        undescribed = [n for n, one in schema["properties"].items() if not described(one)]
-        assert undescribed == []
+        assert len(schema["anyOf"]) == 2  # Of a metric, and of the split.
+        for one in schema["anyOf"]:
+            assert [n for n, field in one["properties"].items() if not described(field)] == []
 
 
 def described(schema: dict[str, Any]) -> bool:
@@ -264,6 +275,79 @@ def test_a_default_that_is_written_out_says_nothing() -> None:
 )
 def test_a_number_that_leaves_the_floats_is_refused(fields: dict[str, Any], wrong: str) -> None:
     assert wrong in wrong_fields(**fields)
+
+
+NUMBERS = st.one_of(
+    st.sampled_from([0.0, 5e-324, 1e-200, 1e-31, 1e-9, 0.5, 1.0, 1e9, 1e31, 1e200, 1.7e308]),
+    st.sampled_from([1 - 1e-16, math.inf, math.nan, -1.0, -1e308, 2**53 + 1, 2**64, 10**400]),
+    st.floats(allow_nan=True, allow_infinity=True),
+)
+SIZES = st.builds(
+    lambda scale, one: {scale: one}, st.sampled_from(["absolute", "relative"]), NUMBERS
+)
+ANY_FIELD = st.one_of(
+    st.tuples(
+        st.sampled_from(
+            [
+                "baseline",
+                "sd",
+                "treatment_sd",
+                "density",
+                "quantile",
+                "alpha",
+                "power",
+                "units",
+                "days",
+                "units_per_day",
+                "n_star",
+                "tau",
+                "covariate_correlation",
+                "threshold",
+                "spending_power",
+                "decision_metrics",
+            ]
+        ),
+        NUMBERS,
+    ),
+    st.tuples(st.sampled_from(["effect", "margin"]), SIZES),
+    st.tuples(st.just("weights"), st.lists(NUMBERS, min_size=1, max_size=3)),
+    st.tuples(st.just("ramp"), st.lists(NUMBERS, min_size=1, max_size=2)),
+    st.tuples(
+        st.just("prior"), st.builds(lambda sd, mean: {"sd": sd, "mean": mean}, NUMBERS, NUMBERS)
+    ),
+    st.tuples(st.just("planned_looks"), st.lists(NUMBERS, max_size=2).map(lambda one: [*one, 1])),
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from(KINDS),
+    method=st.sampled_from(METHODS),
+    goal=st.sampled_from(["sample_size", "power", "minimum_effect"]),
+    extremes=st.lists(ANY_FIELD, min_size=1, max_size=2),
+)
+def test_whatever_is_asked_is_answered_in_finite_numbers_or_refused(
+    kind: str, method: str, goal: str, extremes: list[tuple[str, Any]]
+) -> None:
+    base = {
+        "conversion": {"baseline": 0.1},
+        "quantile": {"baseline": 9, "quantile": 0.9, "density": 0.1},
+    }
+    question: dict[str, Any] = {"kind": kind, "method": method}
+    question |= base.get(kind, {"baseline": 10, "sd": 25})
+    question |= {} if goal == "minimum_effect" else {"effect": {"absolute": 0.02}}
+    question |= {} if goal == "sample_size" else {"units": 20_000}
+    question |= {"looks": 3} if method == "always_valid" else {}
+    question = without_unread(question | dict(extremes))
+    try:
+        found = msgspec.to_builtins(answered(**question))
+    except InvalidQuestionError as error:
+        for one in error.errors:
+            assert (bool(one.field), bool(one.message), one.code) == (True, True, "invalid")
+        return
+    numbers = [found, *found.values(), *found["boundaries"]]
+    assert all(math.isfinite(one) for one in numbers if isinstance(one, float))
+    assert found["power"] is None or 0 <= found["power"] <= 1 + 1e-9
 
 
 SPLIT = {"kind": "sample_ratio"}
