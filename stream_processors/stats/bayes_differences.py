@@ -32,11 +32,11 @@ FREEDOM_MIN = 2.0
 _DROPS = (34.0, 26.0, 26.0)
 """Logarithm of how far the density of ln W has fallen where a trapezoidal rule ends."""
 
-_NODES = (80, 64, 24, 8, 1)
+_NODES = (80, 48, 24, 12, 8, 1)
 """Of the rule for freedoms below each of ``_TIERS``, then of infinite ones."""
 
-_TIERS = (6.0, 20.0, 300.0)
-"""Freedoms from which on fewer nodes do; from the last one on they are Gauss's."""
+_TIERS = (6.0, 20.0, 60.0, 300.0)
+"""Freedoms from which on fewer nodes do; where ``_DROPS`` end, they are Gauss's."""
 
 _ARRAY_MAX = 1 << 20
 """Nodes of one array: bounds the memory of very many differences."""
@@ -190,7 +190,7 @@ def _rule(freedoms: Floats) -> tuple[Floats, Floats]:
     tier = int(np.searchsorted(_TIERS, freedoms[0], side="right"))
     if np.isinf(freedoms[0]):
         return np.ones((len(freedoms), 1)), np.ones((len(freedoms), 1))
-    if tier == len(_TIERS):
+    if tier >= len(_DROPS):
         return _gauss_rule(freedoms / 2, _NODES[tier])
     return _trapezoidal_rule(freedoms / 2, _NODES[tier], _DROPS[tier])
 
