@@ -136,7 +136,8 @@ def test_the_running_p_values_of_a_split_judged_by_a_single_prior_are_not_contin
     assert experiment.path.split_p_value == 1.0
     assert experiment.path.segment_split_p_values == {}
     new = decode_experiment(golden("merge-experiment"))
-    assert msgspec.structs.replace(experiment, sha256=new.sha256) == new
+    assert (experiment.tick, experiment.sums) == (new.tick, new.sums)
+    assert experiment.definition == new.definition
 
 
 @pytest.mark.parametrize("name", READERS)
