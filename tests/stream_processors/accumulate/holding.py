@@ -17,7 +17,7 @@ Integers = dict[str, Any]
 
 def integers_of(sums: ExperimentSums, definition: Definition) -> Integers:
     """Return what the oracle returns, from the engine's own report."""
-    totals = totals_of(sums, definition)
+    totals = totals_of([sums], definition)
     return {
         "attribution": sums.attribution,
         **_integers(totals),
