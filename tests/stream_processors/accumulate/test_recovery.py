@@ -5,7 +5,7 @@ that were not acknowledged; a zombie's writes arrive late.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from random import Random
 from typing import NamedTuple
 
@@ -129,7 +129,7 @@ class Undisturbed(NamedTuple):
         return changelog
 
 
-@cache
+@lru_cache(maxsize=24)  # of 4 MB each
 def undisturbed_by(seed: int) -> Undisturbed:
     """Read the log of a seed without a kill."""
     log, looks, partition = a_log(seed), Looks(), Partition(0, writer="w")
