@@ -100,8 +100,8 @@ class _Mixture(NamedTuple):
         z = (at[:, None] - self.means) / self.std_devs
         density = np.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * self.std_devs)
         return (
-            np.einsum("ij,ij->i", self.shares, special.ndtr(z)),
-            np.einsum("ij,ij->i", self.shares, density),
+            _averaged(self.shares, special.ndtr(z)),
+            _averaged(self.shares, density),
         )
 
     def mirrored(self) -> "_Mixture":
@@ -111,18 +111,18 @@ class _Mixture(NamedTuple):
 def _posteriors(given: Differences) -> Floats:
     mixture = _mixture(given)
     shares, means, std_devs = mixture
-    mean = np.einsum("ij,ij->i", shares, means)
-    around = np.einsum("ij,ij->i", shares, np.square(std_devs) + np.square(means - mean[:, None]))
+    mean = _averaged(shares, means)
+    around = _averaged(shares, np.square(std_devs) + np.square(means - mean[:, None]))
     is_flat = np.isinf(given.prior_std_devs)
     mean = np.where(is_flat, given.estimates, mean)
     std_dev = np.sqrt(np.where(is_flat, _flat_variance(given), around))
     z = np.where(given.is_lower_better, -1.0, 1.0)[:, None] * means / std_devs
-    losses = [np.einsum("ij,ij->i", shares, std_devs * standard_loss(side)) for side in (z, -z)]
+    losses = [_averaged(shares, std_devs * standard_loss(side)) for side in (z, -z)]
     # Where the deviation is infinite, that of the normal with the same scale is a first guess.
     scale = np.where(np.isfinite(std_dev), std_dev, np.hypot(*given.std_errors))
     low = _quantile(mixture, given.alphas / 2, mean, scale)
     high = -_quantile(mixture.mirrored(), given.alphas / 2, -mean, scale)
-    chance = np.einsum("ij,ij->i", shares, special.ndtr(z))
+    chance = _averaged(shares, special.ndtr(z))
     return np.stack([mean, std_dev, chance, *losses, low, high])
 
 
@@ -143,6 +143,11 @@ def _mixture(given: Differences) -> _Mixture:
     return _Mixture(shares, means, np.sqrt(variances / (1 + ratio)))
 
 
+def _averaged(shares: Floats, values: Floats) -> Floats:
+    """Return Σ share value of every row, in an order that the other rows have no say in."""
+    return np.asarray((shares * values).sum(axis=1))
+
+
 def _flat_variance(given: Differences) -> Floats:
     """Return Σ se² d / (d - 2), infinite with d = 2."""
     finite = np.where(np.isinf(given.freedoms), 3.0, given.freedoms)
@@ -160,7 +165,7 @@ def _quantile(mixture: _Mixture, share: Floats, mean: Floats, scale: Floats) -> 
         if not is_above.any():
             break
         low = np.where(is_above, mean - 2 * (mean - low), low)
-    found = low
+    found, is_done = low, np.zeros(len(low), dtype=bool)
     for _ in range(_STEPS_MAX):
         below, density = mixture.below(found)
         low, high = np.where(below < share, found, low), np.where(below < share, high, found)
@@ -169,8 +174,10 @@ def _quantile(mixture: _Mixture, share: Floats, mean: Floats, scale: Floats) -> 
             step = found - np.log(below / share) * below / density
         after = np.where((step > low) & (step < high), step, (low + high) / 2)
         moved = np.abs(after - found)
-        found = after
-        if np.all(moved <= _TOLERANCE * scale):
+        # A row that has arrived stays: what it says depends on no other row of the array.
+        found = np.where(is_done, found, after)
+        is_done |= moved <= _TOLERANCE * scale
+        if is_done.all():
             break
     return found
 

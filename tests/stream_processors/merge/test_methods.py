@@ -530,7 +530,7 @@ def test_a_guardrail_that_contradicts_itself_without_harm_is_no_success() -> Non
 def test_a_rate_without_conversions_waits_for_them() -> None:
     look = look_at(define("always_valid"), make_totals([rate(1_000, 0), rate(1_000, 400)]))
 
-    assert "30 of them converted" in look.results["verdict"]["reasons"][0]["text"]
+    assert "waits for 30 of both in each" in look.results["verdict"]["reasons"][0]["text"]
     assert look.results["verdict"]["text"].startswith("Not enough data so far")
 
 
