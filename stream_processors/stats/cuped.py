@@ -13,19 +13,11 @@ References:
     by Utilizing Pre-Experiment Data", WSDM, section 3; for ratios as tea-tasting ``RatioOfMeans``.
 """
 
-from math import gcd
+import operator
 from typing import NamedTuple
 
 from stream_processors.stats.strata import Handling, Strata, handling_of, sums_with_gaps
-from stream_processors.stats.sums import JointSums, Share
-
-CANCELLATION_MAX = 12.0
-"""Terms may be so many times what is left of them before floats are no longer good enough.
-
-Every term is a quotient of integers, rounded once, times a rounded θ at most twice: with the two
-additions that is at most seven roundings, so the sum is off by at most 7 · 2⁻⁵³ of the terms'
-sizes, which is less than 10⁻¹⁴ of itself. What cancels more is computed in integers.
-"""
+from stream_processors.stats.sums import JointSums, Share, Spread
 
 
 class Stratum(NamedTuple):
@@ -136,38 +128,32 @@ def adjust(control: Strata, treatment: Strata, *, is_ratio: bool, quanta: int) -
     """
     handling = handling_of(control, treatment)
     pooled = control.covered.plus(treatment.covered)
-    counts = pooled.unit_count, control.uncovered.unit_count + treatment.uncovered.unit_count
     if handling == "mean_past":
         return _with_mean_past(control, treatment, pooled, is_ratio=is_ratio, quanta=quanta)
-    rest = control.uncovered.plus(treatment.uncovered)
+    units = control.total.unit_count + treatment.total.unit_count
+    counts = pooled.unit_count, units - pooled.unit_count
     sides = []
-    for covered, uncovered in (
-        (control.covered, control.uncovered),
-        (treatment.covered, treatment.uncovered),
-        (pooled, rest),
-    ):
-        side = _side(covered, uncovered, counts, is_ratio=is_ratio, quanta=quanta)
-        if side is None:
+    for strata in (control, treatment):
+        sums, weight = strata.total.sums, strata.total.unit_count
+        if counts[1]:
+            sums, weight = _weighted(strata, counts)
+        own = _own(sums, weight, is_ratio=is_ratio, quanta=quanta)
+        if own is None:
             return None
-        sides.append(side)
+        sides.append(_side(own, strata.covered, is_ratio=is_ratio, quanta=quanta))
+    # Weighted by the shares of all units, the strata of all units are all units.
+    totals = tuple(map(operator.add, control.total.sums, treatment.total.sums))
+    own = _own(totals, units, is_ratio=is_ratio, quanta=quanta)
+    if own is None:
+        return None
+    sides.append(_side(own, pooled, is_ratio=is_ratio, quanta=quanta))
     theta, flags = _theta(pooled, sides)
-    share = counts[0] / (counts[0] + counts[1])
-    spreads = control.covered_spread, treatment.covered_spread
-    with_past = _stratum(
-        (spreads[0].unit_count, spreads[1].unit_count),
-        _variances(spreads[0].products, spreads[0].unit_count, sides[0], theta),
-        _variances(spreads[1].products, spreads[1].unit_count, sides[1], theta),
-        share,
-    )
+    share = counts[0] / units
+    with_past = _stratum((control.covered_spread, treatment.covered_spread), sides, theta, share)
     without = NO_STRATUM
-    if handling == "two_strata":
-        spreads = control.uncovered_spread, treatment.uncovered_spread
-        without = _stratum(
-            (spreads[0].unit_count, spreads[1].unit_count),
-            _variances_without(spreads[0].products, spreads[0].unit_count, sides[0].line),
-            _variances_without(spreads[1].products, spreads[1].unit_count, sides[1].line),
-            counts[1] / (counts[0] + counts[1]),
-        )
+    if counts[1]:
+        rests = control.uncovered_spread, treatment.uncovered_spread
+        without = _stratum(rests, sides, _NO_THETA, counts[1] / units)
     return _adjustment(sides, theta, counts, (with_past, without), handling, flags)
 
 
@@ -198,12 +184,7 @@ def _with_mean_past(
     if not pooled.unit_count:
         flags = ("covariate_constant",)
     counts = both[0].unit_count, both[1].unit_count
-    stratum = _stratum(
-        counts,
-        _variances(both[0].spread.products, counts[0], sides[0], theta),
-        _variances(both[1].spread.products, counts[1], sides[1], theta),
-        1.0,
-    )
+    stratum = _stratum((both[0].spread, both[1].spread), sides, theta, 1.0)
     known = _adjustment(sides, theta, (sum(counts), 0), (stratum, NO_STRATUM), "mean_past", flags)
     return known._replace(covered_share=pooled.unit_count / sum(counts))
 
@@ -235,33 +216,23 @@ def _line(denominator: int, minus_numerator: int, unit_count: int, quanta: int) 
     return _Line(denominator, minus_numerator, unit_count, denominator * denominator * quanta)
 
 
-def _side(
-    covered: JointSums,
-    uncovered: JointSums,
-    counts: tuple[int, int],
-    *,
-    is_ratio: bool,
-    quanta: int,
-) -> _Side | None:
-    """Return a variant's mean over strata weighted by ``counts``; None: denominators sum to 0.
+def _weighted(strata: Strata, counts: tuple[int, int]) -> tuple[tuple[int, ...], int]:
+    """Return sums, and units, whose mean is that of the strata weighted by ``counts``."""
+    (units, sums, _), (others, more, _) = strata.covered, strata.uncovered
+    # Σ share · mean of a stratum, times a common denominator.
+    one, other = counts[0] * others, counts[1] * units
+    weighted = [one * first + other * second for first, second in zip(sums, more, strict=False)]
+    return tuple(weighted), (counts[0] + counts[1]) * units * others
 
-    The covariate's share has denominator 0 if its denominators sum to 0.
-    """
-    sums, units = covered.sums, covered.unit_count
-    if counts[1]:
-        # Σ share · mean of a stratum, times a common denominator.
-        one, other = counts[0] * uncovered.unit_count, counts[1] * units
-        units *= (counts[0] + counts[1]) * uncovered.unit_count
-        divisor = gcd(one, other, units)
-        one, other, units = one // divisor, other // divisor, units // divisor
-        first = one * sums[0] + other * uncovered.sums[0]
-        sums = (first, one * sums[1] + other * uncovered.sums[1]) if is_ratio else (first,)
-    own = _own(sums, units, is_ratio=is_ratio, quanta=quanta)
-    if own is None:
-        return None
-    x, w = _past_of(covered, is_ratio=is_ratio)
-    past = _line(w, -x, covered.unit_count, quanta) if is_ratio else own[1]
-    return _Side(*own, Share(x, w * quanta), past)
+
+def _side(own: tuple[Share, _Line], covered: JointSums, *, is_ratio: bool, quanta: int) -> _Side:
+    """Return a variant with its covariate, whose share has denominator 0 if w sums to 0."""
+    share, line = own
+    count, sums, _ = covered
+    if not is_ratio:
+        return _Side(share, line, Share(sums[1], count * quanta), line)
+    x, w = sums[2], sums[3]
+    return _Side(share, line, Share(x, w * quanta), _line(w, -x, count, quanta))
 
 
 def _moments(products: tuple[int, ...], line: _Line, past: _Line) -> tuple[int, int, int]:
@@ -288,10 +259,16 @@ def _moments(products: tuple[int, ...], line: _Line, past: _Line) -> tuple[int, 
 
 def _theta(pooled: JointSums, sides: list[_Side]) -> tuple[_Theta, tuple[str, ...]]:
     """Return the pooled covariance over the pooled variance of the covariate."""
-    if any(side.past_share.denominator == 0 for side in sides):
+    control, treatment, (_, line, past_share, past) = sides
+    shares = control.past_share, treatment.past_share, past_share
+    if not (shares[0].denominator and shares[1].denominator and shares[2].denominator):
         return _NO_THETA, ("covariate_undefined",)
-    line, past = sides[2].line, sides[2].past_line
-    _, both, square = _moments(pooled.spread.products, line, past)
+    if len(pooled.sums) == 2:
+        _, both, square = pooled.spread.products
+    else:
+        # The covariate's line is centred at these very units: no product of means to take away,
+        # and the number of units cancels.
+        _, both, square = _moments(pooled.products, line, past)
     if square == 0:
         return _NO_THETA, ("covariate_constant",)
     top, bottom = both, square
@@ -303,6 +280,8 @@ def _theta(pooled: JointSums, sides: list[_Side]) -> tuple[_Theta, tuple[str, ..
 def _variances(products: tuple[int, ...], count: int, side: _Side, theta: _Theta) -> _Variances:
     """Return the variances of the line - θ · the covariate's over ``count`` units.
 
+    All is integers up to the last division: what cancels, cancels exactly.
+
     Args:
         products: n(n - 1) times the covariances of totals and covariates.
         count: Units, n.
@@ -312,38 +291,24 @@ def _variances(products: tuple[int, ...], count: int, side: _Side, theta: _Theta
     line, past = side.line, side.past_line
     if theta.top == 0:
         return _variances_without(products, count, line)
-    moments = own, both, square = _moments(products, line, past)
-    scale = count * (count - 1)
-    unadjusted = line.top * line.top * own / (line.bottom * line.bottom * scale)
-    slope = theta.value
-    shared = slope * (line.top * past.top * both / (line.bottom * past.bottom * scale))
-    explained = slope * (
-        slope * (past.top * past.top * square / (past.bottom * past.bottom * scale))
-    )
-    covariance = unadjusted - shared
-    adjusted = unadjusted - 2 * shared + explained
-    size = unadjusted + 2 * abs(shared) + explained
-    if size <= CANCELLATION_MAX * min(adjusted, abs(covariance)):
-        return _Variances(adjusted, unadjusted, covariance)
-    return _exact_variances(moments, scale, side, theta)
-
-
-def _exact_variances(
-    moments: tuple[int, int, int], scale: int, side: _Side, theta: _Theta
-) -> _Variances:
-    """Return the same from integers up to the last division: what cancels, cancels exactly."""
-    own, both, square = moments
-    line, past = side.line, side.past_line
-    # line - θ past = (kept · own total - taken · the covariate) / common.
-    kept = theta.bottom * past.bottom * line.top
-    taken = theta.top * line.bottom * past.top
-    common = theta.bottom * past.bottom * line.bottom
+    own, both, square = _moments(products, line, past)
+    # line - θ past = (kept · the totals' value - taken · the covariates') / common.
+    kept, taken, common = theta.bottom, theta.top, theta.bottom * line.bottom
+    if past.bottom != line.bottom:
+        kept, taken = kept * past.bottom, taken * line.bottom
+        common *= past.bottom
+    if past.top != 1:
+        taken *= past.top
+    if line.top != 1:
+        kept *= line.top
     cross = kept * own - taken * both
     left = kept * cross - taken * (kept * both - taken * square)
+    scaled = common * (count * (count - 1))
+    bottom = line.bottom * line.bottom * (count * (count - 1))
     return _Variances(
-        left / (common * common * scale),
-        line.top * line.top * own / (line.bottom * line.bottom * scale),
-        line.top * cross / (common * line.bottom * scale),
+        left / (common * scaled),
+        line.top * line.top * own / bottom,
+        line.top * cross / (line.bottom * scaled),
     )
 
 
@@ -360,14 +325,18 @@ def _variances_without(products: tuple[int, ...], count: int, line: _Line) -> _V
 
 
 def _stratum(
-    counts: tuple[int, int], control: _Variances, treatment: _Variances, share: float
+    spreads: tuple[Spread, Spread], sides: list[_Side], theta: _Theta, share: float
 ) -> Stratum:
-    by_control = share * share / counts[0]
+    """Return what units add of which the control's and the treatment's vary like ``spreads``."""
+    count, other = spreads[0].unit_count, spreads[1].unit_count
+    control = _variances(spreads[0].products, count, sides[0], theta)
+    treatment = _variances(spreads[1].products, other, sides[1], theta)
+    by_control = share * share / count
     return Stratum(
-        counts[0],
-        counts[1],
+        count,
+        other,
         by_control * control.adjusted,
-        share * share / counts[1] * treatment.adjusted,
+        share * share / other * treatment.adjusted,
         by_control * control.unadjusted,
         by_control * control.covariance,
     )
@@ -384,16 +353,17 @@ def _adjustment(
     share = counts[0] / (counts[0] + counts[1])
     control, treatment, pooled = sides
     slope = share * theta.value
+    # By position, in the order of the class: names cost as much as the numbers.
     return Adjustment(
-        theta=theta.value,
-        difference=_difference(control, treatment, theta, counts),
-        control_mean=_adjusted_mean(control, pooled, slope),
-        treatment_mean=_adjusted_mean(treatment, pooled, slope),
-        baseline=control.share.value,
-        covered_share=share,
-        strata=strata,
-        handling=handling,
-        flags=flags,
+        theta.value,
+        _difference(control, treatment, theta, counts),
+        _adjusted_mean(control, pooled, slope),
+        _adjusted_mean(treatment, pooled, slope),
+        control.share.value,
+        share,
+        strata,
+        handling,
+        flags,
     )
 
 

@@ -150,11 +150,19 @@ def adjusted_facts(
             effect_variance = with_past.control_variance + without.control_variance
         else:
             effect_variance = with_past.treatment_variance + without.treatment_variance
-    return facts._replace(
-        is_possible=facts.is_possible and strata.is_possible,
-        mean=mean,
-        mean_variance=mean_variance,
-        effect_variance=effect_variance,
+    return Facts(
+        facts.is_possible and strata.is_possible,
+        facts.unit_count,
+        facts.least_count,
+        facts.burn_in_count,
+        facts.event_count,
+        mean,
+        mean_variance,
+        effect_variance,
+        facts.variance,
+        facts.denominator,
+        facts.denominator_variance,
+        facts.sample_count,
     )
 
 

@@ -65,7 +65,7 @@ def strata_of(sums: MetricSums) -> Strata:
     dimension = len(total.sums)
     if len(covered.sums) != 2 * dimension:
         return Strata(total, covered, total, _NO_SPREAD, _NO_SPREAD, is_possible=False)
-    uncovered = total.minus(covered.of_first(dimension))
+    uncovered = _without(total, covered)
     covered_spread, uncovered_spread = covered.checked_spread(), uncovered.checked_spread()
     return Strata(
         total,
@@ -75,6 +75,18 @@ def strata_of(sums: MetricSums) -> Strata:
         uncovered_spread or _NO_SPREAD,
         is_possible=covered_spread is not None and uncovered_spread is not None,
     )
+
+
+def _without(total: JointSums, covered: JointSums) -> JointSums:
+    """Return the sums of totals of the units that ``covered`` does not hold."""
+    dimension = len(total.sums)
+    if dimension == 1:
+        return JointSums(
+            total.unit_count - covered.unit_count,
+            (total.sums[0] - covered.sums[0],),
+            (total.products[0] - covered.products[0],),
+        )
+    return total.minus(covered.of_first(dimension))
 
 
 def handling_of(control: Strata, treatment: Strata) -> Handling:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_processors.stats.sums import (
+    Spread,
     Sums,
     difference_of_means,
     moments,
@@ -18,6 +19,7 @@ from stream_processors.stats.sums import (
 )
 from stream_processors.stats.tails import two_sided_normal_p_value, two_sided_t_p_value
 from tests.stream_processors.stats.oracles import assert_matches, cases_of, is_close
+from tests.stream_processors.stats.units import joint_sums_of
 
 QUANTA = st.lists(st.integers(-(2**61), 2**61), min_size=2, max_size=50)
 
@@ -99,3 +101,31 @@ def test_the_difference_of_means_is_the_nearest_float(
 def test_sums_without_a_variance_are_refused(sums: Sums, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample_variance(sums, precision=0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9)),
+        min_size=4,
+        max_size=9,
+        unique=True,
+    ),
+    st.integers(-9, 9),
+    st.integers(-9, 9),
+    st.sampled_from([0, 1, 10**6]),
+)
+def test_one_quantum_too_little_is_seen_however_near_four_totals_are_to_a_line(
+    pairs: list[tuple[int, int]], one: int, other: int, blur: int
+) -> None:
+    """The fourth is a combination of others, but for ``blur``: floats must not decide there."""
+    rows = [(a, b, a * a // 10**9, one * a + other * b + blur * (a % 2)) for a, b in pairs]
+    sums = joint_sums_of(rows, 4)
+    spread = sums.checked_spread()
+    assert spread is not None
+    exact = Spread(spread.unit_count, 4, spread.products)
+    assert exact.is_semidefinite
+    # Taken from a diagonal entry of a matrix that is singular, anything makes it indefinite.
+    if blur == 0 and spread.products[9] > 0:
+        assert not exact._replace(
+            products=(*spread.products[:9], spread.products[9] - 1)
+        ).is_semidefinite
