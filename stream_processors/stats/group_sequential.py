@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from scipy import optimize, special
+from scipy import special
 
+from stream_processors.stats.roots import root_between
 from stream_processors.stats.spending import Spending, alpha_spent
 from stream_processors.stats.sub_density import START, Grid, Region, advance, exit_high, grid_after
 
@@ -267,7 +268,7 @@ def repeated_p_value(path: GroupPath, plan: GroupPlan) -> float:
         return P_VALUE_MIN
     if excess(high) <= 0:
         return 1.0
-    return math.exp(float(optimize.brentq(excess, low, high, xtol=1e-11)))
+    return math.exp(root_between(excess, low, high, xtol=1e-11))
 
 
 def boundaries(
@@ -336,7 +337,7 @@ def stagewise(path: GroupPath, *, std_error: float, plan: GroupPlan) -> Stagewis
             high, step = high + step, 2 * step
         if low == high:
             return low
-        return float(optimize.brentq(lambda d: at_least(d) - probability, low, high, xtol=1e-12))
+        return root_between(lambda d: at_least(d) - probability, low, high, xtol=1e-12)
 
     tail = plan.alpha / plan.sides
     ends = [sign * drift_of(one) * std_error * root for one in (tail, 0.5, 1 - tail)]
@@ -369,4 +370,4 @@ def _solve(grid: Grid, information: float, *, increment: float, sides: Literal[1
     low = 0.0 if sides == 2 else -Z_MAX
     if excess(low) <= 0:
         return low
-    return float(optimize.brentq(excess, low, Z_MAX, xtol=1e-13))
+    return root_between(excess, low, Z_MAX, xtol=1e-13)

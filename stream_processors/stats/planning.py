@@ -7,8 +7,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from scipy import optimize
-
 from stream_processors.stats.planning_days import days_to_mature
 from stream_processors.stats.planning_designs import (
     Design,
@@ -30,6 +28,7 @@ from stream_processors.stats.planning_inputs import (
     checked,
 )
 from stream_processors.stats.planning_methods import Planner, planner_of
+from stream_processors.stats.roots import root_between
 
 __all__ = ["Formula", "PlanError", "PlanInputs", "PlanResult", "plan"]
 
@@ -86,7 +85,7 @@ def _minimum_effect(inputs: PlanInputs, planner: Planner) -> PlanResult:
     low, high = _bracket(shortfall, _large_effect(inputs, units, sign))
     if high is None:
         return _not_attainable(inputs, "even the largest possible effect is found less often")
-    size = float(optimize.brentq(shortfall, low, high, xtol=1e-300, rtol=1e-12))
+    size = root_between(shortfall, low, high, xtol=1e-300, rtol=1e-12)
     answer = _answer(inputs, planner, effect=sign * size, units=units)
     relative, status = _minimum_relative_effect(inputs, size, units, sign)
     return dataclasses.replace(answer, relative_minimum_effect=relative, relative_status=status)

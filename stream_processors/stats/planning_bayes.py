@@ -6,10 +6,11 @@ This is not an error rate: a posterior is not protected against repeated looks.
 import math
 from typing import NamedTuple
 
-from scipy import optimize, special
+from scipy import special
 
 from stream_processors.stats.planning_designs import Design
 from stream_processors.stats.planning_fixed import UNITS_MAX
+from stream_processors.stats.roots import root_between
 
 
 class Rule(NamedTuple):
@@ -79,6 +80,4 @@ def decision_units(rule: Rule, design: Design, power: float) -> float:
         if low < 1:  # The prior nearly decides: any data would do.
             return float(low)
         low /= 2
-    return float(
-        optimize.brentq(lambda n: decision_chance(rule, design, n) - power, low, 2 * low + high)
-    )
+    return root_between(lambda n: decision_chance(rule, design, n) - power, low, 2 * low + high)

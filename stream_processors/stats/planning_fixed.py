@@ -5,9 +5,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 from stream_processors.stats.planning_designs import Design
+from stream_processors.stats.roots import root_between
 
 UNITS_MAX = 1e15
 """Above this, no experiment will ever get there."""
@@ -64,7 +65,7 @@ def normal_units_of_both_tails(design: Design, power: float) -> float:
     low = high / 4
     if normal_power(design, low) >= power:
         return low
-    return float(optimize.brentq(lambda n: normal_power(design, n) - power, low, high * (1 + 1e-9)))
+    return root_between(lambda n: normal_power(design, n) - power, low, high * (1 + 1e-9))
 
 
 def degrees_of_freedom(design: Design, units: float) -> float:
@@ -126,4 +127,4 @@ def t_units(design: Design, power: float) -> float:
     high = max(2 * low, 2 * normal_units(design, power))
     while t_power(design, high) < power:
         high *= 2
-    return float(optimize.brentq(lambda n: t_power(design, n) - power, low, high, xtol=1e-9))
+    return root_between(lambda n: t_power(design, n) - power, low, high, xtol=1e-9)

@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from scipy import optimize, special
+from scipy import special
 
 from stream_processors.stats.planning_inputs import Formula
+from stream_processors.stats.roots import root_between
 from stream_processors.stats.sample_ratio import CONCENTRATIONS, MISMATCH_ALPHA
 
 Check = Literal["sequential", "chi_square"]
@@ -70,7 +71,7 @@ def critical_chi_square(check: Check, units: float, freedom: int, alpha: float) 
     high = 1.0
     while log_evidence(high) < 0:
         high *= 2
-    return float(optimize.brentq(log_evidence, 0.0, high, rtol=1e-12))
+    return root_between(log_evidence, 0.0, high, rtol=1e-12)
 
 
 def sample_ratio_power(
@@ -159,7 +160,7 @@ def _first(short: Callable[[float], float], low: float, high: float) -> float:
         return low
     if short(high) < 0:
         return math.inf
-    return float(optimize.brentq(short, low, high, rtol=1e-12, xtol=1e-14))
+    return root_between(short, low, high, rtol=1e-12, xtol=1e-14)
 
 
 def _tail(chi_square: float, freedom: int, noncentrality: float) -> float:

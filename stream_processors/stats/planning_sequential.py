@@ -6,11 +6,12 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from stream_processors.stats.group_sequential import GroupPlan, boundaries
 from stream_processors.stats.planning_designs import Design
 from stream_processors.stats.planning_fixed import UNITS_MAX, normal_drift
+from stream_processors.stats.roots import root_between
 from stream_processors.stats.sequential import (
     mixture_critical_value,
     mixture_variance,
@@ -74,9 +75,7 @@ def group_run(
 
 def group_drift(run: Run, power: float, sides: Literal[1, 2]) -> float:
     """Return the drift at which a run reaches a power."""
-    return float(
-        optimize.brentq(lambda drift: run.power(drift, sides) - power, 0.0, DRIFT_MAX, xtol=1e-12)
-    )
+    return root_between(lambda drift: run.power(drift, sides) - power, 0.0, DRIFT_MAX, xtol=1e-12)
 
 
 @lru_cache(maxsize=32)
@@ -153,7 +152,7 @@ def units_for(power_of: Callable[[float], float], power: float, *, guess: float)
         high, low = (low, low / 1.5) if low != high else (high, low / 1.5)
         if low < 4:
             return high
-    return float(optimize.brentq(lambda n: power_of(n) - power, low, high, rtol=1e-9))
+    return root_between(lambda n: power_of(n) - power, low, high, rtol=1e-9)
 
 
 def _pair_share(design: Design) -> float:

@@ -7,9 +7,10 @@ score test takes the variance that the *margin* would imply, and stays right wit
 import math
 from typing import NamedTuple
 
-from scipy import optimize, special
+from scipy import special
 
 from stream_processors.stats.proportions import Rate
+from stream_processors.stats.roots import root_between
 
 
 class MarginRates(NamedTuple):
@@ -82,7 +83,7 @@ def score_bounds(control: Rate, treatment: Rate, *, alpha: float) -> tuple[float
 
     low, high = -1.0, 1.0
     if difference > -edge and low_excess(-edge) > 0:
-        low = float(optimize.brentq(low_excess, -edge, difference, xtol=1e-14))
+        low = root_between(low_excess, -edge, difference, xtol=1e-14)
     if difference < edge and high_excess(edge) < 0:
-        high = float(optimize.brentq(high_excess, difference, edge, xtol=1e-14))
+        high = root_between(high_excess, difference, edge, xtol=1e-14)
     return low, high

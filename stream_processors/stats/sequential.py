@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
+from stream_processors.stats.roots import root_between
 from stream_processors.stats.sums import Moments
 from stream_processors.stats.tails import plain
 
@@ -296,7 +297,7 @@ def _end(excess: Callable[[float], float], outer: float, inside: float, bound: f
     """Return where the evidence crosses the threshold; ``bound`` if it never does."""
     if excess(outer) <= 0 or excess(inside) >= 0:
         return bound
-    return float(optimize.brentq(excess, outer, inside))
+    return root_between(excess, outer, inside)
 
 
 def _require_estimate(estimate: Any, std_error: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -181,6 +181,21 @@ def test_few_capped_units_are_compared_exactly() -> None:
     # Fisher's tea tasting, two-sided: (16 + 1 + 16 + 1) of 70 tables.
     assert (result.status, result.test) == ("ok", "fisher")
     assert result.p_value == pytest.approx(34 / 70, rel=1e-12)
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 9), st.booleans(), st.data())
+def test_few_units_on_one_side_of_the_cap_are_compared_as_scipy_does(
+    one: int, other: int, few: int, most_are_capped: bool, data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(max(0, few - other), min(few, one)))
+    capped, units = [first, few - first], [one, other]
+    if most_are_capped:
+        capped = [n - c for n, c in zip(units, capped, strict=True)]
+    result = compare_capped_units(units, capped)
+    assume(result.test == "fisher")
+
+    table = [[c, n - c] for c, n in zip(capped, units, strict=True)]
+    assert result.p_value == pytest.approx(float(stats.fisher_exact(table).pvalue), rel=1e-8)
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.data())
