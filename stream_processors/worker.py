@@ -20,6 +20,7 @@ from prometheus_client import generate_latest
 from schemas.log_lines import log_to_stdout
 from schemas.probe import serve_probe
 from stream_processors import telemetry
+from stream_processors.broker_wait import wait_for_broker
 from stream_processors.group_watch import GroupWatch
 from stream_processors.paced_metadata import pace_metadata
 from stream_processors.seeking import SeekingTableManager, seek_to_state
@@ -101,6 +102,8 @@ def run_process(
         questions=questions(app, driven) if questions is not None else None,
     )
     telemetry.show(app)
+    log_to_stdout()
+    asyncio.run(wait_for_broker(settings.kafka))
     run_worker(app)
 
 
@@ -112,7 +115,6 @@ def run_worker(app: faust.App) -> NoReturn:
     """
     app.conf.datadir.parent.mkdir(parents=True, exist_ok=True)  # Faust makes only the last level
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    log_to_stdout()
     # Faust says what it does in tables.
     for name in ("faust", "mode", "aiokafka", *_SERVICE_LOGGERS):
         logging.getLogger(name).setLevel(logging.WARNING)
