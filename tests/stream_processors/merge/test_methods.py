@@ -554,6 +554,21 @@ def adjusted_totals(seed: int, lift: int) -> Totals:
     return totals_with([with_past(rng, 1_000, 0), with_past(rng, 1_000, lift)])
 
 
+def test_one_unit_without_a_past_keeps_the_adjustment_and_the_decision() -> None:
+    rng = np.random.default_rng(7)
+    control, treatment = with_past(rng, 1_000, 0), with_past(rng, 1_000, 1)
+    newcomer = JointSums(1, (110,), (110**2,))
+    control = control._replace(total=control.total.plus(newcomer))
+    totals = totals_with([control, treatment])._replace(is_final=True)
+
+    effect = effect_of(look_at(define("always_valid", ADJUSTED), totals), "revenue")
+
+    assert effect["cuped"]["handling"] == "mean_past"
+    assert effect["cuped"]["covered_share"] == 2_000 / 2_001
+    assert effect["cuped"]["variance_reduction"] > 0.8
+    assert (effect["decision"]["of"], effect["decision"]["status"]) == ("cuped", "ok")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_where_there_is_a_covariate_the_adjusted_effect_decides(method: Method) -> None:
     definition = define(method, ADJUSTED)
