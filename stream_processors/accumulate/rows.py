@@ -116,6 +116,8 @@ def _values(
             places[at] = marked_places(definition, text)
     values = batch.value.copy()
     values[is_assignment] = places[inverse]
+    # As a batch's own are: kernels are compiled anew for columns of another kind.
+    values.flags.writeable = False
     return values
 
 
