@@ -41,6 +41,8 @@ class Reason(StrEnum):
     HISTORY_INDEX = "history_index"
     IMPORT_MISSING = "import_missing"
     IMPORT_EXTRA = "import_extra"
+    ENGINE_LOST_IMPORTS = "engine_lost_imports"
+    ENGINE_EXTRA_IMPORTS = "engine_extra_imports"
     HISTORY_BEHIND = "history_behind"
     ENGINE_SILENT = "engine_silent"
 
@@ -73,6 +75,15 @@ ADVICE = {
         "Covariates of its metrics may hold rows that nobody was told are done: do not decide by "
         "adjusted results. `litmus audit` says which sums differ"
     ),
+    Reason.ENGINE_LOST_IMPORTS: (
+        "Covariates of its metrics lack rows that are in the log: do not decide by adjusted "
+        "results. `litmus audit` says which sums differ; counting the log anew gives the right ones"
+    ),
+    Reason.ENGINE_EXTRA_IMPORTS: (
+        "Covariates of its metrics hold rows twice, or rows that are not in the log: do not decide "
+        "by adjusted results. `litmus audit` says which sums differ; counting the log anew gives "
+        "the right ones"
+    ),
     Reason.HISTORY_BEHIND: (
         "Lag, no difference: the history has yet to read what the engine counted. It balances by "
         "itself; if it does not move, /ready of the query API says why"
@@ -93,7 +104,8 @@ class Cut(NamedTuple):
         log_ends: Where each partition ended when last heard of.
         received: Per partition of litmus.events, rows of the log below the engine's offset.
         checked: The history's own tables, compared with the log.
-        imports: What was agreed on of each import up to the engine's tick, and what is in the log.
+        imports: What was agreed on of each import up to the engine's tick, what is in the log, and
+            what the engine had to take of it.
         now_ms: Wall clock, for ages.
     """
 
@@ -127,7 +139,8 @@ def compose(engine: Json | None, cut: Cut) -> Json:
     doors = _doors(cut.stored)
     partitions = [_partition(one, cut, behind) for one in engine["partitions"]] if engine else []
     looks = _looks(engine, cut)
-    imports = [_import(one, len(partitions), is_behind=bool(behind)) for one in cut.imports]
+    taken = engine.get("imports") if engine else None
+    imports = [_import(one, taken, len(partitions), is_behind=bool(behind)) for one in cut.imports]
     reasons = list(_reasons(engine, cut, partitions=partitions, doors=doors))
     reasons += [reason for one in imports for reason in _import_reasons(one)]
     stages = _stages(cut, doors=doors, partitions=partitions, looks=looks, reasons=reasons)
@@ -241,8 +254,17 @@ def _partition_reasons(one: Json) -> Iterable[Json]:
         yield _reason(Reason.FATES_DIFFER, "engine", message, number)
 
 
-def _import(account: ImportAccount, partition_count: int, *, is_behind: bool) -> Json:
-    """Return an import as control counts it, beside what the log holds."""
+def _import(
+    account: ImportAccount, taken: Json | None, partition_count: int, *, is_behind: bool
+) -> Json:
+    """Return an import as control counts it, beside what the log holds and the engine has taken.
+
+    ``taken`` is the engine's own count, None while it has not said.
+    """
+    by_engine = None if taken is None else taken.get(account.import_id, {"parts": 0, "rows": 0})
+    compared = by_engine is not None and not is_behind
+    engine_difference = by_engine["rows"] - account.rows_to_take if by_engine and compared else 0
+    engine_parts = by_engine["parts"] - account.parts_to_take if by_engine and compared else 0
     # While the history is behind, parts of what is done may not have been read yet.
     missing = 0 if is_behind else account.batches * partition_count - account.parts
     difference = 0 if is_behind else account.log_rows - account.rows
@@ -254,7 +276,10 @@ def _import(account: ImportAccount, partition_count: int, *, is_behind: bool) ->
         "log_rows": account.log_rows,
         "difference": difference,
         "parts_missing": missing,
-        "balanced": not (is_behind or difference or missing),
+        "engine_rows": by_engine["rows"] if by_engine else None,
+        "engine_difference": engine_difference,
+        "engine_parts_difference": engine_parts,
+        "balanced": compared and not (difference or missing or engine_difference or engine_parts),
     }
 
 
@@ -269,6 +294,18 @@ def _import_reasons(one: Json) -> Iterable[Json]:
     elif one["difference"] or one["parts_missing"]:
         message = f"{where}: {one['rows']} rows are done, the log holds {one['log_rows']}"
         yield _reason(Reason.IMPORT_EXTRA, "imports", message)
+    if one["engine_rows"] is None:
+        message = f"{where}: not every partition has said what it took of it"
+        yield _reason(Reason.ENGINE_SILENT, "imports", message)
+    rows, parts = one["engine_difference"], one["engine_parts_difference"]
+    if rows or parts:
+        message = (
+            f"{where}: the engine has taken {one['engine_rows']} rows, {rows:+d} of what the log "
+            f"holds below its offsets, and {parts:+d} parts"
+        )
+        is_less = min(rows, parts) < 0
+        code = Reason.ENGINE_LOST_IMPORTS if is_less else Reason.ENGINE_EXTRA_IMPORTS
+        yield _reason(code, "imports", message)
 
 
 def _import_stage(cut: Cut, imports: list[Json], reasons: list[Json]) -> Json:
@@ -277,7 +314,11 @@ def _import_stage(cut: Cut, imports: list[Json], reasons: list[Json]) -> Json:
         "stage": "imports",
         "count": sum(one.rows for one in cut.imports),
         "unit": "rows",
-        "difference": sum(abs(one["difference"]) or abs(one["parts_missing"]) for one in imports),
+        "difference": sum(
+            (abs(one["difference"]) or abs(one["parts_missing"]))
+            + (abs(one["engine_difference"]) or abs(one["engine_parts_difference"]))
+            for one in imports
+        ),
         "in_flight": sum(one.reserved_rows for one in cut.imports),
         "messages_unread": 0,
         "status": _status([one for one in reasons if one["stage"] == "imports"]),

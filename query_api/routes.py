@@ -193,7 +193,9 @@ async def get_ledger(
         received, checked, imported = await asyncio.gather(
             parts.history.rows_below(ledger.engine_offsets(engine)),
             parts.history.check(stored, is_thorough=thorough),
-            parts.history.import_accounts(engine["tick"] if engine else 0),
+            parts.history.import_accounts(
+                engine["tick"] if engine else 0, ledger.engine_offsets(engine)
+            ),
         )
     except HistoryUnavailableError as error:
         raise _history_problem(error) from error

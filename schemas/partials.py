@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from schemas.control import Change, Settings, Times
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Changes only when counting or a record's format does; no look mixes two of them."""
 
 READABLE_VERSION = 3
@@ -156,6 +156,20 @@ class Ledger(msgspec.Struct, frozen=True):
         return self.received == rest
 
 
+class ImportCount(msgspec.Struct, frozen=True, array_like=True):
+    """What a partition has taken of an import.
+
+    Attributes:
+        import_id: The import.
+        parts: Its parts of batches; also the number of the last batch, because it takes each once.
+        rows: Rows in them, those included whose days are not kept any more.
+    """
+
+    import_id: str
+    parts: int
+    rows: int
+
+
 class Piece(msgspec.Struct, frozen=True):
     """A piece of the sums of one experiment that are too large for one part.
 
@@ -188,6 +202,8 @@ class Partial(msgspec.Struct, frozen=True):
         settings: The logged settings at the tick.
         experiments: The due experiments that changed; perhaps none. See ``experiments_of``.
         pieces: Of experiments whose sums are too large for one part.
+        imports: Of all imports that it has taken parts of; None: as in the report before. In part 0
+            only.
     """
 
     log_id: str
@@ -204,6 +220,7 @@ class Partial(msgspec.Struct, frozen=True):
     settings: Settings
     experiments: list[ExperimentSums]
     pieces: list[Piece] = msgspec.field(default_factory=list)
+    imports: list[ImportCount] | None = None
 
 
 class Sums(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ Rows of imports are no events: they fill day totals, and are not copied. What is
 counts, so that the ledger can hold what was agreed on to what the log has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -48,6 +48,9 @@ class ImportAccount(NamedTuple):
         reserved_rows: Of the batch that is agreed on and not done.
         parts: Of the batches that are done, parts that the log holds; each partition has one.
         log_rows: Rows of these parts, those sent again left out.
+        parts_to_take: Parts that the log holds below the engine's offsets, and those of batches
+            that were done before anything was stored of the import.
+        rows_to_take: Rows of these.
     """
 
     import_id: str
@@ -56,6 +59,8 @@ class ImportAccount(NamedTuple):
     reserved_rows: int
     parts: int
     log_rows: int
+    parts_to_take: int
+    rows_to_take: int
 
 
 def states_of(value: bytes) -> list[ImportState]:
@@ -111,12 +116,26 @@ def as_columns(rows: Sequence[ImportState] | Sequence[ImportPart]) -> pa.Table:
     )
 
 
-def read_accounts(client: Client, tick: int, settings: dict[str, int]) -> list[ImportAccount]:
-    """Return both counts of every import as of a tick that all partitions are stored beyond.
+def read_accounts(
+    client: Client, tick: int, offsets: Mapping[int, int], settings: dict[str, int]
+) -> list[ImportAccount]:
+    """Return the counts of every import as of a tick that all partitions are stored beyond.
 
-    What came before the tables were there is left out, of both.
+    What came before the tables were there is left out of what control and the log say; the engine
+    has taken it, so what it has to take begins with it.
+
+    Args:
+        client: Of the history.
+        tick: The engine's last.
+        offsets: Per partition of litmus.events, the first offset that the engine has not read.
+        settings: Of the query.
     """
-    found = client.query(_ACCOUNTS, parameters={"tick": tick}, settings=settings)
+    parameters = {
+        "tick": tick,
+        "partitions": list(offsets) or [0],
+        "offsets": list(offsets.values()) or [0],
+    }
+    found = client.query(_ACCOUNTS, parameters=parameters, settings=settings)
     return [ImportAccount(name, *map(int, counts)) for name, *counts in found.result_rows]
 
 
@@ -142,21 +161,33 @@ WITH
     ),
     parts AS
     (
-        SELECT import_id, number, kafka_partition, any(rows) AS rows
+        SELECT
+            import_id, number, kafka_partition,
+            any(rows) AS rows,
+            min(kafka_offset) < transform(
+                toInt64(kafka_partition), {partitions:Array(Int64)}, {offsets:Array(Int64)}, 0
+            ) AS is_read
         FROM import_parts
         INNER JOIN agreed USING (import_id, number, sha256)
         GROUP BY import_id, number, kafka_partition
     ),
-    done AS
+    counted AS
     (
-        SELECT import_id, count() AS parts, sum(rows) AS rows
+        SELECT
+            import_id,
+            countIf(number <= last.1) AS parts_done,
+            sumIf(rows, number <= last.1) AS rows_done,
+            countIf(is_read) AS parts_read,
+            sumIf(rows, is_read) AS rows_read
         FROM parts
         INNER JOIN states USING (import_id)
-        WHERE number > first.1 AND number <= last.1
+        WHERE number > first.1
         GROUP BY import_id
     )
 SELECT
-    states.import_id, last.1 - first.1, last.2 - first.2, reserved_rows, done.parts, done.rows
+    states.import_id, last.1 - first.1, last.2 - first.2, reserved_rows,
+    counted.parts_done, counted.rows_done,
+    first.1 * length({partitions:Array(Int64)}) + counted.parts_read, first.2 + counted.rows_read
 FROM states
-LEFT JOIN done ON done.import_id = states.import_id
+LEFT JOIN counted ON counted.import_id = states.import_id
 ORDER BY states.import_id"""

@@ -194,13 +194,17 @@ class History:
         found = await self._run(lambda client: _rows(client, " UNION ALL ".join(parts)))
         return dict.fromkeys(offsets, 0) | dict(found)
 
-    async def import_accounts(self, tick: int) -> list[ImportAccount]:
+    async def import_accounts(self, tick: int, offsets: Mapping[int, int]) -> list[ImportAccount]:
         """Return what was agreed on of each import up to a tick, and what the log has of it.
+
+        Args:
+            tick: The engine's last.
+            offsets: Its offsets, per partition of litmus.events.
 
         Raises:
             HistoryUnavailableError: If ClickHouse does not answer.
         """
-        return await self._run(lambda client: read_accounts(client, tick, QUERY_SETTINGS))
+        return await self._run(lambda client: read_accounts(client, tick, offsets, QUERY_SETTINGS))
 
     async def check(
         self, stored: Mapping[Source, Position], *, is_thorough: bool = True

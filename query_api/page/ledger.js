@@ -45,6 +45,8 @@ const IMPORTS = [
   ["rows_in_flight", "in flight", "of the batch that is agreed on and not in every partition yet"],
   ["parts_missing", "parts missing", "a batch has a part for every partition, also an empty one"],
   ["difference", "difference", "rows in the log less rows that are done"],
+  ["engine_rows", "engine", "rows that the engine has taken, of the batch under way too"],
+  ["engine_difference", "engine's difference", "rows taken less those below the engine's offsets"],
 ];
 
 const plainName = (name) => name.replaceAll("_", " ");

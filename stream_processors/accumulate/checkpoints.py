@@ -30,6 +30,7 @@ from stream_processors.accumulate.state import (
     DAYS,
     DEAD,
     FREE_NODE,
+    FREE_NODES,
     HEAP,
     ID_FILL,
     NODE,
@@ -78,8 +79,9 @@ def make_room(
         ("heap", HEAP, heap),
         ("nodes", NODES, nodes),
     ):
-        if int(counts[place]) + more > len(getattr(state, name)):
-            state = with_room(state, name, int(counts[place]) + more)
+        used = int(counts[place])
+        if used + more > len(getattr(state, name)):
+            state = with_room(state, name, used, used + more)
     table = table_for(int(counts[UNITS]) + units, state.unit_table)
     if table is not None:
         state = state._replace(unit_table=table)
@@ -155,7 +157,7 @@ def _without_free_nodes(state: State, plan: Plan) -> State:
         return state
     nodes = memory.zeros(int(state.counts[NODES]), NODE)
     kept = node_kernels.move_nodes(state, plan, int(state.counts[CELLS]), nodes)
-    state.counts[[NODES, FREE_NODE]] = [kept, 0]
+    state.counts[[NODES, FREE_NODE, FREE_NODES]] = [kept, 0, 0]
     return state._replace(nodes=nodes)
 
 
@@ -179,6 +181,12 @@ def forget_names(state: State, metrics: Names, unit_types: Names) -> tuple[Names
 def is_mostly_dead(state: State) -> bool:
     """Return whether half of many cells were taken back."""
     return int(state.counts[CELLS]) >= _MANY and 2 * state.counts[DEAD] > state.counts[CELLS]
+
+
+def is_mostly_free(state: State) -> bool:
+    """Return whether half of many nodes are free."""
+    nodes = int(state.counts[NODES])
+    return nodes >= _MANY and 2 * int(state.counts[FREE_NODES]) > nodes
 
 
 def is_mostly_unused(state: State) -> bool:
@@ -219,6 +227,7 @@ def segment_record(
         state.ledger[segment].tolist(),
         state.no_assignment[segment].tolist(),
         state.imported[segment].tolist(),
+        state.import_rows[segment].tolist(),
         encode_columns(of_cells, SEGMENT_COLUMNS),
         encode_columns(of_days, DAY_COLUMNS),
         encode_columns(nodes._asdict(), NODE_COLUMNS),
@@ -250,10 +259,12 @@ def load_segment(
     state = state._replace(
         no_assignment=wider(state.no_assignment, len(record.no_assignment)),
         imported=wider(state.imported, len(record.imported)),
+        import_rows=wider(state.import_rows, len(record.import_rows)),
     )
     state.ledger[segment] = record.ledger
     state.no_assignment[segment, : len(record.no_assignment)] = record.no_assignment
     state.imported[segment, : len(record.imported)] = record.imported
+    state.import_rows[segment, : len(record.import_rows)] = record.import_rows
     return state
 
 
@@ -330,7 +341,7 @@ def _cells_of(
 ) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.int64], Any]:
     """Return a segment's cells in the order of its record, their totals, and their nodes."""
     found = np.empty(int(state.counts[CELLS]), np.int64)
-    count, _ = loading.cells_of_segment(state, segment, found)
+    count = loading.cells_of_segment(state, segment, found)
     here = found[:count]
     cells = state.cells[here]
     units = state.units[cells["unit"]]

@@ -56,11 +56,6 @@ def release(array: NDArray[Any], start: int, end: int) -> None:
         base.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
-def is_reserved(array: NDArray[Any]) -> bool:
-    """Return whether an array's memory follows its use."""
-    return _mapping_of(array) is not None
-
-
 def _mapping_of(array: NDArray[Any]) -> mmap.mmap | None:
     viewed = array.base.obj if isinstance(array.base, memoryview) else array.base
     return viewed if isinstance(viewed, mmap.mmap) else None

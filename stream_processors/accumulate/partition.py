@@ -26,6 +26,7 @@ from schemas.imports import UnreadableImportError, read_import
 from schemas.partials import (
     STATE_VERSION,
     ExperimentSums,
+    ImportCount,
     Ledger,
     Partial,
     encode_partial,
@@ -38,6 +39,7 @@ from stream_processors.accumulate.checkpoints import (
     forget_days,
     forget_names,
     is_mostly_dead,
+    is_mostly_free,
     is_mostly_unused,
     make_room,
     memory_in_use,
@@ -65,6 +67,10 @@ NAMES_MAX = 1_000
 
 UNUSED_CHECK_TICKS = 1_500
 """How often units that hold nothing are looked for: every five minutes."""
+
+
+IMPORTS_AGAIN_TICKS = 300
+"""What was taken of imports is reported once a minute, too: whoever reads may be new."""
 
 
 class OffsetGapError(Exception):
@@ -132,6 +138,7 @@ class Partition:
         self._days_forgotten = -1
         self._names_max = NAMES_MAX
         self._redefined: frozenset[int] = frozenset()
+        self._imports_reported: list[ImportCount] | None = None
         self.plan_anew()
         self.checkpoints = CheckpointWriter(number)
 
@@ -250,7 +257,10 @@ class Partition:
             )
         rows = make_import_rows(part, columns, metrics=self.metrics, unit_types=self.unit_types)
         self.state = make_room(self.state, units=len(rows.day), days=len(rows.day))
-        self.state = self.state._replace(imported=wider(self.state.imported, declared.ordinal + 1))
+        self.state = self.state._replace(
+            imported=wider(self.state.imported, declared.ordinal + 1),
+            import_rows=wider(self.state.import_rows, declared.ordinal + 1),
+        )
         times = self.times
         taken = days.apply_import(
             self.state,
@@ -365,7 +375,7 @@ class Partition:
 
     def _drop(self, newly_final: set[int], offset: int) -> None:
         for ordinal in newly_final:
-            changing.drop_cells(self.state, ordinal, offset)
+            changing.drop_cells(self.state, self.plan, ordinal, offset)
             reached = self.state.segments["offset"] <= offset
             self.state.segments["dirty"][reached & (self.state.no_assignment[:, ordinal] != 0)] = (
                 True
@@ -393,7 +403,8 @@ class Partition:
             names = len(self.metrics.values) + len(self.unit_types.values)
             self._names_max = NAMES_MAX + 2 * names
         unused = self.tick % UNUSED_CHECK_TICKS == 0 and is_mostly_unused(self.state)
-        if self.is_live and (unused or is_mostly_dead(self.state)):
+        dead = is_mostly_dead(self.state) or is_mostly_free(self.state)
+        if self.is_live and (unused or dead):
             self.state = compact(self.state, self.plan)
             self.refold()
 
@@ -430,6 +441,7 @@ class Partition:
             self.state.experiments["touched"][definition.ordinal] = False
         parts = in_parts(reported, MESSAGE_BYTES_MAX // 2)
         ledger = Ledger(*self.state.ledger.sum(axis=0).tolist())
+        imports = self._imports_to_report()
         return [
             encode_partial(
                 Partial(
@@ -447,10 +459,29 @@ class Partition:
                     settings=tick.settings,
                     experiments=experiments,
                     pieces=pieces,
+                    imports=imports if part == 0 else None,
                 )
             )
             for part, (experiments, pieces) in enumerate(parts)
         ]
+
+    def import_counts(self) -> list[ImportCount]:
+        """Return what was taken of every import; of none that no part was taken of."""
+        parts = self.state.imported.min(axis=0).tolist()
+        rows = self.state.import_rows.sum(axis=0).tolist()
+        declared = sorted(self.control.imports.values(), key=lambda one: one.ordinal)
+        return [
+            ImportCount(one.id, parts[one.ordinal], rows[one.ordinal])
+            for one in declared
+            if one.ordinal < len(parts) and parts[one.ordinal]
+        ]
+
+    def _imports_to_report(self) -> list[ImportCount] | None:
+        counts = self.import_counts()
+        if counts == self._imports_reported and self.tick % IMPORTS_AGAIN_TICKS:
+            return None
+        self._imports_reported = counts
+        return counts
 
     def _due(self, settings: Settings, newly_final: set[int]) -> list[Definition]:
         started = [

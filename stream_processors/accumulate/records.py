@@ -94,6 +94,7 @@ class SegmentRecord(msgspec.Struct, frozen=True):
         ledger: Rows of its units by what became of them.
         no_assignment: Per experiment.
         imported: Per import, number of the last batch applied.
+        import_rows: Per import, rows of its units in the batches up to that one.
         columns: Cells, name of the column to little-endian bytes.
         days: Day totals, likewise.
         nodes: Events by the bucket of their value, likewise: of each cell as many as its column
@@ -106,6 +107,7 @@ class SegmentRecord(msgspec.Struct, frozen=True):
     ledger: list[int]
     no_assignment: list[int]
     imported: list[int]
+    import_rows: list[int]
     columns: dict[str, bytes]
     days: dict[str, bytes]
     nodes: dict[str, bytes]

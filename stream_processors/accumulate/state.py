@@ -19,8 +19,8 @@ SEGMENT_SHIFT = 60
 
 # Places in ``counts``.
 UNITS, CELLS, TOTALS, RECENT_END, RECENT_START, HEAP, DAYS, ID_FILL, DEAD = range(9)
-NODES, FREE_NODE = 9, 10
-COUNTS_WIDTH = 11
+NODES, FREE_NODE, FREE_NODES = 9, 10, 11
+COUNTS_WIDTH = 12
 
 # Columns of ``ledger``.
 RECEIVED, FRESH, DUPLICATE, CONFLICT, STALE, REFUSED = range(6)
@@ -154,7 +154,8 @@ class State(NamedTuple):
 
     Attributes:
         counts: How many units, cells, totals; end and start of recent rows; length of the heap;
-            kept days; filled places of the table of ids; cells taken back; nodes; first free node.
+            kept days; filled places of the table of ids; cells taken back; nodes; first free node;
+            how many nodes are free.
         units: UNIT.
         unit_table: Open addressing over the unit's hash; see ``lookups``.
         cells: CELL.
@@ -167,6 +168,7 @@ class State(NamedTuple):
         ledger: Shape (segments, 6): rows by what became of them.
         no_assignment: Shape (segments, experiments): events of units not, or not yet, in it.
         imported: Shape (segments, imports): number of the last batch applied.
+        import_rows: Shape (segments, imports): rows of these batches.
         experiments: EXPERIMENT_SUMS, shape (experiments,).
         nodes: NODE.
         units_of: Per experiment and group: exposed units of each variant, then crossovers.
@@ -191,6 +193,7 @@ class State(NamedTuple):
     ledger: NDArray[np.int64]
     no_assignment: NDArray[np.int64]
     imported: NDArray[np.int64]
+    import_rows: NDArray[np.int64]
     experiments: NDArray[np.void]
     nodes: NDArray[np.void]
     units_of: NDArray[np.int64]
@@ -216,6 +219,7 @@ def empty_state() -> State:
         ledger=np.zeros((SEGMENTS, LEDGER_WIDTH), np.int64),
         no_assignment=np.zeros((SEGMENTS, 0), np.int64),
         imported=np.zeros((SEGMENTS, 0), np.int64),
+        import_rows=np.zeros((SEGMENTS, 0), np.int64),
         experiments=np.zeros(0, EXPERIMENT_SUMS),
         nodes=memory.zeros(64, NODE),
         units_of=np.zeros(0, np.int64),
@@ -226,13 +230,16 @@ def empty_state() -> State:
     )
 
 
-def with_room(state: State, name: str, needed: int) -> State:
-    """Return the state with room for ``needed`` entries in one of its arrays."""
+def with_room(state: State, name: str, used: int, needed: int) -> State:
+    """Return the state with room for ``needed`` entries in an array of which ``used`` are in use.
+
+    What is not in use is not copied: it would take memory from then on.
+    """
     array: NDArray[Any] = getattr(state, name)
     if needed <= len(array):
         return state
     longer = memory.zeros(needed, array.dtype)
-    longer[: len(array)] = array
+    longer[:used] = array[:used]
     return state._replace(**{name: longer})
 
 

@@ -4,7 +4,7 @@ from collections import deque
 from typing import NamedTuple
 
 from schemas.control import Change, Settings, Times
-from schemas.partials import ExperimentSums, Ledger, Partial, experiments_of
+from schemas.partials import ExperimentSums, ImportCount, Ledger, Partial, experiments_of
 
 
 class PartialGapError(Exception):
@@ -24,6 +24,7 @@ class Report(NamedTuple):
         changes: What took effect with the tick; of partition 0 only.
         settings: The logged settings at the tick.
         experiments: What is due and changed.
+        imports: What was taken of imports; None: as in the report before.
     """
 
     first_offset: int
@@ -35,6 +36,7 @@ class Report(NamedTuple):
     changes: list[Change]
     settings: Settings
     experiments: list[ExperimentSums]
+    imports: list[ImportCount] | None
 
 
 class PartitionReports:
@@ -96,4 +98,5 @@ def _joined(parts: list[tuple[int, Partial]]) -> Report:
         changes=first.changes,
         settings=first.settings,
         experiments=experiments_of(part for _, part in parts),
+        imports=first.imports,
     )

@@ -6,6 +6,7 @@ after a crash gives the same looks, with the same identities.
 """
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -13,19 +14,20 @@ import msgspec
 from schemas.control import DefinitionChange, Settings, Times, stride_of
 from schemas.definitions import public
 from schemas.hashing import stable_hash64
-from schemas.partials import READABLE_VERSION, Ledger, Partial
+from schemas.look_size import LOOK_BYTES_MAX
+from schemas.partials import READABLE_VERSION, ImportCount, Ledger, Partial
 from schemas.times import format_time_ms
 from stream_processors.merge.assembly import PartitionReports, Report
 from stream_processors.merge.experiment import MergedExperiment
-from stream_processors.merge.look import Asked, Cut, compute_looks
+from stream_processors.merge.look import Asked, Cut, Look, compute_looks
 from stream_processors.merge.records import (
-    EXPERIMENT_PREFIX,
     PROGRESS_KEY,
+    RECORD_BYTES_MAX,
     ProgressRecord,
-    decode_experiment,
     decode_progress,
-    encode_merge_record,
-    experiment_key,
+    encode_experiment,
+    encode_progress,
+    kept_experiments,
 )
 from stream_processors.merge.rows import Row, rows_of
 
@@ -36,12 +38,42 @@ class LogMismatchError(Exception):
     """Partials do not fit what was merged before: another log, or another partition count."""
 
 
+class SkipCode(StrEnum):
+    """Why a look that was due was not published."""
+
+    STATE_VERSIONS = "state_versions"
+    TOO_LARGE = "too_large"
+
+
 class SkippedLook(NamedTuple):
-    """A look that was due and not computed; it is owed until it can be."""
+    """A look that was due and not published; it is owed until it can be.
+
+    Attributes:
+        experiment_id: Whose.
+        tick: When it was due.
+        reason: For a person.
+        code: For a program.
+    """
 
     experiment_id: str
     tick: int
     reason: str
+    code: SkipCode = SkipCode.STATE_VERSIONS
+
+
+class Limits(NamedTuple):
+    """What fits into a message.
+
+    Attributes:
+        record_bytes: Of the changelog; an experiment that is larger is remembered in parts.
+        look_bytes: Of a look or a snapshot; one that is larger is skipped.
+    """
+
+    record_bytes: int = RECORD_BYTES_MAX
+    look_bytes: int = LOOK_BYTES_MAX
+
+
+LIMITS = Limits()
 
 
 class MergedTick(NamedTuple):
@@ -55,7 +87,7 @@ class MergedTick(NamedTuple):
             every experiment with a look or a new definition; with ``segments``, where there are.
         rows: For ``litmus.snapshot-rows``.
         ledger: For ``litmus.ledger``.
-        skipped: Looks that were due and not computed, with the reason.
+        skipped: Looks that were due and not published, with the reason.
     """
 
     tick: int
@@ -81,7 +113,8 @@ class Merger:
         experiments: By id.
     """
 
-    def __init__(self, partition_count: int) -> None:
+    def __init__(self, partition_count: int, limits: Limits = LIMITS) -> None:
+        self._limits = limits
         self.next_offset = 0
         self.log_id = ""
         self.tick = 0
@@ -91,9 +124,12 @@ class Merger:
         self._partitions = [PartitionReports(0) for _ in range(partition_count)]
         self._offsets = [0] * partition_count
         self._ledgers = [Ledger()] * partition_count
+        self._imports: list[list[ImportCount] | None] = [None] * partition_count
         self._attributions: dict[str, dict[str, int]] = {}
         self._owed: set[str] = set()
+        self._skipped: dict[str, str] = {}
         self._unwritten: set[str] = set()
+        self._slots: dict[str, int | None] = {}
 
     def take(self, offset: int, partial: Partial) -> list[MergedTick]:
         """Take one message; return the ticks that it completes, oldest first.
@@ -134,33 +170,41 @@ class Merger:
         return min((one for one in offsets if one is not None), default=self.next_offset)
 
     def records(self) -> dict[str, bytes]:
-        """Return the records that changed since the last call; to be written in this order."""
-        changed = {}
+        """Return the records that changed since the last call; to be written in this order.
+
+        They must be there before those of the next call are written: what these replace is what
+        those overwrite. If they cannot be written, go on from ``load``.
+        """
+        changed: dict[str, bytes] = {}
         for experiment_id in sorted(self._unwritten):
-            key = experiment_key(experiment_id)
-            record = self.experiments[experiment_id].to_record()
-            changed[key] = encode_merge_record(key, record)
+            written, self._slots[experiment_id] = encode_experiment(
+                self.experiments[experiment_id].to_record(),
+                held=self._slots.get(experiment_id),
+                bytes_max=self._limits.record_bytes,
+            )
+            changed |= written
         self._unwritten.clear()
         # Last, because it says that the others are there.
-        changed[PROGRESS_KEY] = encode_merge_record(PROGRESS_KEY, self._progress())
+        changed[PROGRESS_KEY] = encode_progress(self._progress())
         return changed
 
     @classmethod
-    def load(cls, records: Mapping[str, bytes], partition_count: int) -> Self:
+    def load(
+        cls, records: Mapping[str, bytes], partition_count: int, limits: Limits = LIMITS
+    ) -> Self:
         """Return the merger that wrote ``records``; the newest may be missing among them.
 
         Raises:
             LogMismatchError: If they are of another number of partitions.
+            RecordDamagedError: If more than the newest are missing.
         """
-        merger = cls(partition_count)
+        merger = cls(partition_count, limits)
         if PROGRESS_KEY in records:
             merger._resume(decode_progress(records[PROGRESS_KEY]))
-        for key, value in records.items():
-            if not key.startswith(EXPERIMENT_PREFIX):
-                continue
-            experiment = MergedExperiment.from_record(decode_experiment(value))
-            experiment_id = experiment.definition.id
-            merger.experiments[experiment_id] = experiment
+        for record, slot in kept_experiments(records, merger.tick):
+            experiment_id = record.definition.id
+            merger.experiments[experiment_id] = MergedExperiment.from_record(record)
+            merger._slots[experiment_id] = slot
             merger._note(experiment_id)
         return merger
 
@@ -173,6 +217,8 @@ class Merger:
         self.settings = progress.settings
         self.next_offset = progress.resume_offset
         self._offsets, self._ledgers = list(progress.offsets), list(progress.ledgers)
+        if progress.imports:
+            self._imports = list(progress.imports)
         self._partitions = [PartitionReports(progress.tick) for _ in progress.offsets]
 
     def _progress(self) -> ProgressRecord:
@@ -184,6 +230,7 @@ class Merger:
             settings=self.settings,
             offsets=self._offsets,
             ledgers=self._ledgers,
+            imports=self._imports,
         )
 
     def _merge(self, reports: list[Report]) -> MergedTick:
@@ -193,6 +240,10 @@ class Merger:
         self.tick, self.times, self.settings = first.tick, first.times, first.settings
         self._offsets = [report.next_offset for report in reports]
         self._ledgers = [report.ledger for report in reports]
+        self._imports = [
+            before if report.imports is None else report.imports
+            for before, report in zip(self._imports, reports, strict=True)
+        ]
         redefined = self._redefine(first)
         due = self._report(reports)
         owed = {
@@ -204,8 +255,9 @@ class Merger:
         touched = sorted(redefined | due | owed)
         self._look_at(touched, {report.state_version for report in reports}, merged)
         for experiment_id in touched:
-            if experiment_id in redefined and not self.experiments[experiment_id].has_started:
-                self._publish_draft(experiment_id, merged)
+            experiment = self.experiments[experiment_id]
+            if experiment_id in redefined and not (experiment.has_started and experiment.fits):
+                self._publish_definition(experiment_id, merged)
             self._note(experiment_id)
             self._unwritten.add(experiment_id)
         return merged._replace(ledger=self._ledger())
@@ -253,14 +305,37 @@ class Merger:
         looks = compute_looks(list(asked.values()))
         for (experiment_id, one), look in zip(asked.items(), looks, strict=True):
             experiment = self.experiments[experiment_id]
-            experiment.remember(one, look)
             definition = public(experiment.definition)
-            merged.looks.append((experiment_id, look.record))
             snapshot: dict[str, Any] = {"definition": definition, "results": look.results}
             if definition["segments"]:
                 snapshot["segments"] = look.record["segments"]
+            size = self._bytes_beyond(look, snapshot)
+            if size is not None:
+                experiment.forgo(one)
+                reason = f"a look of {size} bytes, must be {self._limits.look_bytes} at most"
+                self._skip(
+                    SkippedLook(experiment_id, self.tick, reason, SkipCode.TOO_LARGE), merged
+                )
+                continue
+            experiment.remember(one, look)
+            self._skipped.pop(experiment_id, None)
+            merged.looks.append((experiment_id, look.record))
             merged.snapshots.append((experiment_id, snapshot))
             merged.rows.extend(rows_of(look.results, self.times.log_ms))
+
+    def _bytes_beyond(self, look: Look, snapshot: dict[str, Any]) -> int | None:
+        """Return how large the larger of two messages is, if that is too large."""
+        bytes_max = self._limits.look_bytes
+        size = len(msgspec.json.encode(look.record))
+        # A snapshot is the same without integers and with the definition, which is small beside
+        # what a look says of each of its metrics.
+        if size > bytes_max // 4:
+            size = max(size, len(msgspec.json.encode(snapshot)))
+        return size if size > bytes_max else None
+
+    def _skip(self, skipped: SkippedLook, merged: MergedTick) -> None:
+        merged.skipped.append(skipped)
+        self._skipped[skipped.experiment_id] = skipped.reason
 
     def _asked(
         self, experiment_id: str, tick_versions: set[int], merged: MergedTick
@@ -278,7 +353,7 @@ class Merger:
             reason = f"sums of state version {oldest}, must be {READABLE_VERSION} at least"
         if reason is not None:
             experiment.is_owed = True
-            merged.skipped.append(SkippedLook(experiment_id, self.tick, reason))
+            self._skip(SkippedLook(experiment_id, self.tick, reason), merged)
             return None
         return experiment.asks(
             Cut(
@@ -300,7 +375,7 @@ class Merger:
         stride = stride_of(self.settings, running)
         return (self.tick + stable_hash64(experiment_id)) % stride == 0
 
-    def _publish_draft(self, experiment_id: str, merged: MergedTick) -> None:
+    def _publish_definition(self, experiment_id: str, merged: MergedTick) -> None:
         definition = public(self.experiments[experiment_id].definition)
         merged.snapshots.append((experiment_id, {"definition": definition, "results": None}))
 
@@ -308,7 +383,7 @@ class Merger:
         """Keep what is looked up at every tick beside the experiments."""
         experiment = self.experiments[experiment_id]
         self._attributions[experiment_id] = experiment.attribution()
-        if experiment.is_owed and experiment.has_started:
+        if experiment.is_owed and experiment.has_started and experiment.fits:
             self._owed.add(experiment_id)
         else:
             self._owed.discard(experiment_id)
@@ -328,8 +403,23 @@ class Merger:
             "rows": _added(self._ledgers),
             "partitions": partitions,
             "experiments": dict(self._attributions),
+            "imports": _taken(self._imports),
             "behind": self.behind(),
+            "skipped": dict(self._skipped),
         }
+
+
+def _taken(imports: Iterable[list[ImportCount] | None]) -> dict[str, dict[str, int]] | None:
+    """Return parts and rows of every import in all partitions; None while one has not said."""
+    found: dict[str, dict[str, int]] = {}
+    for counts in imports:
+        if counts is None:
+            return None
+        for one in counts:
+            of_import = found.setdefault(one.import_id, {"parts": 0, "rows": 0})
+            of_import["parts"] += one.parts
+            of_import["rows"] += one.rows
+    return found
 
 
 def _added(ledgers: Iterable[Ledger]) -> dict[str, int]:

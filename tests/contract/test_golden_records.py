@@ -54,9 +54,12 @@ READERS: dict[str, Callable[[bytes], Any]] = {
 OLD = {
     "control-record-1",
     "control-record-2",
-    "segment-2",
     "merge-experiment-2",
     "merge-experiment-3",
+    "merge-progress-3",
+    "partial-3",
+    "segment-2",
+    "segment-3",
 }
 """Records of versions before, under the number of the version."""
 
@@ -92,9 +95,26 @@ def test_a_control_record_from_before_ratios_and_segments_stays_readable() -> No
     assert record.snapshot.definitions == {"x": DEFINITION}
 
 
-def test_a_segment_that_was_counted_by_the_rules_of_before_is_refused_and_not_misread() -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_segment_that_was_counted_by_the_rules_of_before_is_refused_and_not_misread(
+    version: int,
+) -> None:
     with pytest.raises(ForeignRecordError, match="another format"):
-        read_record([golden("segment-2")], SegmentRecord)
+        read_record([golden(f"segment-{version}")], SegmentRecord)
+
+
+def test_a_partial_from_before_imports_were_counted_stays_readable() -> None:
+    partial, new = decode_partial(golden("partial-3")), decode_partial(golden("partial"))
+
+    assert (partial.state_version, partial.imports) == (3, None)
+    assert msgspec.structs.replace(partial, state_version=STATE_VERSION) == new
+
+
+def test_a_merger_from_before_imports_were_counted_stays_readable() -> None:
+    progress, new = decode_progress(golden("merge-progress-3")), golden("merge-progress")
+
+    assert progress.imports == []
+    assert msgspec.structs.replace(progress, imports=[None, None]) == decode_progress(new)
 
 
 def test_sums_that_cannot_be_read_any_more_make_no_look_until_all_are_reported_anew() -> None:
@@ -117,7 +137,7 @@ def test_sums_that_cannot_be_read_any_more_make_no_look_until_all_are_reported_a
     assert [one.looks for one in (unread, mixed)] == [[], []]
     assert [one.reason for one in unread.skipped + mixed.skipped] == [
         "sums of state version 2, must be 3 at least",
-        "mixed state versions: 2, 3",
+        "mixed state versions: 2, 4",
     ]
     [(_, look)] = whole.looks
     assert look["variants"] == [
@@ -165,7 +185,7 @@ def test_state_says_by_which_rules_it_was_made(name: str) -> None:
     record = READERS[name](golden(name))
     header = getattr(record, "header", getattr(record, "base", record))
 
-    assert header.state_version == STATE_VERSION == 3
+    assert header.state_version == STATE_VERSION == 4
 
 
 # The contents once more, by hand: a builder and its reader could go wrong together.

@@ -95,12 +95,13 @@ def test_every_row_of_an_import_is_counted_once_on_its_day(seed: int) -> None:
         logs.batch(number, rows, rng)
 
     days: dict[int, tuple[int, int]] = {}
-    ignored = 0
+    ignored, taken = 0, []
     for number, log in enumerate(logs.partitions):
         partition = Partition(number, writer="t")
         for offset, (kind, value) in enumerate(log):
             partition.apply(offset, kind, value)
         ignored += partition.ignored_imports
+        taken += partition.import_counts()
         for day in partition.state.days[: partition.state.counts[DAYS]]:
             rows, total = days.get(int(day["day"]), (0, 0))
             days[int(day["day"])] = rows + int(day["rows"]), total + int(day["total"])
@@ -110,4 +111,6 @@ def test_every_row_of_an_import_is_counted_once_on_its_day(seed: int) -> None:
         rows, total = expected.get(row.day, (0, 0))
         expected[row.day] = rows + 1, total + round(row.value * 100)
     assert days == expected
+    assert {(one.import_id, one.parts) for one in taken} == {("h", len(batches))}
+    assert sum(one.rows for one in taken) == sum(map(len, batches))
     assert ignored >= 2 * PARTITIONS * len(batches)

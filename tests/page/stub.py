@@ -293,6 +293,11 @@ def a_ledger(
             "search-ranking": {"counted": 88, "outside_window": 0}
             | {"excluded": 0, "no_assignment": 1_366},
         },
+        # Of the batch that is under way one partition has its part.
+        "imports": {
+            "history-2025": {"parts": 7, "rows": 14_900},
+            "spend": {"parts": 2, "rows": 800},
+        },
     }
     stored = {
         Source(EVENTS.name, 0): Position(100, 900),
@@ -316,8 +321,8 @@ def a_ledger(
     )
     received = {0: 900, 1: 900 - behind}
     imports = [
-        ImportAccount("history-2025", 3, 12_400, 5_000, 6, 12_400 - import_lost),
-        ImportAccount("spend", 1, 800, 0, 2, 800),
+        ImportAccount("history-2025", 3, 12_400, 5_000, 6, 12_400 - import_lost, 7, 14_900),
+        ImportAccount("spend", 1, 800, 0, 2, 800, 2, 800),
     ]
     return compose(engine, Cut(stored, {}, received, checked, imports, started_ms + 180))
 

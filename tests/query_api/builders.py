@@ -262,8 +262,14 @@ def look_value(tick: int, experiment_id: str = "checkout-color") -> bytes:
     return msgspec.json.encode(results(tick, experiment_id) | inputs)
 
 
-def ledger(tick: int, partitions: dict[int, tuple[int, int]]) -> Json:
-    """Return a record of litmus.ledger; per partition: offset and rows received, all fresh."""
+def ledger(tick: int, partitions: dict[int, tuple[int, int]], imports: Json | None = None) -> Json:
+    """Return a record of litmus.ledger.
+
+    Args:
+        tick: As of which tick.
+        partitions: Per partition, offset and rows received, all fresh.
+        imports: Parts and rows that were taken of each import.
+    """
     received = sum(count for _, count in partitions.values())
     return {
         "tick": tick,
@@ -278,6 +284,7 @@ def ledger(tick: int, partitions: dict[int, tuple[int, int]]) -> Json:
             "checkout-color": {"counted": 1, "outside_window": 0}
             | {"excluded": 0, "no_assignment": 0}
         },
+        "imports": imports or {},
     }
 
 

@@ -390,11 +390,17 @@ def an_import(sha256_of: dict[int, str], *, lost: int | None = None) -> list[Fak
     return records
 
 
-async def imports_of(app: Application, client: Client, records: list[FakeRecord]) -> Any:
+ALL_TAKEN = {"spend": {"parts": 6, "rows": 12}}
+"""What the engine takes of ``an_import``: of the batch that is under way, too."""
+
+
+async def imports_of(
+    app: Application, client: Client, records: list[FakeRecord], taken: Any = ALL_TAKEN
+) -> Any:
     """Return the ledger when the engine has accounted for all of it, at the last tick, 6."""
     app.sink.stored = store(client, records)
     ends = {partition: sum(one.partition_ == partition for one in records) for partition in (0, 1)}
-    app.parts.snapshots.ledger = ledger(6, {one: (end, 0) for one, end in ends.items()})
+    app.parts.snapshots.ledger = ledger(6, {one: (end, 0) for one, end in ends.items()}, taken)
     return await get(app, "/v1/ledger")
 
 
@@ -411,6 +417,9 @@ async def test_rows_of_imports_are_a_stage_of_their_own(app: Application, client
             "log_rows": 8,
             "difference": 0,
             "parts_missing": 0,
+            "engine_rows": 12,
+            "engine_difference": 0,
+            "engine_parts_difference": 0,
             "balanced": True,
         }
     ]
@@ -418,17 +427,91 @@ async def test_rows_of_imports_are_a_stage_of_their_own(app: Application, client
     assert (stage["stage"], stage["count"], stage["in_flight"]) == ("imports", 8, 4)
 
 
-@pytest.mark.parametrize("records", [an_import({}, lost=2), an_import({2: "z"})])
+@pytest.mark.parametrize(
+    ("records", "parts_taken"), [(an_import({}, lost=2), 4), (an_import({2: "z"}), 2)]
+)
 async def test_rows_of_an_import_that_the_log_lacks_unbalance(
-    app: Application, client: Client, records: list[FakeRecord]
+    app: Application, client: Client, records: list[FakeRecord], parts_taken: int
 ) -> None:
-    """One part is gone, or a batch has another content than was agreed on, which is void."""
-    found = await imports_of(app, client, records)
+    """One part is gone, or a batch has another content than was agreed on, which is void.
+
+    Where a number is missing, the engine takes none after it.
+    """
+    taken = {"spend": {"parts": parts_taken, "rows": 2 * parts_taken}}
+
+    found = await imports_of(app, client, records, taken)
 
     assert found["status"] == "unbalanced"
-    assert reasons_of(found) == [("import_missing", "imports", None)]
+    assert reasons_of(found) == [
+        ("import_missing", "imports", None),
+        ("engine_lost_imports", "imports", None),
+    ]
     assert "import spend: 8 rows of 2 batches are done" in found["reasons"][0]["message"]
-    assert found["stages"][-1]["difference"] == -found["imports"][0]["difference"] > 0
+    one = found["imports"][0]
+    assert one["difference"] < 0 > one["engine_difference"]
+    assert found["stages"][-1]["difference"] == -one["difference"] - one["engine_difference"]
+
+
+@pytest.mark.parametrize(
+    ("taken", "reason", "difference"),
+    [
+        ({"parts": 6, "rows": 11}, "engine_lost_imports", 1),
+        ({"parts": 5, "rows": 12}, "engine_lost_imports", 1),
+        ({"parts": 5, "rows": 10}, "engine_lost_imports", 2),
+        ({"parts": 6, "rows": 14}, "engine_extra_imports", 2),
+        ({"parts": 7, "rows": 12}, "engine_extra_imports", 1),
+    ],
+)
+async def test_imports_that_the_engine_took_otherwise_than_the_log_holds_them_unbalance(
+    app: Application, client: Client, taken: Any, reason: str, difference: int
+) -> None:
+    found = await imports_of(app, client, an_import({}), {"spend": taken})
+
+    assert reasons_of(found) == [(reason, "imports", None)]
+    assert not found["imports"][0]["balanced"]
+    assert found["stages"][-1]["difference"] == difference
+
+
+async def test_an_import_that_the_engine_took_nothing_of_unbalances(
+    app: Application, client: Client
+) -> None:
+    found = await imports_of(app, client, an_import({}), {})
+
+    assert reasons_of(found) == [("engine_lost_imports", "imports", None)]
+    assert found["imports"][0]["engine_difference"] == -12
+
+
+async def test_parts_that_the_engine_has_not_come_to_are_no_difference(
+    app: Application, client: Client
+) -> None:
+    """Its account ends before the last part of either partition: the batch that is under way."""
+    records = an_import({})
+    app.sink.stored = store(client, records)
+    last = {
+        partition: max(one.offset_ for one in records if one.partition_ == partition)
+        for partition in (0, 1)
+    }
+    taken = {"spend": {"parts": 4, "rows": 8}}
+    app.parts.snapshots.ledger = ledger(6, {one: (end, 0) for one, end in last.items()}, taken)
+
+    found = await get(app, "/v1/ledger")
+
+    assert found["balanced"], found["reasons"]
+    assert found["imports"][0]["engine_rows"] == 8
+
+
+async def test_an_import_that_not_every_partition_has_accounted_for_is_waited_for(
+    app: Application, client: Client
+) -> None:
+    app.sink.stored = store(client, an_import({}))
+    await imports_of(app, client, an_import({}))
+    app.parts.snapshots.ledger = app.parts.snapshots.ledger | {"imports": None}
+
+    found = await get(app, "/v1/ledger")
+
+    assert found["status"] == "catching_up"
+    assert reasons_of(found) == [("engine_silent", "imports", None)]
+    assert found["imports"][0]["engine_rows"] is None
 
 
 async def test_rows_of_an_import_beyond_those_that_are_done_unbalance(
@@ -439,8 +522,9 @@ async def test_rows_of_an_import_beyond_those_that_are_done_unbalance(
     more = import_record(records[at].offset_, partition=records[at].partition_, rows=3)
     for again in (at, at + 1):  # it is sent twice
         records[again] = more._replace(offset_=records[again].offset_)
+    taken = {"spend": {"parts": 6, "rows": 13}}
 
-    found = await imports_of(app, client, records)
+    found = await imports_of(app, client, records, taken)
 
     assert reasons_of(found) == [("import_extra", "imports", None)]
 

@@ -20,6 +20,7 @@ from stream_processors.accumulate.kernels.lookups import (
     segment_of,
     time_of,
 )
+from stream_processors.accumulate.kernels.nodes import free_nodes
 from stream_processors.accumulate.kernels.placing import place_recent
 from stream_processors.accumulate.plan import OPEN_END
 from stream_processors.accumulate.state import (
@@ -84,6 +85,14 @@ def replace_recent(state, plan, experiment, offset, sign, horizon):
 
 
 @kernel
+def _give_up(state, plan, cell):
+    """Take a cell back; what it held is free at once, or after a compaction."""
+    free_nodes(state, plan, cell)
+    state.cells[cell].variant = -1
+    state.counts[DEAD] += 1
+
+
+@kernel
 def take_back_assignments(state, plan, experiment, offset):
     """Undo assignments of an experiment that no interval of ``plan`` holds any more.
 
@@ -98,8 +107,7 @@ def take_back_assignments(state, plan, experiment, offset):
         if state.segments[segment].offset > offset:
             continue
         if not counts_at(plan, experiment, state.cells[cell].entry):
-            state.cells[cell].variant = -1
-            state.counts[DEAD] += 1
+            _give_up(state, plan, cell)
             state.segments[segment].dirty = True
         elif state.cells[cell].other != OPEN_END and not counts_at(
             plan, experiment, state.cells[cell].other
@@ -155,12 +163,11 @@ def assign_recent(state, old_plan, plan, experiment, offset, horizon):
 
 
 @kernel
-def drop_cells(state, experiment, offset):
+def drop_cells(state, plan, experiment, offset):
     """Drop the cells of an experiment that is final, in segments up to ``offset``."""
     for cell in range(state.counts[CELLS]):
         if state.cells[cell].experiment == experiment and state.cells[cell].variant >= 0:
             segment = segment_of(state.units[state.cells[cell].unit].high)
             if state.segments[segment].offset <= offset:
-                state.cells[cell].variant = -1
-                state.counts[DEAD] += 1
+                _give_up(state, plan, cell)
                 state.segments[segment].dirty = True

@@ -218,6 +218,7 @@ def apply_import(state, plan, part, ordinal, number, offset, settled, horizon, l
             or state.imported[segment, ordinal] != number - 1
         ):
             continue
+        state.import_rows[segment, ordinal] += 1
         unit = unit_for(state, part.unit_high[row], part.unit_low[row], part.unit_type[row])
         keep_day(
             state,

@@ -99,14 +99,13 @@ def load_recent(state, columns, unit_types, metrics):
 
 @kernel
 def cells_of_segment(state, segment, found):
-    """Write the numbers of a segment's cells to ``found``; return how many, and their totals."""
-    count, totals = 0, 0
+    """Write the numbers of a segment's cells to ``found``; return how many."""
+    count = 0
     for cell in range(state.counts[CELLS]):
         if state.cells[cell].variant >= 0 and state.cells[cell].segment == segment:
             found[count] = cell
             count += 1
-            totals += state.cells[cell].totals
-    return count, totals
+    return count
 
 
 @kernel

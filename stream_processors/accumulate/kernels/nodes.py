@@ -11,7 +11,7 @@ import numpy as np
 
 from stream_processors.accumulate.kernels.compiled import kernel
 from stream_processors.accumulate.layout import EVENTS
-from stream_processors.accumulate.state import FREE_NODE, NODES
+from stream_processors.accumulate.state import FREE_NODE, FREE_NODES, NODES
 
 
 @kernel
@@ -20,9 +20,36 @@ def _take_node(state):
     node = state.counts[FREE_NODE]
     if node > 0:
         state.counts[FREE_NODE] = state.nodes[node - 1].next
+        state.counts[FREE_NODES] -= 1
         return node
     state.counts[NODES] += 1
     return state.counts[NODES]
+
+
+@kernel
+def _free_node(state, node):
+    state.nodes[node - 1].next = state.counts[FREE_NODE]
+    state.counts[FREE_NODE] = node
+    state.counts[FREE_NODES] += 1
+
+
+@kernel
+def free_nodes(state, plan, cell):
+    """Free all nodes of a cell; their heads are blank then."""
+    experiment = state.cells[cell].experiment
+    for slot in range(
+        plan.experiments[experiment].slot_start, plan.experiments[experiment].slot_end
+    ):
+        word = plan.slots[slot].at + 1
+        if plan.slots[slot].kind != EVENTS or word >= state.cells[cell].totals:
+            continue
+        head = np.int64(state.cells[cell].total) + word
+        node = state.totals[head]
+        state.totals[head] = 0
+        while node > 0:
+            after = np.int64(state.nodes[node - 1].next)
+            _free_node(state, node)
+            node = after
 
 
 @kernel
@@ -35,8 +62,7 @@ def count_in_bucket(state, head, bucket, sign):
         state.nodes[node - 1].count += sign
         if state.nodes[node - 1].count == 0:
             _link(state, head, before, np.int64(state.nodes[node - 1].next))
-            state.nodes[node - 1].next = state.counts[FREE_NODE]
-            state.counts[FREE_NODE] = node
+            _free_node(state, node)
         return
     taken = _take_node(state)
     state.nodes[taken - 1].bucket = bucket

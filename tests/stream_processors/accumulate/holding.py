@@ -5,8 +5,16 @@ from typing import Any
 import numpy as np
 
 from schemas.definitions import Definition
-from schemas.partials import ExperimentSums, Ledger, decode_partial, experiments_of
+from schemas.partials import (
+    ExperimentSums,
+    ImportCount,
+    Ledger,
+    decode_partial,
+    experiments_of,
+)
+from stream_processors.accumulate.kernels.nodes import nodes_of_cells
 from stream_processors.accumulate.partition import Partition, Ticked
+from stream_processors.accumulate.state import CELLS, FREE_NODE, FREE_NODES, NODES
 from stream_processors.merge.totals import Totals, totals_of
 from stream_processors.stats.sums import CapSums, JointSums, MetricSums
 from tests.stream_processors.accumulate.builders import Message
@@ -69,6 +77,18 @@ def equals_its_fold(partition: Partition) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(before, partition.sums(), strict=True))
 
 
+def check_nodes(partition: Partition) -> None:
+    """Hold the nodes of events: each is in the chain of one cell, or free for the next."""
+    state = partition.state
+    counts = state.counts.tolist()
+    live = np.flatnonzero(state.cells["variant"][: counts[CELLS]] >= 0)
+    in_use = nodes_of_cells(state, partition.plan, live, np.zeros(len(live), np.int64))
+    free, node = 0, counts[FREE_NODE]
+    while node:
+        free, node = free + 1, int(state.nodes[node - 1]["next"])
+    assert (free, in_use) == (counts[FREE_NODES], counts[NODES] - free)
+
+
 class Held:
     """A partition and the oracle, reading the same log.
 
@@ -76,12 +96,14 @@ class Held:
         partition: The engine.
         oracle: The oracle.
         reported: Experiment to what its last report said.
+        imports: What was last reported of imports.
     """
 
     def __init__(self, number: int = 0) -> None:
         self.partition = Partition(number, writer="w")
         self.oracle = LogOracle()
         self.reported: dict[str, Integers] = {}
+        self.imports: list[ImportCount] | None = None
 
     def read(self, message: Message) -> Ticked | None:
         """Read a message; hold what must hold after it."""
@@ -97,12 +119,14 @@ class Held:
     def check_ledgers(self) -> None:
         """Hold both ledgers to the oracle."""
         assert ledger_of(self.partition) == self.oracle.ledger
+        assert self.partition.import_counts() == self.oracle.imports
         for one in self.oracle.running:
             if one.id not in self.oracle.newly_final:
                 assert self.partition.attribution(one.ordinal) == self.oracle.attribution(one)
 
     def check_integers(self) -> None:
         """Hold all sums of the experiments that are not final to the oracle."""
+        check_nodes(self.partition)
         for one in self.oracle.running:
             if one.id not in self.oracle.newly_final:
                 sums = self.partition.experiment_sums(one, final=False)
@@ -116,6 +140,9 @@ class Held:
             assert partial.times == self.oracle.times
             assert partial.ledger == self.oracle.ledger
             assert partial.next_offset == self.partition.cursor
+        if partials[0].imports is not None:
+            self.imports = partials[0].imports
+        assert self.imports == self.oracle.imports
         sums_of = {one.experiment_id: one for one in experiments_of(partials)}
         for one in self.oracle.control.definitions.values():
             if not self.oracle.is_due(one):

@@ -24,7 +24,7 @@ from schemas.control import (
 from schemas.definitions import Definition
 from schemas.hashing import stable_hash64, unit_hashes, unit_key
 from schemas.imports import read_import
-from schemas.partials import Ledger
+from schemas.partials import ImportCount, Ledger
 from schemas.topics import KIND_BATCH, KIND_IMPORT, KIND_TICK
 from tests.stream_processors.accumulate.builders import Event
 from tests.stream_processors.accumulate.oracle import DAY_MS, DayRow, Days, Unit, added_over
@@ -58,6 +58,7 @@ class LogOracle:
         self._events: dict[UnitName, list[Event]] = defaultdict(list)
         self._imported: dict[tuple[int, int], list[tuple[str, DayRow]]] = defaultdict(list)
         self._taken: Counter = Counter()
+        self._rows_taken: Counter = Counter()
         self._units: dict[tuple[str, UnitName], Unit] = {}
         self._hashes: dict[UnitName, tuple[int, int]] = {}
 
@@ -68,6 +69,15 @@ class LogOracle:
             *(self.rows[name] for name in ("received", "fresh", "duplicate", "conflict")),
             *(self.rows[name] for name in ("stale", "refused")),
         )
+
+    @property
+    def imports(self) -> list[ImportCount]:
+        """Return what was taken of each import, by their ordinals."""
+        return [
+            ImportCount(one.id, self._taken[one.id], self._rows_taken[one.id])
+            for one in sorted(self.control.imports.values(), key=lambda one: one.ordinal)
+            if self._taken[one.id]
+        ]
 
     @property
     def running(self) -> list[Definition]:
@@ -177,6 +187,7 @@ class LogOracle:
             return
         self.parts["taken"] += 1
         self._taken[part.import_id] += 1
+        self._rows_taken[part.import_id] += len(columns["day"])
         for high, low, metric, day, number in zip(
             *(columns[name].tolist() for name in ("unit_high", "unit_low", "metric", "day")),
             columns["value"].tolist(),

@@ -1,9 +1,14 @@
-"""Half of the cells are dropped: those that stay keep their events' values, and go on counting."""
+"""Cells are dropped: those that stay keep their events' values, and go on counting.
+
+What the others held is free for the next at once; when most of it is free, its memory returns.
+"""
+
+from itertools import chain
 
 from schemas.control import DefinitionChange
 from schemas.definitions import Interval, Metric
 from stream_processors.accumulate.partition import Partition
-from stream_processors.accumulate.state import CELLS, FREE_NODE, NODES
+from stream_processors.accumulate.state import CELLS, FREE_NODE, FREE_NODES, NODES
 from stream_processors.accumulate.writing import CHUNK_TICKS
 from tests.stream_processors.accumulate.builders import (
     T0,
@@ -14,12 +19,22 @@ from tests.stream_processors.accumulate.builders import (
     measured,
     tick,
 )
-from tests.stream_processors.accumulate.holding import Integers, equals_its_fold, integers_of
+from tests.stream_processors.accumulate.holding import (
+    Integers,
+    check_nodes,
+    equals_its_fold,
+    integers_of,
+)
 
 UNIT_COUNT, STAYING = 9_000, 2_000
 SLOW = Metric("slow", "quantile", "buy", window_ms=10_000, quantile=0.9, of="events")
 X = definition("x", 0, metrics=[SLOW])
 Y = definition("y", 1, metrics=[Metric("count", "count", "buy"), SLOW])
+
+
+FAST = Metric("fast", "quantile", "look", "secondary", quantile=0.5, of="events")
+VALUES = [1.5**power for power in range(-6, 34)]
+"""Each in a bucket of its own."""
 
 
 def apply(partition: Partition, *messages: Message) -> None:
@@ -70,3 +85,80 @@ def test_nodes_of_cells_that_stay_survive_a_compaction() -> None:
     assert equals_its_fold(partition)
     [shards] = [sums[0].shards for sums in counted(partition)["open"] if sums[0].shards is not None]
     assert sum(sum(shard.values()) for shard in shards) == 2 * STAYING + 2
+
+
+def nodes(partition: Partition) -> tuple[int, int]:
+    """Return how many nodes there are, and how many of them are free."""
+    check_nodes(partition)
+    return int(partition.state.counts[NODES]), int(partition.state.counts[FREE_NODES])
+
+
+def valued(unit_count: int, experiment: str, at: int) -> list[Message]:
+    """Return as many units of an experiment, each with a view and a purchase of every value."""
+    return [
+        batch(
+            [
+                assignment(f"u{unit}", f"a{experiment}", at, experiment=experiment),
+                *chain.from_iterable(
+                    (
+                        measured(f"u{unit}", f"m{experiment}{value}", at + 1, value=value),
+                        measured(
+                            f"u{unit}", f"l{experiment}{value}", at + 1, metric="look", value=value
+                        ),
+                    )
+                    for value in VALUES
+                ),
+            ]
+        )
+        for unit in range(unit_count)
+    ]
+
+
+def stopped_after(unit_count: int) -> Partition:
+    """Return a partition of an experiment that has just become final."""
+    partition = Partition(0, writer="w")
+    running = definition("x", 0, metrics=[SLOW, FAST])
+    stop = {"stopped_at_ms": T0 + 15, "intervals": [Interval(T0, T0 + 15)], "status": "stopped"}
+    stopped = definition("x", 0, metrics=[SLOW, FAST], **stop)
+    apply(partition, tick(1, T0, DefinitionChange(running)), *valued(unit_count, "x", T0 + 5))
+    apply(partition, tick(2, T0 + 20, DefinitionChange(stopped)))
+    assert nodes(partition) == (2 * unit_count * len(VALUES), 0)
+    apply(partition, tick(3, T0 + 30, horizon=T0 + 16))
+    return partition
+
+
+def test_nodes_of_a_final_experiment_are_free_for_the_next_one() -> None:
+    partition = stopped_after(10)
+    every = 2 * 10 * len(VALUES)
+    assert nodes(partition) == (every, every)
+
+    z = definition("z", 1, metrics=[SLOW, FAST], intervals=[Interval(T0 + 30)])
+    apply(partition, tick(4, T0 + 40, DefinitionChange(z), horizon=T0 + 16))
+    apply(partition, *valued(10, "z", T0 + 50), tick(5, T0 + 60, horizon=T0 + 16))
+
+    assert nodes(partition) == (every, 0)
+    assert equals_its_fold(partition)
+
+
+def test_memory_of_nodes_returns_when_most_are_free_though_few_cells_are() -> None:
+    partition = stopped_after(150)
+    assert partition.memory()["nodes"] == 2 * 150 * len(VALUES) * 12
+
+    for number in range(4, CHUNK_TICKS + 1):
+        apply(partition, tick(number, T0 + 30, horizon=T0 + 16))
+
+    assert (partition.memory()["nodes"], partition.memory()["cells"]) == (0, 0)
+    assert nodes(partition) == (0, 0)
+
+
+def test_events_that_are_taken_back_and_counted_again_take_no_more_nodes() -> None:
+    partition = Partition(0, writer="w")
+    apply(partition, tick(1, T0, DefinitionChange(definition("x", 0, metrics=[SLOW, FAST]))))
+    events = [measured("u", f"m{value}", T0 + 90, value=value) for value in VALUES]
+    apply(partition, batch([assignment("u", "a", T0 + 80), *events]))
+
+    for earlier in range(70, 20, -5):
+        apply(partition, batch([assignment("u", f"a{earlier}", T0 + earlier)]))
+
+    assert nodes(partition) == (len(VALUES), 0)
+    assert equals_its_fold(partition)

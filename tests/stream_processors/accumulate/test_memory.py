@@ -4,6 +4,7 @@ import numpy as np
 import psutil
 
 from stream_processors.accumulate import memory
+from stream_processors.accumulate.state import empty_state, with_room
 
 MEGABYTE = 1 << 20
 WORD = np.dtype("i8")
@@ -19,7 +20,6 @@ def test_a_reserved_array_takes_memory_only_where_it_is_written() -> None:
     array = memory.zeros(memory.SMALL_ENTRIES + 1, WORD)
     array[: 8 * MEGABYTE] = 1
 
-    assert memory.is_reserved(array)
     assert len(array) >= memory.RESERVED_ENTRIES
     assert 60 * MEGABYTE < resident() - before < 80 * MEGABYTE
 
@@ -45,10 +45,23 @@ def test_releasing_the_middle_of_a_page_harms_no_neighbour() -> None:
     assert (array[9_995:10_000] == 7).all()
 
 
+def test_growing_copies_what_is_in_use_and_no_more() -> None:
+    """Beyond what is reserved an array is copied: room for what may come takes no memory."""
+    state = with_room(empty_state(), "nodes", 0, memory.SMALL_ENTRIES + 1)
+    state.nodes["count"][:1_000] = 7
+    before, length = resident(), len(state.nodes)
+
+    state = with_room(state, "nodes", 1_000, length + 1)
+
+    assert len(state.nodes) > length
+    assert (state.nodes["count"][:1_001].sum(), state.nodes["count"][999]) == (7_000, 7)
+    assert resident() - before < 10 * MEGABYTE
+
+
 def test_a_small_array_is_an_ordinary_one() -> None:
-    array = memory.zeros(100, WORD)
+    array = memory.zeros(memory.SMALL_ENTRIES, WORD)
+    array[:] = 1
 
-    memory.release(array, 0, 100)
+    memory.release(array, 0, len(array))
 
-    assert not memory.is_reserved(array)
-    assert (len(array), int(array.sum())) == (128, 0)
+    assert (len(array), int(array.sum())) == (memory.SMALL_ENTRIES, memory.SMALL_ENTRIES)

@@ -9,6 +9,7 @@ from schemas.definitions import Analysis, Definition, Interval, Metric, Variant
 from schemas.partials import (
     STATE_VERSION,
     ExperimentSums,
+    ImportCount,
     Ledger,
     Partial,
     integers_to_bytes,
@@ -97,6 +98,7 @@ def make_partial(
     parts: int = 1,
     state_version: int = STATE_VERSION,
     log_id: str = "log-1",
+    imports: list[ImportCount] | None = None,
 ) -> Partial:
     return Partial(
         log_id=log_id,
@@ -112,6 +114,7 @@ def make_partial(
         changes=list(changes),
         settings=Settings(),
         experiments=list(experiments),
+        imports=imports,
     )
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from schemas.control import DefinitionChange, Settings, SettingsChange
 from schemas.definitions import Analysis
-from schemas.partials import STATE_VERSION, Partial
+from schemas.partials import STATE_VERSION, ImportCount, Partial
 from stream_processors.merge.assembly import PartialGapError
 from stream_processors.merge.merging import LogMismatchError, MergedTick, Merger
 from tests.stream_processors.merge.builders import (
@@ -35,6 +35,8 @@ from tests.stream_processors.merge.streams import (
 )
 
 Looks = dict[tuple[str, int], set[str]]
+
+OTHER = ImportCount("other", 1, 0)
 
 
 class Changelog:
@@ -345,6 +347,42 @@ def test_the_ledger_adds_partitions_and_shows_attribution() -> None:
     assert tick.ledger["experiments"]["x"] == {
         "counted": 180, "outside_window": 0, "excluded": 0, "no_assignment": 0,
     }  # fmt: skip
+
+
+def test_the_ledger_adds_what_partitions_took_of_imports_and_keeps_it_until_they_say_more() -> None:
+    merger, _ = start()
+    (none,) = feed(merger, make_partial(0, 2, imports=[]), make_partial(1, 2))
+    spend = [ImportCount("spend", 3, 70)]
+    (first,) = feed(
+        merger, make_partial(0, 3, imports=spend), make_partial(1, 3, imports=[*spend, OTHER])
+    )
+    merger = Merger.load(merger.records(), 2)
+    (same,) = feed(merger, make_partial(0, 4), make_partial(1, 4))
+    more = [ImportCount("spend", 4, 71)]
+    (later,) = feed(merger, make_partial(0, 5, imports=more), make_partial(1, 5))
+
+    assert none.ledger["imports"] is None, "partition 1 has not said"
+    assert first.ledger["imports"] == same.ledger["imports"] == {
+        "spend": {"parts": 6, "rows": 140}, "other": {"parts": 1, "rows": 0},
+    }  # fmt: skip
+    assert later.ledger["imports"] == {
+        "spend": {"parts": 7, "rows": 141}, "other": {"parts": 1, "rows": 0},
+    }  # fmt: skip
+
+
+def test_a_merger_from_before_imports_were_counted_waits_until_partitions_say() -> None:
+    merger, _ = start()
+    feed(merger, make_partial(0, 2, imports=[OTHER]), make_partial(1, 2, imports=[]))
+    records = merger.records()
+    progress = msgspec.msgpack.decode(records["progress"])
+    del progress["imports"]
+
+    merger = Merger.load(records | {"progress": msgspec.msgpack.encode(progress)}, 2)
+
+    (unknown,) = feed(merger, make_partial(0, 3, imports=[OTHER]), make_partial(1, 3))
+    (known,) = feed(merger, make_partial(0, 4), make_partial(1, 4, imports=[]))
+    assert unknown.ledger["imports"] is None
+    assert known.ledger["imports"] == {"other": {"parts": 1, "rows": 0}}
 
 
 def test_settings_are_those_of_the_tick() -> None:
