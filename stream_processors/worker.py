@@ -6,8 +6,10 @@ own offsets (see ``seeking``), so Faust is asked for membership, delivery and ch
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -22,9 +24,12 @@ from schemas.probe import serve_probe
 from stream_processors import telemetry
 from stream_processors.broker_wait import wait_for_broker
 from stream_processors.group_watch import GroupWatch
-from stream_processors.paced_metadata import pace_metadata
+from stream_processors.patient_client import use_patient_clients
 from stream_processors.seeking import SeekingTableManager, seek_to_state
 from stream_processors.settings import MissingSettingsError, WorkerSettings
+
+CRASH_GRACE_S = 2.0
+"""How long Faust may take to stop after an error. Its consumer's thread can take a minute."""
 
 CHANGELOG_RECORD_BYTES_MAX = 4 * 1024 * 1024
 
@@ -118,7 +123,7 @@ def run_worker(app: faust.App) -> NoReturn:
     # Faust says what it does in tables.
     for name in ("faust", "mode", "aiokafka", *_SERVICE_LOGGERS):
         logging.getLogger(name).setLevel(logging.WARNING)
-    pace_metadata()
+    use_patient_clients()
     worker = DrainingWorker(app, GroupWatch(app), quiet=True, override_logging=False)
     worker.spinner = None  # it writes control characters into the log
     worker.execute_from_commandline()
@@ -126,12 +131,36 @@ def run_worker(app: faust.App) -> NoReturn:
 
 
 class DrainingWorker(faust.Worker):
-    """Worker that can leave its group for good; Faust's opens a debugger at that signal."""
+    """Worker that can leave its group for good; Faust's opens a debugger at that signal.
+
+    After an error it ends within seconds, however long Faust would wait for its own threads: what
+    is not acknowledged is done again at the next start, as after a kill.
+    """
+
+    _is_ending = False
+
+    def _crash(self, reason: BaseException) -> None:
+        super()._crash(reason)
+        if not self._is_ending:
+            self._is_ending = True
+            _end_in(CRASH_GRACE_S, reason)
 
     def _on_sigusr2(self) -> None:
         _log.info("drained: leaves the group, does not come back")
         self.app.consumer.leave_for_good()
         self._schedule_shutdown(signal.SIGUSR2)
+
+
+def _end_in(grace_s: float, reason: BaseException) -> None:
+    """End the process with exit code 1 after ``grace_s``, whatever it does by then."""
+
+    def end() -> None:
+        _log.critical("ends after %r", reason)
+        os._exit(1)
+
+    timer = threading.Timer(grace_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _membership(settings: WorkerSettings) -> dict[str, Any]:

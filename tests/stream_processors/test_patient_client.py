@@ -1,16 +1,17 @@
-"""While nobody leads, a client of Kafka asks ten times a second, not as fast as it can."""
+"""While a broker is away a client asks ten times a second, and no broken connection is its end."""
 
 import asyncio
 import socket
 
 import pytest
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.consumer import consumer
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.producer import producer
-from aiokafka.protocol.metadata import MetadataResponse_v1
+from aiokafka.protocol.metadata import MetadataRequest, MetadataResponse_v1
 
-from stream_processors.paced_metadata import PacedClient, lacks_leaders, pace_metadata
+from stream_processors.patient_client import PatientClient, lacks_leaders, use_patient_clients
 
 ASKED_S = 0.5
 NOBODY = -1
@@ -44,12 +45,12 @@ async def _count_updates(client_type: type[AIOKafkaClient]) -> int:
         return count
 
 
-def test_a_paced_client_does_not_ask_a_broker_that_is_away_all_the_time() -> None:
-    assert asyncio.run(_count_updates(PacedClient)) <= ASKED_S / 0.1 + 1
+def test_a_patient_client_does_not_ask_a_broker_that_is_away_all_the_time() -> None:
+    assert asyncio.run(_count_updates(PatientClient)) <= ASKED_S / 0.1 + 1
 
 
 def test_aiokafka_alone_would_ask_all_the_time() -> None:
-    # When this fails aiokafka waits by itself: PacedClient can go.
+    # When this fails aiokafka waits by itself: PatientClient can go.
     assert asyncio.run(_count_updates(AIOKafkaClient)) > 2 * ASKED_S / 0.1
 
 
@@ -65,12 +66,12 @@ def test_a_leader_is_lacking_where_there_is_none_or_no_such_topic(
     assert lacks_leaders(cluster, [topic]) is lacks
 
 
-def test_consumers_and_producers_made_by_a_worker_are_paced(
+def test_consumers_and_producers_made_by_a_worker_are_patient(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(consumer, "AIOKafkaClient", AIOKafkaClient)
     monkeypatch.setattr(producer, "AIOKafkaClient", AIOKafkaClient)
-    pace_metadata()
+    use_patient_clients()
 
     async def client_types() -> set[type]:
         reader = consumer.AIOKafkaConsumer(bootstrap_servers="127.0.0.1:1")
@@ -80,4 +81,26 @@ def test_consumers_and_producers_made_by_a_worker_are_paced(
         await writer.stop()
         return types
 
-    assert asyncio.run(client_types()) == {PacedClient}
+    assert asyncio.run(client_types()) == {PatientClient}
+
+
+class _Closed:
+    """A connection whose transport uvloop has closed, and aiokafka has not noticed."""
+
+    def connected(self) -> bool:
+        return True
+
+    def send(self, _request: object, *, expect_response: bool) -> None:
+        assert expect_response
+        raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+
+
+def test_a_connection_that_was_closed_a_moment_ago_is_an_error_to_try_again_after() -> None:
+    async def send() -> None:
+        client = PatientClient(bootstrap_servers="127.0.0.1:1")
+        client._conns[1, ConnectionGroup.DEFAULT] = _Closed()
+        await client.send(1, MetadataRequest([]))
+
+    with pytest.raises(KafkaConnectionError, match="node 1 was closed") as raised:
+        asyncio.run(send())
+    assert raised.value.retriable
