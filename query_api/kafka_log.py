@@ -53,6 +53,9 @@ class LogReader:
                 "enable.partition.eof": True,  # a compacted log may end in records that are gone
                 "queued.max.messages.kbytes": 32_768,
                 "fetch.queue.backoff.ms": 50,
+                # Otherwise the broker answers for every single record, hundreds of times a second.
+                "fetch.min.bytes": 65_536,
+                "fetch.wait.max.ms": 50,
             },
             logger=_log,
         )
