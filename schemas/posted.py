@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from schemas.identifiers import NAME_RULE, is_external_id, is_name
+from schemas.look_size import ESTIMATED_BYTES_MAX, look_bytes, metric_bytes
 from schemas.times import parse_duration_ms
 
 Kind = Literal["conversion", "count", "sum", "ratio", "mean", "quantile"]
@@ -26,11 +27,13 @@ KEEP_DAYS_MAX = 90
 CAP_QUANTA_MAX = 2**62
 """A unit's total beyond this leaves the metric, so a cap there caps nothing."""
 
+METRICS_MAX = 100
+"""Of a definition; each is counted and compared at every look."""
+
 SEGMENT_ATTRIBUTES_MAX = 4
 SEGMENT_VALUES_MAX = 32
 SEGMENT_ENTRIES_MAX = 600
-"""Values (``other`` included) times metrics times variants: about a kilobyte of a look each, and
-the looks' topic takes messages of a megabyte."""
+"""Values (``other`` included) times metrics times variants: each is a comparison at every look."""
 
 OTHER_SEGMENT = "other"
 """Segment of units whose attribute is missing or not among the values."""
@@ -163,6 +166,12 @@ def definition_errors(body: DefinitionBody) -> Iterable[FieldError]:
     yield from _variant_errors(body.variants)
     if not body.metrics:
         yield FieldError("metrics", "0 metrics, must be one or more")
+    if len(body.metrics) > METRICS_MAX:
+        message = (
+            f"{len(body.metrics)} metrics, must be {METRICS_MAX} at most: split them among several "
+            "experiments over the same units, or leave out those that nobody decides by"
+        )
+        yield FieldError("metrics", message, "too_many_metrics")
     yield from _repeated("metrics", [metric.id for metric in body.metrics])
     for index, metric in enumerate(body.metrics):
         yield from metric_errors(metric, f"metrics[{index}]")
@@ -176,6 +185,7 @@ def definition_errors(body: DefinitionBody) -> Iterable[FieldError]:
         yield _unsupported("targeting", f"{body.targeting}, must be null")
     yield from _segment_errors(body.segments)
     yield from _segment_size_errors(body)
+    yield from _look_size_errors(body)
     yield from _analysis_errors(body.analysis)
     yield from _units_max_errors(body)
 
@@ -336,6 +346,26 @@ def _segment_size_errors(body: DefinitionBody) -> Iterable[FieldError]:
             "list the values that matter, all others are counted as other"
         )
         yield FieldError("segments", message)
+
+
+def _look_size_errors(body: DefinitionBody) -> Iterable[FieldError]:
+    """Yield an error where a look would not fit into a message once there are enough data."""
+    if len(body.metrics) > METRICS_MAX:
+        return
+    variants = [one.id for one in body.variants]
+    size = look_bytes(body.metrics, variants, body.segments)
+    if size <= ESTIMATED_BYTES_MAX:
+        return
+    groups = sum(len(values) + 1 for values in body.segments.values())
+    largest = max(body.metrics, key=metric_bytes)
+    message = (
+        f"a look may get {size} bytes, must be {ESTIMATED_BYTES_MAX} at most: {len(body.metrics)} "
+        f"metrics times {len(variants)} variants times {1 + groups} groups of units; the largest "
+        f"metric is {largest.id[:128]!r} ({largest.kind}{f' of {largest.of}' if largest.of else ''}"
+        f"), about {metric_bytes(largest)} bytes of each on each basis. Take fewer segment values "
+        "or variants, leave out quantiles of events, or make another experiment for some metrics"
+    )
+    yield FieldError("metrics", message, "look_too_large")
 
 
 def _hypothesis_errors(hypothesis: Hypothesis | None) -> Iterable[FieldError]:

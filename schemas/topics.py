@@ -12,7 +12,7 @@ PER_PARTITION_SETTING = 0
 """``partition_count`` of topics that have as many partitions as ``LITMUS_PARTITIONS`` says."""
 
 MESSAGE_BYTES_MAX = 512_000
-"""No message that Litmus writes is larger."""
+"""No message that doors, control or the engine's reports are made of is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,9 @@ _COMPACT_SOON = MappingProxyType(
         "max.compaction.lag.ms": "900000",
     }
 )
+
+_LARGE = MappingProxyType({"max.message.bytes": "4194304"})
+"""Of looks and snapshots; see ``schemas.look_size``."""
 
 _CHECKPOINTS = MappingProxyType(
     {
@@ -119,13 +122,13 @@ MARKS = Topic(
 PARTIALS = Topic(
     "litmus.partials", key="partition", value="a partial (MessagePack)", retention_ms=DAY_MS
 )
-LOOKS = Topic("litmus.looks", key="experiment id", value="a look (JSON)")
+LOOKS = Topic("litmus.looks", key="experiment id", value="a look (JSON)", config=_LARGE)
 SNAPSHOTS = Topic(
     "litmus.snapshots",
     key="experiment id",
     value="a snapshot: definition and latest look (JSON)",
     cleanup_policy="compact",
-    config=_COMPACT_SOON,
+    config=MappingProxyType({**_COMPACT_SOON, **_LARGE}),
 )
 SNAPSHOT_ROWS = Topic(
     "litmus.snapshot-rows",

@@ -16,6 +16,8 @@ class MergedExperiment:
         tick: Last tick that changed it; replayed ticks up to it are skipped.
         is_owed: Whether a look was due and skipped, or none was computed yet.
         sha256: Identity of the last look; empty before the first.
+        fits: Whether a look at its sums fits into a message, as far as is known. One that does not
+            is owed, and asked for again when the sums or the definition change, or after a restart.
     """
 
     def __init__(self, definition: Definition) -> None:
@@ -23,6 +25,7 @@ class MergedExperiment:
         self.tick = 0
         self.is_owed = True
         self.sha256 = ""
+        self.fits = True
         self._sums: dict[int, ExperimentSums] = {}
         self._state_versions: dict[int, int] = {}
         self._looked: Totals | None = None
@@ -41,7 +44,7 @@ class MergedExperiment:
     def redefine(self, definition: Definition) -> None:
         """Go on with another definition; metrics may have been added."""
         self.definition = definition
-        self.is_owed = True
+        self.is_owed = self.fits = True
 
     def report(self, partition: int, state_version: int, sums: ExperimentSums) -> None:
         """Replace what a partition said before: sums are cumulative."""
@@ -51,14 +54,18 @@ class MergedExperiment:
     def asks(self, cut: Cut) -> Asked | None:
         """Return the look to compute at a tick; None if nothing has changed since the last one."""
         totals = self._totals()
-        if totals == self._looked and not self.is_owed:
+        if totals == self._looked and not (self.is_owed and self.fits):
             return None
         return Asked(self.definition, totals, cut, self._path)
 
     def remember(self, asked: Asked, look: Look) -> None:
         """Go on from a look that was asked for and computed."""
         self._path, self.sha256 = look.path_after, look.sha256
-        self._looked, self.is_owed = asked.totals, False
+        self._looked, self.is_owed, self.fits = asked.totals, False, True
+
+    def forgo(self, asked: Asked) -> None:
+        """Go on without a look that was too large to be published: as if it had not been made."""
+        self._looked, self.is_owed, self.fits = asked.totals, True, False
 
     def attribution(self) -> dict[str, int]:
         """Return what became of its metric events, over all partitions."""

@@ -7,11 +7,15 @@ from prometheus_client import Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
-from stream_processors.merge.merging import MergedTick, Merger
+from stream_processors.merge.merging import MergedTick, Merger, SkipCode
 
 TICKS = Counter("litmus_merge_ticks_total", "Ticks merged over all partitions.")
 LOOKS = Counter("litmus_merge_looks_total", "Looks published.")
-SKIPPED = Counter("litmus_merge_skipped_looks_total", "Looks that were due and not computed.")
+SKIPPED = Counter(
+    "litmus_merge_skipped_looks_total", "Looks that were due and not published.", ["reason"]
+)
+for _code in SkipCode:
+    SKIPPED.labels(_code)
 SETTLED = Gauge("litmus_merge_settled_timestamp_seconds", "Settled time of the last merged tick.")
 
 
@@ -19,7 +23,8 @@ def count(merged: MergedTick) -> None:
     """Count one merged tick."""
     TICKS.inc()
     LOOKS.inc(len(merged.looks))
-    SKIPPED.inc(len(merged.skipped))
+    for skipped in merged.skipped:
+        SKIPPED.labels(skipped.code).inc()
     SETTLED.set(merged.times.settled_ms / 1_000)
 
 
