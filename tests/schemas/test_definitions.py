@@ -24,6 +24,7 @@ from schemas.definitions import (
     define_metric,
     public,
 )
+from schemas.look_size import look_bytes
 from schemas.posted import definition_errors
 from stream_processors.merge import wording
 from stream_processors.stats import edges
@@ -484,3 +485,57 @@ def test_the_minimum_effect_is_the_hypothesis() -> None:
     assert post().minimum_effect is None
     assert post(hypothesis={"null": "nothing"}).minimum_effect is None
     assert post(hypothesis={"minimum_effect": 0.02}).minimum_effect == 0.02
+
+
+# --- what a look of it would be ---
+
+
+def quantiles_of_events(count: int, **fields: Any) -> dict[str, Any]:
+    quantile = {"kind": "quantile", "event": "load", "quantile": 0.9, "of": "events"}
+    return {"metrics": [quantile | {"id": f"q{at}"} for at in range(count)]} | fields
+
+
+def test_what_a_look_could_not_hold_is_refused_with_what_to_do() -> None:
+    assert errors_of(**quantiles_of_events(3)) == []
+
+    [error] = errors_of(**quantiles_of_events(4))
+
+    assert (error.field, error.code) == ("metrics", "look_too_large")
+    size = look_bytes([MetricBody("q0", "quantile", of="events")] * 4, ["control", "treatment"], {})
+    assert error.message.startswith(
+        f"a look may get {size} bytes, must be 3600000 at most: 4 metrics times 2 variants times 1 "
+        "groups of units; the largest metric is 'q0' (quantile of events), about 287600 bytes"
+    )
+    assert error.message.endswith("or make another experiment for some metrics")
+
+
+def test_segments_and_variants_count_towards_a_look() -> None:
+    countries = {"country": [f"c{at}" for at in range(6)]}
+    assert [one.code for one in errors_of(**quantiles_of_events(1, segments=countries))] == [
+        "look_too_large"
+    ]
+    assert errors_of(**quantiles_of_events(1, segments={"country": ["CA"]})) == []
+    many = [{"id": f"v{at}"} for at in range(7)]
+    assert [one.code for one in errors_of(**quantiles_of_events(1, variants=many))] == [
+        "look_too_large"
+    ]
+    assert errors_of(**quantiles_of_events(1, variants=many[:6])) == []
+
+
+def test_a_hundred_metrics_are_the_most() -> None:
+    def counts(number: int) -> dict[str, Any]:
+        return {"metrics": [{"id": f"m{at}", "kind": "count"} for at in range(number)]}
+
+    assert errors_of(**counts(100)) == []
+    [error] = errors_of(**counts(101))
+    assert (error.field, error.code) == ("metrics", "too_many_metrics")
+    assert error.message.startswith("101 metrics, must be 100 at most: split them")
+
+
+def test_a_larger_definition_that_is_in_the_log_is_still_read() -> None:
+    with pytest.raises(InvalidDefinitionError, match="a look may get"):
+        post(**quantiles_of_events(9))
+    one = post(**quantiles_of_events(1))
+    large = msgspec.structs.replace(one, metrics=one.metrics * 200)
+
+    assert msgspec.json.decode(msgspec.json.encode(large), type=Definition) == large

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.control import Settings, Times
 from schemas.partials import (
+    PIECE_BYTES_MAX,
     STATE_VERSION,
     ExperimentSums,
     Ledger,
@@ -26,6 +27,7 @@ from schemas.partials import (
     sums_from_bytes,
     sums_to_bytes,
 )
+from schemas.topics import MESSAGE_BYTES_MAX
 
 LIMBS_MAX = 2**190
 integers = st.integers(-LIMBS_MAX, LIMBS_MAX)
@@ -167,6 +169,21 @@ def test_sums_of_any_size_come_back_from_parts_that_fit_a_message(sizes: list[in
         encode_partial(partial(*part, number, len(parts))) for number, part in enumerate(parts)
     ]
     assert max(map(len, messages)) < 480_000
+    found = experiments_of(map(decode_partial, messages))
+    assert sorted(found, key=lambda one: one.experiment_id) == reported
+
+
+@pytest.mark.parametrize("size", [-300, 0, 300, PIECE_BYTES_MAX, 9 * PIECE_BYTES_MAX + 17])
+def test_sums_pass_in_pieces_however_large_they_are(size: int) -> None:
+    """Around the size of a piece, and eight million bytes beyond what a message takes."""
+    reported = [experiment("x", max(1, PIECE_BYTES_MAX + size)), experiment("y", 8_000_000)]
+
+    parts = in_parts(reported, MESSAGE_BYTES_MAX // 2)
+
+    messages = [
+        encode_partial(partial(*part, number, len(parts))) for number, part in enumerate(parts)
+    ]
+    assert max(map(len, messages)) <= MESSAGE_BYTES_MAX
     found = experiments_of(map(decode_partial, messages))
     assert sorted(found, key=lambda one: one.experiment_id) == reported
 
