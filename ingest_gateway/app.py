@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -21,7 +21,7 @@ from ingest_gateway import (
 )
 from ingest_gateway.errors import QueueFullError
 from ingest_gateway.routes_problems import add_problem_handlers, refusal
-from ingest_gateway.routes_request import Parts, PartsOfApp
+from ingest_gateway.routes_request import Parts, PartsOfApp, wait_for_view
 from ingest_gateway.settled_watch import Settled
 from ingest_gateway.telemetry import REGISTRY, report_request
 
@@ -56,7 +56,7 @@ def create_app(open_parts: OpenParts) -> FastAPI:
         routes_imports,
         routes_settings,
     ):
-        app.include_router(routes.router)
+        app.include_router(routes.router, dependencies=[Depends(wait_for_view)])
     app.include_router(probes)
     return app
 

@@ -13,7 +13,11 @@ from fastapi import Depends, Request
 from ingest_gateway.body import form_of
 from ingest_gateway.commands import CommandSender
 from ingest_gateway.control_view import ControlView
-from ingest_gateway.errors import BodyTooLargeError, UnsupportedMediaTypeError
+from ingest_gateway.errors import (
+    BodyTooLargeError,
+    UnsupportedMediaTypeError,
+    ViewUnavailableError,
+)
 from ingest_gateway.imports import ImportDoor
 from ingest_gateway.intake import Intake
 from ingest_gateway.room import Room
@@ -26,6 +30,11 @@ from schemas.shapes import ERRORS_MAX, RepeatedKeyError, check_keys, shape_error
 BODY_TIMEOUT_S = 12.0
 """A client that takes longer to send its body is told so, and let go: two seconds later its
 connection is closed without a word."""
+
+VIEW_TIMEOUT_S = 1.5
+"""A request that comes before the control log was read waits so long."""
+
+VIEW_POLL_S = 0.01
 
 JSON_BODY_BYTES_MAX = 100_000
 """A body that is no events: a definition, a question for decisions."""
@@ -70,6 +79,27 @@ async def parts_of(request: Request) -> Parts:
 
 
 PartsOfApp = Annotated[Parts, Depends(parts_of)]
+
+
+async def wait_for_view(parts: PartsOfApp) -> None:
+    """Let a request wait until the control log was read once.
+
+    Before that nothing is known: not how late an event may be, nor which experiments there are. An
+    answer would be of another platform, and an event that is late would be taken for one that
+    counts.
+
+    Raises:
+        ViewUnavailableError: If that takes too long.
+    """
+    if parts.view.is_caught_up:
+        return
+    try:
+        async with asyncio.timeout(VIEW_TIMEOUT_S):
+            while not parts.view.is_caught_up:  # noqa: ASYNC110  # another thread reads the log
+                await asyncio.sleep(VIEW_POLL_S)
+    except TimeoutError as error:
+        message = "the control log has not been read since this gateway started; send it again"
+        raise ViewUnavailableError(message) from error
 
 
 @asynccontextmanager

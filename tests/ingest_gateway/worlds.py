@@ -65,6 +65,8 @@ class MemoryControl:
     """Control, and the gateway's view of it, over the logs of a ``MemorySink``."""
 
     def __init__(self, sink: MemorySink) -> None:
+        self._is_reading = True
+        self._appended_ms: list[int] = []
         self.is_caught_up = False
         self.settled = SettledWatch(alert_s=900, stop_s=3_600)
         self._sink = sink
@@ -86,9 +88,21 @@ class MemoryControl:
     async def run(self) -> None:
         """Append records until cancelled."""
         while True:
-            self.step()
-            self.is_caught_up = True
+            if self._is_reading:
+                self.step()
+                self.is_caught_up = True
             await asyncio.sleep(0.001)
+
+    def forget(self) -> None:
+        """Know nothing any more, as a gateway that has just started."""
+        self._is_reading = self.is_caught_up = False
+        self._view = View()
+
+    def read_all(self) -> None:
+        """Read the log from its start, and go on."""
+        for offset, record in enumerate(self._sink.logs[CONTROL.name, 0]):
+            self._view.take(offset, self._appended_ms[offset], record.value)
+        self._is_reading = True
 
     def step(self) -> None:
         """Append one record, and read it back everywhere."""
@@ -99,6 +113,7 @@ class MemoryControl:
         log = self._sink.logs[CONTROL.name, 0]
         log.append(Message(CONTROL.name, send.value, 0))
         appended_ms = wall_clock_ms()
+        self._appended_ms.append(appended_ms)
         for duty in self._writer.read_control(len(log) - 1, appended_ms, send.value):
             self._writer.acknowledge(duty)
         self._view.take(len(log) - 1, appended_ms, send.value)
