@@ -5,8 +5,11 @@ What the others held is free for the next at once; when most of it is free, its 
 
 from itertools import chain
 
+import numpy as np
+
 from schemas.control import DefinitionChange
 from schemas.definitions import Interval, Metric
+from stream_processors.accumulate.checkpoints import segment_record
 from stream_processors.accumulate.partition import Partition
 from stream_processors.accumulate.state import CELLS, FREE_NODE, FREE_NODES, NODES
 from stream_processors.accumulate.writing import CHUNK_TICKS
@@ -162,3 +165,27 @@ def test_events_that_are_taken_back_and_counted_again_take_no_more_nodes() -> No
 
     assert nodes(partition) == (len(VALUES), 0)
     assert equals_its_fold(partition)
+
+
+def test_events_in_any_order_are_the_same_record() -> None:
+    records = []
+    for values in (VALUES, VALUES[::-1], VALUES[::2] + VALUES[1::2]):
+        partition = Partition(0, writer="w")
+        apply(partition, tick(1, T0, DefinitionChange(definition("x", 0, metrics=[SLOW]))))
+        apply(partition, batch([assignment("u", "a", T0 + 1)]))
+        for value in values:
+            apply(partition, batch([measured("u", f"m{value}", T0 + 9, value=value)]))
+        [segment] = np.flatnonzero(partition.state.segments["dirty"]).tolist()
+        records.append(
+            segment_record(
+                partition.state,
+                segment,
+                plan=partition.plan,
+                header=partition.header,
+                metrics=partition.metrics,
+                unit_types=partition.unit_types,
+            )
+        )
+
+    assert records[1:] == records[:1] * 2
+    assert len(records[0].nodes["bucket"]) == 2 * len(VALUES)
