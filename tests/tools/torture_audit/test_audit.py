@@ -50,7 +50,7 @@ def test_a_run_that_counted_right_has_no_differences(seed: int) -> None:
 
 
 def test_the_worlds_hold_what_the_rules_are_about() -> None:
-    outcomes = [run_world(make_world(seed)) for seed in range(6)]
+    outcomes = [run_world(make_world(seed)) for seed in range(12)]
     looks = [msgspec.json.decode(one) for each in outcomes for one in each.evidence.look_records]
     rows = [each.run.ledger["rows"] for each in outcomes]
     attributed = [one for each in outcomes for one in each.run.ledger["experiments"].values()]

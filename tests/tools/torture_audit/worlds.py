@@ -289,7 +289,7 @@ def _metric(random: Random, number: int, added_at_ms: int) -> Metric:
 
 
 def _event(random: Random, units: int, now_ms: int, number: int) -> Event:
-    unit, when = f"u{random.randrange(units)}", now_ms - random.choice([0, 3, 900, 40_000])
+    unit, when = f"u{random.randrange(units)}", now_ms - random.choice([-400, 0, 3, 900, 40_000])
     if random.random() < 0.4:
         return Event(unit, f"e{number}", when, random.choice("xy"), random.choice("ccct"))
     experiment = random.choice([None, None, "x", "y"])

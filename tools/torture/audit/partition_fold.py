@@ -438,6 +438,9 @@ class PartitionFold:
             integers += [0] * (rules.size - len(integers))
         self._touched.add(rules.ordinal)
         for unit in self._all_units():
+            if unit.type == rules.unit_type and unit.latest >= since:
+                self._place(unit, rules)
+                continue
             cell = unit.cells.get(rules.ordinal)
             if cell is not None and len(cell.totals) < len(rules.metrics):
                 more = len(rules.metrics) - len(cell.totals)
@@ -445,8 +448,6 @@ class PartitionFold:
                 cell.magnitudes += [0] * more
                 if rules.has_covariates and cell.variant != NOWHERE:
                     cell.covariates += [None] * (len(rules.metrics) - len(cell.covariates))
-            if unit.type == rules.unit_type and unit.latest >= since:
-                self._place(unit, rules)
 
     def _all_units(self) -> Iterable[Unit]:
         for units in self.units.values():

@@ -230,7 +230,8 @@ def contribute(integers: list[int], rules: Rules, cell: Cell, sign: int) -> None
     integers[cell.variant] += sign
     integers[crossovers + COUNTED] += sign * cell.counted
     integers[crossovers + OUTSIDE] += sign * cell.outside
-    for metric in rules.metrics:
+    # Of a metric that was added since it was counted it has no total: nothing is to be taken back.
+    for metric in rules.metrics[: len(cell.totals)]:
         if cell.entry < metric.added:
             continue
         if has_left(cell, metric):
