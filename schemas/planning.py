@@ -163,11 +163,20 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     spending_power: Annotated[
         Positive, Meta(description="Group sequential: exponent of the spending `power`.")
     ] = 1.0
-    prior: Annotated[Prior | None, Meta(description="Bayesian: null is a flat prior.")] = None
+    prior: Annotated[
+        Prior | None,
+        Meta(
+            description="Bayesian: null is a flat prior; must be null for a conversion without a "
+            "covariate, and with a margin: the results take none there."
+        ),
+    ] = None
     threshold: Annotated[
-        Annotated[float, Meta(gt=0.5, lt=1)],
-        Meta(description="Bayesian: chance to be better at which one decides."),
-    ] = 0.95
+        Annotated[float, Meta(gt=0.5, lt=1)] | None,
+        Meta(
+            description="Bayesian: chance to be better at which one decides; null: that of the "
+            "verdict, 1 - alpha / 2, and 1 - alpha with a margin."
+        ),
+    ] = None
     units_per_day: Annotated[
         Positive | None,
         Meta(description="New units a day of the whole experiment; null: no days are worked out."),

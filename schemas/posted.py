@@ -98,7 +98,8 @@ class Analysis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         units_max: Of group_sequential: planned units of a pair, both arms; information is matured
             units over this.
         planned_looks: Of group_sequential: information fractions of the looks.
-        prior: Of bayesian: prior of the absolute effect of a mean; None: flat.
+        prior: Of bayesian: prior of the absolute effect on the only decision metric, in its own
+            units; None: flat. Rates, guardrails and secondary metrics never have one.
     """
 
     method: Method = "always_valid"
@@ -187,6 +188,7 @@ def definition_errors(body: DefinitionBody) -> Iterable[FieldError]:
     yield from _segment_size_errors(body)
     yield from _look_size_errors(body)
     yield from _analysis_errors(body.analysis)
+    yield from _prior_errors(body)
     yield from _units_max_errors(body)
 
 
@@ -391,9 +393,37 @@ def _analysis_errors(analysis: Analysis) -> Iterable[FieldError]:
         return
     if analysis.method != "bayesian":
         yield _of_other("analysis.prior", "method", "bayesian")
-    if not (math.isfinite(prior.mean) and 0 < prior.sd < math.inf):
+    if not _is_prior(prior):
         message = f"mean == {prior.mean}, sd == {prior.sd}, must be finite, and sd above 0"
         yield FieldError("analysis.prior", message)
+
+
+def _is_prior(prior: Prior) -> bool:
+    return math.isfinite(prior.mean) and 0 < prior.sd < math.inf
+
+
+def _prior_errors(body: DefinitionBody) -> Iterable[FieldError]:
+    """Yield an error where a prior would be read of no metric, or of metrics of several scales."""
+    prior = body.analysis.prior
+    if prior is None or body.analysis.method != "bayesian" or not _is_prior(prior):
+        return  # What is wrong with the prior itself is said elsewhere.
+    deciding = [metric for metric in body.metrics if metric.role == "decision"]
+    value, code = f"mean == {prior.mean}, sd == {prior.sd}", "prior_not_applicable"
+    if len(deciding) != 1:
+        names = ", ".join(repr(metric.id[:128]) for metric in deciding[:5]) or "none"
+        message = (
+            f"{value}, with {len(deciding)} decision metrics ({names}): must be null unless there "
+            "is exactly one, because a prior is in the units of one metric; make the others "
+            "secondary, or leave the prior out"
+        )
+        yield FieldError("analysis.prior", message, code)
+    elif deciding[0].kind == "conversion" and not deciding[0].covariate_days:
+        message = (
+            f"{value}, and {deciding[0].id[:128]!r} is a conversion: must be null, because rates "
+            "have uniform priors of their own; leave the prior out, or take the metric as kind "
+            "count, or with covariate_days"
+        )
+        yield FieldError("analysis.prior", message, code)
 
 
 def _tuning_errors(analysis: Analysis) -> Iterable[FieldError]:

@@ -26,6 +26,7 @@ from stream_processors.stats.planning_inputs import (
     PlanResult,
     RelativeStatus,
     checked,
+    deciding_chance,
 )
 from stream_processors.stats.planning_methods import Planner, planner_of
 from stream_processors.stats.roots import root_between
@@ -242,7 +243,8 @@ def _notes(inputs: PlanInputs) -> tuple[str, ...]:
         notes.append(
             "power is that of each comparison with the control; the smallest share decides"
         )
-    if comparisons_in(inputs) > 1 and inputs.correction == "bonferroni":
+    shares_alpha = inputs.correction == "bonferroni" and inputs.method != "bayesian"
+    if comparisons_in(inputs) > 1 and shares_alpha:
         notes.append(
             f"alpha is shared by {comparisons_in(inputs)} comparisons (Bonferroni);"
             " Holm needs no more units"
@@ -259,7 +261,8 @@ def _notes(inputs: PlanInputs) -> tuple[str, ...]:
         )
     if inputs.method == "bayesian":
         notes.append(
-            "alpha plays no part: the chance of a decision is no error rate, and a posterior is"
-            " not protected against repeated looks"
+            f"decides at a posterior chance of {deciding_chance(inputs):.6g} at one look, several"
+            " comparisons or not: this is no error rate, and a posterior is not protected against"
+            " repeated looks"
         )
     return tuple(notes)

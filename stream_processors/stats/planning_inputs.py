@@ -97,7 +97,8 @@ class PlanInputs:
         spending_power: Exponent of the spending ``power``, > 0.
         prior_mean: Bayesian: of the absolute effect.
         prior_deviation: Bayesian: None for a flat prior.
-        threshold: Bayesian: posterior chance to be better at which one decides.
+        threshold: Bayesian: posterior chance to be better at which one decides; None: that of the
+            verdict, see ``deciding_chance``.
         units_per_day: New units of the whole experiment at full coverage; None: no days.
         ramp: Shares of that traffic on the first days; from then on the last of them holds.
         window_days: How long a unit's total takes to mature.
@@ -134,7 +135,7 @@ class PlanInputs:
     spending_power: float = 1.0
     prior_mean: float = 0.0
     prior_deviation: float | None = None
-    threshold: float = 0.95
+    threshold: float | None = None
     units_per_day: float | None = None
     ramp: tuple[float, ...] = (1.0,)
     window_days: float = 0.0
@@ -239,13 +240,15 @@ def checked(inputs: PlanInputs) -> PlanInputs:
 
 def _check_ranges(inputs: PlanInputs) -> None:
     for name in ("alpha", "power", "threshold"):
-        if not 0 < getattr(inputs, name) < 1:
-            raise PlanError(name, f"{getattr(inputs, name)}, must be between 0 and 1")
+        value = getattr(inputs, name)
+        if value is not None and not 0 < value < 1:
+            raise PlanError(name, f"{value}, must be between 0 and 1")
     if inputs.alpha < ALPHA_MIN:
         raise PlanError("alpha", f"{inputs.alpha}, must be {ALPHA_MIN} or more")
     for name in ("power", "threshold"):
-        if getattr(inputs, name) > POWER_MAX:
-            raise PlanError(name, f"{getattr(inputs, name)}, must be {POWER_MAX} at most")
+        value = getattr(inputs, name)
+        if value is not None and value > POWER_MAX:
+            raise PlanError(name, f"{value}, must be {POWER_MAX} at most")
     if inputs.goal != "power" and inputs.power <= inputs.alpha:
         raise PlanError("power", "must be above alpha: a coin reaches less")
     if len(inputs.weights) < 2 or not all(0 < one < math.inf for one in inputs.weights):
@@ -351,5 +354,34 @@ def _check_method(inputs: PlanInputs) -> None:
         raise PlanError("tau", "must not be given together with n_star: one of them tunes")
     if inputs.prior_deviation is not None and not 0 < inputs.prior_deviation < math.inf:
         raise PlanError("prior_deviation", "must be above 0, or null for a flat prior")
-    if inputs.method == "bayesian" and inputs.threshold <= 0.5:
-        raise PlanError("threshold", "must be above 0.5")
+    if inputs.method == "bayesian":
+        _check_bayesian(inputs)
+
+
+def _check_bayesian(inputs: PlanInputs) -> None:
+    if deciding_chance(inputs) <= 0.5:
+        name = "alpha" if inputs.threshold is None else "threshold"
+        raise PlanError(name, "the chance at which one decides must be above 0.5")
+    if inputs.prior_deviation is None:
+        return
+    if inputs.kind == "conversion" and not inputs.covariate_correlation:
+        raise PlanError(
+            "prior",
+            "must be null for a conversion: rates have uniform priors of their own; leave it out, "
+            "or plan the same events as a count",
+        )
+    if inputs.margin is not None:
+        raise PlanError(
+            "prior", "must be null with a margin: guardrails are read with a flat prior"
+        )
+
+
+def deciding_chance(inputs: PlanInputs) -> float:
+    """Return the posterior chance from which on one decides: by default that of the verdict.
+
+    It names a gain where the interval that holds 1 - alpha has 0 below it, and passes a guardrail
+    where the margin holds with chance 1 - alpha.
+    """
+    if inputs.threshold is not None:
+        return inputs.threshold
+    return 1 - (inputs.alpha if inputs.margin is not None else inputs.alpha / 2)

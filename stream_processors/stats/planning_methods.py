@@ -6,7 +6,7 @@ from typing import NamedTuple
 from stream_processors.stats import planning_bayes, planning_fixed, planning_sequential
 from stream_processors.stats.planning_designs import Design
 from stream_processors.stats.planning_formulas import default_formula
-from stream_processors.stats.planning_inputs import PlanError, PlanInputs
+from stream_processors.stats.planning_inputs import PlanError, PlanInputs, deciding_chance
 from stream_processors.stats.spending import Spending
 
 
@@ -70,7 +70,9 @@ def planner_of(inputs: PlanInputs) -> Planner:
 def bayesian_rule(inputs: PlanInputs) -> planning_bayes.Rule:
     """Return the rule of decision, with the prior in the direction that is better."""
     sign = 1.0 if inputs.direction == "increase" else -1.0
-    return planning_bayes.Rule(inputs.threshold, sign * inputs.prior_mean, inputs.prior_deviation)
+    return planning_bayes.Rule(
+        deciding_chance(inputs), sign * inputs.prior_mean, inputs.prior_deviation
+    )
 
 
 def _fixed(inputs: PlanInputs) -> Planner:

@@ -54,6 +54,9 @@ def of_ratio(**fields: Any) -> dict[str, Any]:
     return {"metrics": [one | fields]}
 
 
+BELIEVED: dict[str, Any] = {"analysis": {"method": "bayesian", "prior": {"mean": 0, "sd": 0.5}}}
+
+
 def sequential(**fields: Any) -> dict[str, Any]:
     return {"analysis": {"method": "group_sequential", "units_max": 10_000} | fields}
 
@@ -211,6 +214,13 @@ def assert_shown_can_be_posted(definition: Definition) -> None:
         (sequential(spending_power=2.0), "analysis.spending_power", "invalid"),
         ({"analysis": {"prior": {"sd": 1.0}}}, "analysis.prior", "invalid"),
         ({"analysis": {"method": "bayesian", "prior": {"sd": 0.0}}}, "analysis.prior", "invalid"),
+        (BELIEVED | metric(kind="conversion"), "analysis.prior", "prior_not_applicable"),
+        (BELIEVED | metric(kind="sum", role="guardrail"), "analysis.prior", "prior_not_applicable"),
+        (
+            BELIEVED | {"metrics": [{"id": one, "kind": "sum"} for one in ("revenue", "delay")]},
+            "analysis.prior",
+            "prior_not_applicable",
+        ),
     ],
     ids=str,
 )
@@ -240,7 +250,8 @@ def test_a_broken_rule_names_its_field(fields: dict[str, Any], field: str, code:
         sequential(),
         sequential(spending="power", spending_power=2.0, planned_looks=[0.3, 1]),
         {"analysis": {"method": "bayesian"}},
-        {"analysis": {"method": "bayesian", "prior": {"mean": 0, "sd": 0.5}}},
+        BELIEVED | metric(kind="sum"),
+        BELIEVED | metric(kind="conversion", covariate_days=7),
         {"analysis": {"method": "fixed_horizon"}},
     ],
     ids=str,
@@ -332,6 +343,13 @@ any_body = st.builds(
     segments=st.dictionaries(any_text, st.lists(any_text, max_size=2), max_size=2),
     unit_type=any_text,
 )
+
+
+def test_a_stored_prior_that_would_be_refused_today_still_loads() -> None:
+    definition = post(analysis={"method": "bayesian"})
+    analysis = msgspec.structs.replace(definition.analysis, prior=Prior(0.5))
+    older = msgspec.structs.replace(definition, analysis=analysis)
+    assert msgspec.json.decode(msgspec.json.encode(older), type=Definition) == older
 
 
 @given(any_body)

@@ -424,7 +424,8 @@ def test_days_are_none_without_traffic() -> None:
         ("n_star", rate(n_star=0, effect=0.1)),
         ("prior_deviation", rate(prior_deviation=0.0, effect=0.1)),
         ("threshold", rate(threshold=0.5, method="bayesian", effect=0.1)),
-        ("prior_mean", rate(prior_mean=0.1, prior_deviation=0.01, method="bayesian", effect=0.1)),
+        ("prior_mean", total(prior_mean=0.1, prior_deviation=0.01, method="bayesian", effect=0.1)),
+        ("prior", rate(prior_deviation=0.01, method="bayesian", effect=0.1)),
     ],
 )
 def test_what_cannot_be_planned_names_the_field(field: str, inputs: PlanInputs) -> None:

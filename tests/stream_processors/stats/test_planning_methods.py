@@ -268,6 +268,7 @@ def test_decisions_by_a_posterior_come_as_often_as_planned(
         effect_scale="absolute",
         units=3_000,
         method="bayesian",
+        threshold=0.95,
         prior_mean=prior_mean,
         prior_deviation=0.05,
     )
