@@ -23,6 +23,15 @@ BURN_IN_UNITS = 100
 BURN_IN_CONVERSIONS = 30
 """For rates: converted units per variant, and units that did not convert, before it starts."""
 
+EFFECTIVE_UNITS_MIN = 60
+"""Units that carry a metric's spread, in the smaller variant: see ``_is_sparse``."""
+
+DIFFERENT_UNITS_MIN = 30
+"""Expected units that differ where all of a variant are alike: see ``_is_alike_by_chance``."""
+
+SPARSE_UNITS_MAX = 3_000
+"""With so many units in the smaller variant a sequence starts, however sparse its values are."""
+
 MEAN_STD_ERRORS_MIN = 3
 """A mean nearer to 0 than this many of its standard errors divides nothing."""
 
@@ -55,6 +64,7 @@ class Side(NamedTuple):
         mean: The metric's mean or ratio, 0 where there is none.
         mean_variance: Its squared standard error, 0 where there is none.
         effect_variance: What the variant adds to the variance of the effect.
+        variance: Of a unit's value, linearised for ratios; 0 of quantiles.
         denominator: Mean of a ratio's denominator; 1 of what is no ratio.
         denominator_variance: Its squared standard error.
     """
@@ -67,6 +77,7 @@ class Side(NamedTuple):
     mean: Floats
     mean_variance: Floats
     effect_variance: Floats
+    variance: Floats
     denominator: Floats
     denominator_variance: Floats
 
@@ -133,6 +144,60 @@ def _is_rate(side: Side) -> Mask:
     return np.isfinite(side.event_count)
 
 
+def _has_one_variance(pairs: Pairs) -> Mask:
+    return (pairs.control.effect_variance == 0) | (pairs.treatment.effect_variance == 0)
+
+
+def _is_alike_by_chance(pairs: Pairs) -> Mask:
+    """Return where one variant has no spread, and too few units for that to say anything.
+
+    Its error would be taken for 0: 101 units without an order, of which 1 in 50 has one, would
+    be "worse" beyond doubt. With v the value of all its n units and Y = X - v of a unit of the
+    other variant, P(Y != 0) >= E(Y)² / E(Y²) (Cauchy-Schwarz), so without an effect n times that
+    of its units, or more, were to differ. That none does has a chance below e^-30 from 30 on: it
+    is an effect, and it is tested. Rates know their variance, and have tests of their own.
+    """
+    control, treatment = pairs
+    squared = (treatment.mean - control.mean) ** 2
+    alike = np.zeros(len(squared), dtype=bool)
+    for side, other in ((control, treatment), (treatment, control)):
+        spread = other.effect_variance * other.unit_count
+        total = squared + spread
+        share = np.divide(squared, total, out=np.zeros_like(squared), where=total > 0)
+        is_small = side.unit_count * share < DIFFERENT_UNITS_MIN
+        alike |= (side.effect_variance == 0) & (spread > 0) & is_small
+    return alike & ~_is_rate(control)
+
+
+def _is_sparse(pairs: Pairs) -> Mask:
+    """Return where the smaller variant has too few units that carry the metric's spread.
+
+    Where few units have a value (orders, revenue), a small variant that has few of them by chance
+    has a small standard error, too, and looks worse beyond doubt. What drives this is the
+    skewness of the difference: that of a unit's value, over √n of the smaller variant, times
+    (N - n) / √(N (N + n)) with the N units of the larger one. The coefficient of variation CV
+    stands for the skewness, which sums of squares do not tell: for zero-inflated values n / CV² is
+    about the number of units with a value. So n / CV² over the square of that factor has to reach
+    ``EFFECTIVE_UNITS_MIN``; variants of one size have a factor of 0, and never wait. CV is that
+    of both variants together: a variant that lost its orders to the treatment is compared.
+
+    A value around 0 (a change, a profit) has no CV to judge by; so ``SPARSE_UNITS_MAX`` ends it.
+    """
+    control, treatment = pairs
+    smaller = np.minimum(control.unit_count, treatment.unit_count)
+    larger = np.maximum(control.unit_count, treatment.unit_count)
+    total = np.maximum(smaller + larger, 1.0)
+    weights = control.unit_count / total, treatment.unit_count / total
+    mean = weights[0] * control.mean + weights[1] * treatment.mean
+    between = weights[0] * weights[1] * (treatment.mean - control.mean) ** 2
+    variance = weights[0] * control.variance + weights[1] * treatment.variance + between
+    imbalance = (larger - smaller) ** 2 / (np.maximum(larger, 1.0) * total)
+    is_few = smaller * mean**2 < EFFECTIVE_UNITS_MIN * variance * imbalance
+    has_spread = (control.variance > 0) | (treatment.variance > 0)
+    is_sparse: Mask = is_few & has_spread & (smaller < SPARSE_UNITS_MAX) & ~_is_rate(control)
+    return is_sparse
+
+
 EDGE_RULES = (
     EdgeRule("invalid_input", Hides.EFFECT, _either(lambda side: ~side.is_possible)),
     EdgeRule("no_units", Hides.EFFECT, _either(lambda side: side.unit_count == 0)),
@@ -143,6 +208,7 @@ EDGE_RULES = (
         Hides.TESTS,
         lambda pairs: (pairs.control.effect_variance + pairs.treatment.effect_variance) == 0,
     ),
+    EdgeRule("one_variance_zero", Hides.TESTS, _is_alike_by_chance),
     EdgeRule(
         "denominator_near_zero",
         Hides.TESTS,
@@ -157,6 +223,7 @@ EDGE_RULES = (
             )
         ),
     ),
+    EdgeRule("sparse", Hides.SEQUENCE, _is_sparse),
     EdgeRule(
         "undefined",
         Hides.RELATIVE,
@@ -167,11 +234,7 @@ EDGE_RULES = (
         Hides.RELATIVE,
         lambda pairs: _is_rate(pairs.treatment) & (pairs.treatment.mean == 0),
     ),
-    EdgeRule(
-        "one_variance_zero",
-        Hides.NOTHING,
-        lambda pairs: (pairs.control.effect_variance == 0) | (pairs.treatment.effect_variance == 0),
-    ),
+    EdgeRule("one_variance_zero", Hides.NOTHING, _has_one_variance),
     EdgeRule("small_cells", Hides.NOTHING, _either(lambda side: side.event_count < SMALL_CELL)),
     EdgeRule("control_negative", Hides.NOTHING, lambda pairs: pairs.control.mean < 0),
 )
@@ -192,7 +255,7 @@ def judge(pairs: Pairs) -> Verdicts:
         elif rule.hides is Hides.NOTHING:
             flags[applies] |= 1 << index
         else:
-            status[applies] = index
+            status[applies & (status < 0)] = index
         shown[Hides.TESTS] &= shown[Hides.EFFECT]
     tested = shown[Hides.TESTS]
     return Verdicts(

@@ -186,6 +186,7 @@ def _side(law: Law, columns: Columns) -> Side:
         mean=mean / quanta,
         mean_variance=mean_variance,
         effect_variance=mean_variance,
+        variance=variance / quanta**2,
         denominator=nothing,
         denominator_variance=0.0 * nothing,
     )

@@ -45,6 +45,25 @@ GOOD = Sums(1_000, 5_000, 30_000)
         (Sums(1_000, 90, 1_000), GOOD, False, "ok", "undefined"),
         (rate(1_000, 100), rate(1_000, 0), True, "warming_up", "undefined"),
         (GOOD, GOOD, False, "ok", "ok"),
+        # 2 % of units have an order: none of 101 had one by chance, none of 10,000 not by chance.
+        (rate(9_999, 200), rate(101, 0), False, "one_variance_zero", "one_variance_zero"),
+        (rate(101, 0), rate(9_999, 200), False, "one_variance_zero", "one_variance_zero"),
+        (rate(10_000, 0), rate(10_000, 1_500), False, "ok", "undefined"),
+        # All bought once, one of the others twice: alike, but not for lack of orders.
+        (
+            Sums(101, 101, 101),
+            Sums(9_999, 10_199, 10_599),
+            False,
+            "one_variance_zero",
+            "one_variance_zero",
+        ),
+        (rate(9_999, 200), rate(101, 2), False, "sparse", "ok"),
+        (rate(18_000, 360), rate(2_000, 36), False, "sparse", "ok"),
+        (rate(27_000, 540), rate(3_000, 54), False, "ok", "ok"),
+        (rate(1_000, 5), rate(1_000, 4), False, "ok", "undefined"),
+        (Sums(2_000, 10, 50_000), Sums(500, -5, 12_500), False, "sparse", "undefined"),
+        (Sums(12_000, 10, 300_000), Sums(3_000, -5, 75_000), False, "ok", "undefined"),
+        (Sums(50, 250, 1_500), Sums(2_000, 40, 40), False, "warming_up", "ok"),
     ],
 )
 def test_every_condition_has_its_status(
@@ -98,7 +117,7 @@ def test_statuses_are_listed_once_in_one_table() -> None:
     assert {rule.status for rule in EDGE_RULES} == {
         "invalid_input", "no_units", "insufficient", "zero_variance", "warming_up", "undefined",
         "one_variance_zero", "control_negative", "denominator_near_zero",
-        "small_cells",
+        "small_cells", "sparse",
     }  # fmt: skip
 
 
