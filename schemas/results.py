@@ -95,8 +95,11 @@ class FixedHorizon(_Shown, frozen=True, kw_only=True):
     """Test and interval for one look that was planned; not for watching."""
 
     test: Annotated[
-        Literal["z", "welch", "woodruff"],
-        _field("z of rates (pooled), Welch's t of totals and ratios, Woodruff's of quantiles."),
+        Literal["z", "welch", "woodruff", "ranks"],
+        _field(
+            "z of rates (pooled), Welch's t of totals and ratios, Woodruff's of quantiles; ranks: "
+            "of quantiles with ties."
+        ),
     ]
     statistic: Annotated[float, _field("z or t.")]
     p_value: Annotated[float, _field("Two-sided.")]
@@ -348,6 +351,13 @@ class Guarded(_Shown, frozen=True, kw_only=True):
     p_value: Annotated[float | None, _field("Of “worse by the margin or more”.")]
     harm_p_value: Annotated[float | None, _field("Of “not worse”; smallest so far.")]
     chance_worse: Annotated[float | None, _field("Bayesian: chance of being worse at all.")] = None
+    converted: Annotated[
+        list[int] | None,
+        _field(
+            "Always valid, of a rate: converted units of the control and of the treatment, which "
+            "an exact test of harm compares from the first of them on."
+        ),
+    ] = None
     chance_within_margin: Annotated[
         float | None, _field("Bayesian: chance of being within the margin.")
     ] = None

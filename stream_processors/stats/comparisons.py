@@ -22,8 +22,8 @@ from stream_processors.stats.effects import (
     TestName,
     shared_fields,
 )
-from stream_processors.stats.inference import Inference, Plans, infer
-from stream_processors.stats.quantiles import event_quantile, unit_quantile
+from stream_processors.stats.inference import Inference, Plans, Tied, infer
+from stream_processors.stats.quantiles import ArmQuantile, event_quantile, unit_quantile
 from stream_processors.stats.relative import Contrast, contrast_of
 from stream_processors.stats.sides import (
     Facts,
@@ -36,6 +36,7 @@ from stream_processors.stats.sides import (
 )
 from stream_processors.stats.strata import Strata, strata_of
 from stream_processors.stats.sums import JointSums, MetricSums, Share, Sums, joint_sums, quanta
+from stream_processors.stats.tied_quantiles import RankCurve
 
 Kind = Literal["conversion", "count", "sum", "ratio", "mean", "quantile"]
 
@@ -74,6 +75,7 @@ class _Known(NamedTuple):
     share: Share | None
     summary: Summary
     strata: Strata | None = None
+    curve: RankCurve | None = None
 
 
 class _Row(NamedTuple):
@@ -168,8 +170,8 @@ def _row(comparison: Comparison, known: dict[tuple[Any, ...], _Known]) -> _Row:
 
 def _known(comparison: Comparison, sums: MetricSums, choice: CapChoice | None) -> _Known:
     if comparison.kind == "quantile":
-        facts = _quantile_facts(comparison, sums)
-        return _Known(facts, None, summary_of(facts, has_variance=False))
+        arm, facts = _quantile_of(comparison, sums)
+        return _Known(facts, None, summary_of(facts, has_variance=False), curve=arm.curve)
     total = sums.total
     if choice is not None and choice.cap_index is not None and sums.caps is not None:
         capped = sums.caps[choice.cap_index]
@@ -210,7 +212,7 @@ def _quanta(comparison: Comparison) -> int:
     return 1 if comparison.kind == "ratio" else quanta(_precision(comparison))
 
 
-def _quantile_facts(comparison: Comparison, sums: MetricSums) -> Facts:
+def _quantile_of(comparison: Comparison, sums: MetricSums) -> tuple[ArmQuantile, Facts]:
     level, alpha, precision = comparison.quantile, comparison.plan.alpha, comparison.precision
     units = sums.total.unit_count
     if level is None:
@@ -219,13 +221,13 @@ def _quantile_facts(comparison: Comparison, sums: MetricSums) -> Facts:
         if sums.histogram is None:
             raise ValueError("histogram is None, a quantile of units needs one")
         arm = unit_quantile(sums.histogram, quantile=level, precision=precision, alpha=alpha)
-        return facts_of_quantile(arm, units, fits=sum(sums.histogram.values()) == units)
+        return arm, facts_of_quantile(arm, units, fits=sum(sums.histogram.values()) == units)
     if sums.shards is None:
         raise ValueError("shards is None, a quantile of events needs them")
     arm = event_quantile(
         sums.shards, unit_count=units, quantile=level, precision=precision, alpha=alpha
     )
-    return facts_of_quantile(arm, units, fits=True)
+    return arm, facts_of_quantile(arm, units, fits=True)
 
 
 def _cap_choice(comparison: Comparison) -> CapChoice | None:
@@ -264,7 +266,19 @@ def _infer_unadjusted(rows: Sequence[_Row]) -> tuple[Inference, Contrast]:
         moments_of(control), moments_of(treatment), np.array([row.difference for row in rows])
     )
     pairs = Pairs(side_of(control), side_of(treatment))
-    return infer(pairs, contrast, _plans([row.comparison for row in rows])), contrast
+    plans = _plans([row.comparison for row in rows])
+    return infer(pairs, contrast, plans, _ties(rows)), contrast
+
+
+def _ties(rows: Sequence[_Row]) -> dict[int, Tied]:
+    """Return what comparisons with ties are made from, by the number of their row."""
+    found: dict[int, Tied] = {}
+    for index, row in enumerate(rows):
+        control, treatment = row.control.curve, row.treatment.curve
+        is_tied = row.control.facts.is_tied or row.treatment.facts.is_tied
+        if is_tied and control is not None and treatment is not None:
+            found[index] = Tied(control, treatment, _quanta(row.comparison))
+    return found
 
 
 def _plans(comparisons: Sequence[Comparison], *, has_rates: bool = True) -> Plans:

@@ -11,7 +11,7 @@ from stream_processors.stats.relative import Contrast, Interval
 from stream_processors.stats.sequential import SequentialTest
 from stream_processors.stats.strata import Handling
 
-TestName = Literal["z", "welch", "woodruff"]
+TestName = Literal["z", "welch", "woodruff", "ranks"]
 
 
 class FixedHorizon(NamedTuple):
@@ -19,8 +19,8 @@ class FixedHorizon(NamedTuple):
 
     Attributes:
         test: ``z`` for rates, ``welch`` for totals and ratios (and all that is adjusted by a
-            covariate), ``woodruff`` for quantiles.
-        statistic: z or t.
+            covariate), ``woodruff`` for quantiles, ``ranks`` for those with ties.
+        statistic: z or t; of ranks √(z_c² + z_t²) (``tied_quantiles``).
         p_value: Two-sided.
         low: Lower end of the interval of the difference.
         high: Its upper end.
@@ -70,7 +70,8 @@ class Summary(NamedTuple):
 
     Attributes:
         status: ``ok``, ``no_units``, ``insufficient`` (one unit: a mean only), ``undefined``
-            (denominators that sum to 0) or ``invalid_input``.
+            (denominators that sum to 0), ``ties`` (a quantile without a standard error) or
+            ``invalid_input``.
         unit_count: Units that count.
         mean: Per unit; for a ratio the ratio, for a quantile the quantile.
         variance: Of the values (of a ratio's, linearised), n - 1 in the denominator. None for
@@ -147,6 +148,7 @@ class Effect(NamedTuple):
             look and the interval disagree about ruling out no effect.
         estimate: Treatment mean - control mean, in metric units.
         std_error: √(s²/n summed over both), n - 1 variances; also for rates, whose z is pooled.
+            None with the flag ``ties``.
         fixed_horizon: The test for one look.
         sequence: The test for all looks; None before the burn-in.
         relative: The effect on the relative scale.
@@ -206,6 +208,7 @@ def shared_fields(
         verdicts.shows_tests.tolist(),
         verdicts.shows_sequence.tolist(),
         inference.interval_decides.tolist(),
+        inference.is_tied.tolist(),
         contrast.difference.tolist(),
         inference.effect.T.tolist(),
         inference.fixed.T.tolist(),
@@ -216,7 +219,7 @@ def shared_fields(
     results: list[tuple[Any, ...]] = []
     for (
         test, status, relative_status, flags, has_effect, has_tests, has_sequence, decides,
-        difference, (std_error, freedom), fixed, sequence, relative,
+        is_tied, difference, (std_error, freedom), fixed, sequence, relative,
     ) in columns:  # fmt: skip
         name = status_name(status)
         if not has_effect:
@@ -230,15 +233,22 @@ def shared_fields(
         results.append(
             (
                 name,
-                flag_names(flags) + (("interval_decides",) if decides else ()),
+                flag_names(flags)
+                + (("interval_decides",) if decides else ())
+                + (("ties",) if is_tied else ()),
                 difference,
-                std_error,
+                None if is_tied else std_error,
                 FixedHorizon(
-                    test, fixed[0], fixed[1], fixed[2], fixed[3], None if test == "z" else freedom
+                    "ranks" if is_tied else test,
+                    fixed[0],
+                    fixed[1],
+                    fixed[2],
+                    fixed[3],
+                    None if is_tied or test == "z" else freedom,
                 ),
                 SequentialTest(*sequence) if has_sequence else None,
-                relative or RelativeEffect(status_name(relative_status)),
-                freedom,
+                relative or RelativeEffect("ties" if is_tied else status_name(relative_status)),
+                None if is_tied else freedom,
             )
         )
     return results

@@ -1,10 +1,11 @@
 """The tests of many comparisons at once: arrays in, arrays out, no Python per comparison."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream_processors.stats.edges import Mask, Pairs, Verdicts, judge
+from stream_processors.stats.edges import EDGE_RULES, Hides, Mask, Pairs, Side, Verdicts, judge
 from stream_processors.stats.proportions import Rate, compare_proportions
 from stream_processors.stats.relative import (
     Contrast,
@@ -21,6 +22,7 @@ from stream_processors.stats.sequential import (
     mixture_variance,
 )
 from stream_processors.stats.tails import Floats, normal_critical_value, t_critical_value
+from stream_processors.stats.tied_quantiles import RankCurve, tied_sequence, tied_test
 from stream_processors.stats.welch import welch_test_of_sum
 
 
@@ -49,6 +51,7 @@ class Inference(NamedTuple):
 
     Attributes:
         verdicts: What may be shown.
+        is_tied: Where both tests are of ranks: quantiles with ties, without a standard error.
         effect: Columns ``std_error``, ``degrees_of_freedom``.
         fixed: Columns ``statistic``, ``p_value``, ``low``, ``high``.
         sequence: Columns as of ``sequential.SequentialTest``.
@@ -61,6 +64,7 @@ class Inference(NamedTuple):
     """
 
     verdicts: Verdicts
+    is_tied: Mask
     effect: Floats
     fixed: Floats
     sequence: Floats
@@ -71,17 +75,37 @@ class Inference(NamedTuple):
     interval_decides: Mask
 
 
-def infer(pairs: Pairs, contrast: Contrast, plans: Plans) -> Inference:
+class Tied(NamedTuple):
+    """What a comparison of quantiles with ties is made from.
+
+    Attributes:
+        control: Distribution function of the one variant.
+        treatment: Of the other.
+        quanta: Of one metric unit.
+    """
+
+    control: RankCurve
+    treatment: RankCurve
+    quanta: int
+
+
+def infer(
+    pairs: Pairs, contrast: Contrast, plans: Plans, ties: Mapping[int, Tied] | None = None
+) -> Inference:
     """Return the tests of every comparison.
 
     Args:
         pairs: Both variants, n of them.
         contrast: Their differences; whatever it holds where a verdict hides tests is not read.
         plans: How they are read.
+        ties: By place, what those whose sides are tied are made from.
     """
-    verdicts = judge(pairs)
+    is_tied = np.zeros(len(plans.alpha), dtype=bool)
+    is_tied[list(ties or ())] = True
+    verdicts = judge(Pairs(*(_without_error(side, is_tied) for side in pairs)))
+    is_tied &= verdicts.shows_tests
     count = len(plans.alpha)
-    tested = np.flatnonzero(verdicts.shows_tests)
+    tested = np.flatnonzero(verdicts.shows_tests & ~is_tied)
     effect, fixed = np.zeros((2, count)), np.zeros((4, count))
     effect[0] = np.sqrt(np.where(verdicts.shows_effect, contrast.variances.sum(axis=0), 0.0))
     welch = welch_test_of_sum(
@@ -104,9 +128,13 @@ def infer(pairs: Pairs, contrast: Contrast, plans: Plans) -> Inference:
         )
         fixed[:, rates] = test.z, test.p_value, test.low, test.high
         interval_decides[rates] = (test.p_value <= alpha) != ((test.low > 0) | (test.high < 0))
-    sequence = _sequences(verdicts, pairs, contrast, effect[0], plans)
+    sequence = _sequences(verdicts.shows_sequence & ~is_tied, pairs, contrast, effect[0], plans)
+    for place in np.flatnonzero(is_tied).tolist():
+        row = _tied_columns((ties or {})[place], plans.at(place))
+        fixed[:, place], sequence[:, place] = row
+    verdicts = _without_sequence(verdicts, is_tied & ~np.isfinite(sequence).all(axis=0))
     relative, masks = _relative(verdicts, contrast, sequence[4], plans)
-    return Inference(verdicts, effect, fixed, sequence, relative, *masks, interval_decides)
+    return Inference(verdicts, is_tied, effect, fixed, sequence, relative, *masks, interval_decides)
 
 
 def _rates(side: Any, places: Any) -> Rate:
@@ -114,11 +142,47 @@ def _rates(side: Any, places: Any) -> Rate:
     return Rate(units, np.rint(side.mean[places] * units))
 
 
+def _without_error(side: Side, is_tied: Mask) -> Side:
+    """Return a side to which rules about standard errors do not apply where it is tied.
+
+    There it has none: neither one of 0, nor one that says how far it is from 0.
+    """
+    return side._replace(
+        effect_variance=np.where(is_tied, 1.0, side.effect_variance),
+        mean_variance=np.where(is_tied, np.inf, side.mean_variance),
+    )
+
+
+def _without_sequence(verdicts: Verdicts, held: Mask) -> Verdicts:
+    """Return the verdicts where the sequences of some have not started yet: no two ends."""
+    held = held & verdicts.shows_sequence
+    return verdicts._replace(
+        status=np.where(held, _WARMING_UP, verdicts.status),
+        shows_sequence=verdicts.shows_sequence & ~held,
+    )
+
+
+_WARMING_UP = next(row for row, rule in enumerate(EDGE_RULES) if rule.hides is Hides.SEQUENCE)
+
+
+def _tied_columns(tied: Tied, plan: Plans) -> tuple[Floats, Floats]:
+    """Return the columns of ``fixed`` and ``sequence`` of one comparison, in metric units."""
+    alpha = float(plan.alpha)
+    curves = tied.control, tied.treatment
+    fixed = tied_test(*curves, alpha=alpha)
+    always = tied_sequence(*curves, alpha=alpha, n_star=float(plan.n_star))
+    scale = tied.quanta
+    return (
+        np.array([fixed.statistic, fixed.p_value, fixed.low / scale, fixed.high / scale]),
+        np.array([always.low / scale, always.high / scale, *always[2:]]),
+    )
+
+
 def _sequences(
-    verdicts: Verdicts, pairs: Pairs, contrast: Contrast, std_error: Floats, plans: Plans
+    shown: Mask, pairs: Pairs, contrast: Contrast, std_error: Floats, plans: Plans
 ) -> Floats:
     sequence = np.zeros((5, len(std_error)))
-    places = np.flatnonzero(verdicts.shows_sequence)
+    places = np.flatnonzero(shown)
     if places.size:
         plan, error = plans.at(places), std_error[places]
         units = pairs.control.unit_count[places] + pairs.treatment.unit_count[places]

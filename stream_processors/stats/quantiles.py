@@ -30,6 +30,7 @@ from stream_processors.stats.buckets import BUCKET_MAX, bucket_edges
 from stream_processors.stats.edges import BURN_IN_UNITS
 from stream_processors.stats.sums import quanta
 from stream_processors.stats.tails import normal_critical_value, t_critical_value
+from stream_processors.stats.tied_quantiles import RankCurve, fixed_reach, has_ties, is_constant
 
 BURN_IN_RANK = 30
 """Totals expected on either side of a quantile, in each arm, before a sequence of it starts."""
@@ -63,6 +64,9 @@ class ArmQuantile(NamedTuple):
         is_warm: Whether there is enough for a sequence to start.
         design_effect: Variance of the share below the quantile over that of as many independent
             events; None for quantiles of units.
+        is_tied: Whether totals are tied at the quantile: ``std_error`` then says too little, and
+            differences are for ``tied_quantiles``.
+        curve: For those; None where there is no interval with two ends.
     """
 
     status: str
@@ -75,6 +79,8 @@ class ArmQuantile(NamedTuple):
     is_bucket_limited: bool = False
     is_warm: bool = False
     design_effect: float | None = None
+    is_tied: bool = False
+    curve: RankCurve | None = None
 
 
 def unit_quantile(
@@ -106,7 +112,9 @@ def unit_quantile(
     reach = z * math.sqrt(n * quantile * (1 - quantile))
     arm = _with_interval(counts, point, ranks, (quantile * n, reach, z), precision)
     is_warm = n >= BURN_IN_UNITS and _is_rank_warm(n, quantile)
-    return arm._replace(degrees_of_freedom=n - 1, is_warm=is_warm)
+    arm = arm._replace(degrees_of_freedom=n - 1, is_warm=is_warm)
+    share_error = math.sqrt(quantile * (1 - quantile) / n)
+    return _with_ties(arm, _curve(counts, quantile, share_error, n), alpha)
 
 
 def event_quantile(
@@ -153,11 +161,15 @@ def event_quantile(
     low, high = math.ceil(centre - reach), math.ceil(centre + reach)
     ranks = Ranks(max(low, 0), min(high, n + 1))
     arm = _with_interval(counts, point, ranks, (centre, reach, t), precision)
-    return arm._replace(
+    binomial = quantile * (1 - quantile) / n
+    arm = arm._replace(
         degrees_of_freedom=len(shards) - 1,
         is_warm=unit_count >= BURN_IN_UNITS and _is_rank_warm(n, quantile),
-        design_effect=share_error**2 * n / (quantile * (1 - quantile)),
+        design_effect=share_error**2 / binomial,
     )
+    error = math.sqrt(binomial * max(events.design_effects(point), default=1.0))
+    curve = _curve(counts, quantile, error, unit_count, freedom=len(shards) - 1)
+    return _with_ties(arm, curve, alpha)
 
 
 def order_statistic_ranks(n: int, *, quantile: float, alpha: float) -> Ranks:
@@ -292,6 +304,39 @@ class _ShardedCounts(NamedTuple):
         share = (self.row_bucket < point.bucket) + point.share * (self.row_bucket == point.bucket)
         counts = np.bincount(self.row_shard, share * self.row_count, len(self.totals))
         return counts.astype(np.float64)
+
+    def design_effects(self, point: _Point) -> list[float]:
+        """Return those of the shares below a point's bucket and up to it, where there are any.
+
+        The share at the point itself is of no use where half of all events are equal there: it is
+        at the bucket's edges that ties are told from others.
+        """
+        n, found = self.counts.total, []
+        for share in (0.0, 1.0):
+            below = self.below(point._replace(share=share))
+            part = float(below.sum()) / n
+            if 0 < part < 1:
+                error = random_group_std_error(below, self.totals)
+                found.append(error**2 * n / (part * (1 - part)))
+        return found
+
+
+def _curve(
+    counts: _Counts, quantile: float, share_error: float, units: int, *, freedom: float = math.inf
+) -> RankCurve:
+    shares = counts.cumulative / counts.total
+    return RankCurve(counts.buckets, shares, quantile, share_error, units, freedom)
+
+
+def _with_ties(arm: ArmQuantile, curve: RankCurve, alpha: float) -> ArmQuantile:
+    """Return the arm with its ties; ``unbounded`` where ranks alone give no two ends."""
+    if arm.status != "ok":
+        return arm
+    # Of a constant nothing but its value is known, and of that everything.
+    is_tied = not is_constant(curve) and has_ties(curve)
+    if is_tied and fixed_reach(alpha, curve.freedom) >= curve.reach:
+        return arm._replace(status="unbounded", std_error=None)
+    return arm._replace(is_tied=is_tied, curve=curve)
 
 
 def _with_interval(

@@ -37,6 +37,7 @@ class Facts(NamedTuple):
         denominator: Mean of a ratio's denominator.
         denominator_variance: Its squared standard error.
         sample_count: Degrees of freedom of the standard error + 1.
+        is_tied: Of quantiles, whether there is no standard error that holds (``tied_quantiles``).
     """
 
     is_possible: bool
@@ -51,6 +52,7 @@ class Facts(NamedTuple):
     denominator: float = 1.0
     denominator_variance: float = 0.0
     sample_count: float = 2.0
+    is_tied: bool = False
 
 
 def facts_of_sums(
@@ -106,6 +108,7 @@ def facts_of_quantile(arm: ArmQuantile, unit_count: int, *, fits: bool) -> Facts
         mean_variance=variance,
         effect_variance=variance,
         sample_count=float((arm.degrees_of_freedom or 1) + 1),
+        is_tied=arm.is_tied,
     )
 
 
@@ -120,6 +123,8 @@ def summary_of(facts: Facts, *, has_variance: bool) -> Summary:
         return Summary("undefined", units)
     if facts.least_count < 2:
         return Summary("insufficient", units, facts.mean)
+    if facts.is_tied:
+        return Summary("ties", units, facts.mean)
     variance = facts.variance if has_variance else None
     return Summary("ok", units, facts.mean, variance, facts.mean_variance**0.5)
 
