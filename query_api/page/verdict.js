@@ -14,6 +14,7 @@ const READINGS = {
   inconsistent: ["open", "The looks contradict each other"],
   improvement_below_minimum: ["open", "Better, but by less than the minimum"],
   smaller_than_minimum: ["open", "No difference worth having"],
+  stopped_before_look: ["open", "Stopped before the planned look"],
   no_effect_found_at_end: ["open", "No difference shown"],
   running_no_evidence: ["open", "No difference shown yet"],
   too_few_units_at_end: ["waiting", "Too few units"],
@@ -23,11 +24,33 @@ const READINGS = {
   no_decision_metric: ["waiting", "No decision metric"],
 };
 
-/** Return the CSS tone of a verdict; without colour where its reading is a new one. */
-export const toneOf = (verdict) => READINGS[verdict?.reading]?.[0] ?? "open";
+const toneOfReading = (reading) => READINGS[reading]?.[0] ?? "open";
 
-/** Return a verdict in a few words. */
-export const shortly = (verdict) => READINGS[verdict?.reading]?.[1] ?? verdict?.text ?? "";
+/** Return treatments by reading: more than one where they read differently. */
+const byReading = (verdict) => {
+  const found = new Map();
+  for (const { variant, reading } of verdict?.treatments ?? []) {
+    found.set(reading, [...(found.get(reading) ?? []), variant]);
+  }
+  return found;
+};
+
+/** Return the CSS tone of a verdict; without colour where its reading is a new one, or where one
+ * treatment is a success and another does damage. */
+export const toneOf = (verdict) => {
+  const tone = toneOfReading(verdict?.reading);
+  const others = [...byReading(verdict).keys()].map(toneOfReading);
+  return tone === "good" && others.some((one) => one === "bad" || one === "alarm") ? "open" : tone;
+};
+
+/** Return a verdict in a few words: what holds for whom, where treatments read differently. */
+export const shortly = (verdict) => {
+  const groups = [...byReading(verdict)];
+  if (groups.length < 2) return READINGS[verdict?.reading]?.[1] ?? verdict?.text ?? "";
+  return groups
+    .map(([reading, variants]) => `${variants.join(", ")}: ${READINGS[reading]?.[1] ?? reading}`)
+    .join(" · ");
+};
 
 /** Return what a verdict says of one metric and variant, or null. */
 export const reasonOf = (verdict, metricId, variant) =>

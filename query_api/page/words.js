@@ -21,6 +21,14 @@ const STATUS_WORDS = {
     "No variation yet",
     "All units have the same value, so there is no spread to measure a difference against.",
   ],
+  one_variance_zero: [
+    "No variation in one variant yet",
+    "All units of one variant have the same value, and they are too few for that to mean anything.",
+  ],
+  sparse: [
+    "Too few values yet",
+    "Too few units of the smaller variant have a value for an interval that holds at every look.",
+  ],
   undefined: [
     "Not defined yet",
     "The denominator of a variant is zero, or too near to it to divide by.",
@@ -29,13 +37,17 @@ const STATUS_WORDS = {
     "Too near to dividing by zero",
     "The denominator of a variant is not clearly away from zero, so its ratio cannot be tested.",
   ],
-  too_little_information: [
-    "Too far from the planned units",
-    "So few of the planned units are there that no error probability may be spent on a look.",
+  ties: [
+    "Not testable this way",
+    "Many units are equal at the quantile, or none lie around it. Ranks can test it, this cannot.",
   ],
   waiting_for_look: [
     "Wait for the planned look",
     "Before it nothing is decided: reading an interval now is peeking.",
+  ],
+  stopped_before_look: [
+    "Stopped before the planned look",
+    "No look was taken: what is seen at an end that was not planned decides nothing.",
   ],
   invalid_input: [
     "These sums contradict each other",
@@ -148,6 +160,11 @@ const REASONS = {
     "Wait for the planned look",
     "Between planned looks nothing is decided: reading this interval now is peeking.",
   ),
+  decision_stopped: words(
+    "waiting",
+    "Stopped before the planned look",
+    "No look was taken: what is seen at an end that was not planned decides nothing.",
+  ),
   decision_inconsistent: words(
     "open",
     "The looks contradict each other",
@@ -170,6 +187,7 @@ const REASONS = {
     effect.guardrail?.reason
       ? withoutInterval({ status: effect.guardrail.reason })
       : words("open", "Not settled yet", "The interval reaches across the margin.")(),
+  guardrail_untested: (effect) => withoutInterval({ status: effect.guardrail.reason }),
   guardrail_invalid: withoutInterval,
 };
 
@@ -205,6 +223,7 @@ const FLAG_WORDS = {
   one_variance_zero: "All units of one variant have the same value.",
   control_negative: "The control's mean is below 0: relative numbers divide by its size.",
   small_cells: "Very few units converted, or did not: z is rough here.",
+  ties: "Many equal values at the quantile, or none around it: tested by ranks, a wider interval.",
   interval_decides: "p-value and interval disagree at the edge: the interval decides.",
   covariate_constant: "All units did the same before: there is nothing to adjust by.",
   covariate_undefined: "Nobody had a denominator before: there is nothing to adjust by.",

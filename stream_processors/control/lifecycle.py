@@ -2,7 +2,8 @@
 
 Lifecycle: draft -> running <-> paused -> stopped -> archived. A draft may change in every field.
 Once there is data, whatever would change its meaning is refused: name and the words of the
-hypothesis are free, coverage may grow, metrics may be added. Anything else is a new experiment.
+hypothesis are free, coverage may grow, secondary metrics may be added. Anything else is a new
+experiment.
 """
 
 import math
@@ -261,7 +262,12 @@ def _same_variants(old: list[Variant], new: list[Variant]) -> bool:
 def _grown_metrics(
     current: Definition, posted: list[Metric], now_ms: int, errors: list[FieldError]
 ) -> list[Metric]:
-    """Return the metrics as they are and the new ones after them, whose units enter from now."""
+    """Return the metrics as they are and the new ones after them, whose units enter from now.
+
+    A new one may not join the families whose chance of any false finding is guaranteed. A family
+    that grows corrects more strictly: it would take findings back that were already read, or,
+    where the corrections of before stay, err more often than it promises.
+    """
     by_id = {metric.id: metric for metric in posted}
     for metric in current.metrics:
         new = by_id.pop(metric.id, None)
@@ -275,5 +281,19 @@ def _grown_metrics(
     if by_id and current.status == "stopped":
         message = "cannot be added to a stopped experiment: no unit enters any more"
         errors.extend(FieldError(f"metrics.{name}", message, "not_while_running") for name in by_id)
+    elif by_id:
+        errors.extend(
+            FieldError(f"metrics.{name}.role", _role_refused(metric), "not_while_running")
+            for name, metric in by_id.items()
+            if metric.role != "secondary"
+        )
     added = [msgspec.structs.replace(metric, added_at_ms=now_ms) for metric in by_id.values()]
     return [*current.metrics, *added]
+
+
+def _role_refused(metric: Metric) -> str:
+    return (
+        f'"{metric.role}", must be "secondary" for a metric that is added once the experiment has '
+        "started: another one that decides or guards would change what is already read of the "
+        'others. Add it with "role": "secondary", or plan a new experiment with it'
+    )

@@ -8,7 +8,6 @@ from schemas.definitions import Analysis, Definition, Metric
 from stream_processors.merge.path import CapMove, GroupState, most
 from stream_processors.stats.effects import CupedEffect, Effect, RelativeEffect
 from stream_processors.stats.group_sequential import (
-    INFORMATION_STEP_MIN,
     GroupPath,
     GroupPlan,
     GroupTest,
@@ -22,14 +21,17 @@ from stream_processors.stats.spending import Spending, alpha_spent
 
 Entry = dict[str, Any]
 
+STOPPED_BEFORE_LOOK = "stopped_before_look"
+"""What holds a planned look back for good: the end came first."""
+
 
 class Information(NamedTuple):
     """How far a comparison is, and what its look is about.
 
     Attributes:
         units: Matured units of both variants.
-        is_final: Whether this is the experiment's last look. What is left of the error probability
-            is not spent on it: it may have been ended because of what was seen.
+        is_final: Whether this is the experiment's last look. It makes no look official that was
+            not planned: the time of the end may have been chosen by what was seen.
         tick: Number of the tick.
         cap: Chosen cap of the grid, in quanta; None where none was chosen.
     """
@@ -85,9 +87,20 @@ def _plan(analysis: Analysis, alpha: float, *, one_sided: bool) -> GroupPlan:
 
 
 def is_look_due(looks: GroupPath, information: Information, plans: Plans) -> bool:
-    """Return whether an official look is due: a planned one, or the last there will be."""
-    fraction, plan = information.units / plans.units_max, plans.among_others
-    return is_due(looks, fraction, plan) or (information.is_final and not is_closed(looks, plan))
+    """Return whether an official look is due: a planned one, never the end as such.
+
+    Boundaries hold at times that do not depend on the results. Between planned looks the page
+    shows everything, so an end there is a time that the results may have chosen: with Pocock's
+    spending and one planned look, stopping as soon as the boundary of that moment is crossed finds
+    a difference in 17 % of experiments without one, whatever is left unspent.
+    """
+    return is_due(looks, information.units / plans.units_max, plans.among_others)
+
+
+def is_stopped_between(looks: GroupPath, information: Information, plans: Plans) -> bool:
+    """Return whether the experiment has ended while its test waited for a planned look."""
+    is_open = not is_closed(looks, plans.among_others)
+    return information.is_final and is_open and not is_look_due(looks, information, plans)
 
 
 def path_after(looks: GroupPath, information: Information, z: float, plans: Plans) -> GroupPath:
@@ -104,23 +117,25 @@ def held_back(
     information: Information,
     plans: Plans,
 ) -> str | None:
-    """Return what kept a look from being taken that was due; None if none was, or it was taken.
+    """Return what kept the next look from being taken; None if none was due, or it was taken.
 
     Such a look spends nothing, and is taken as soon as it can be computed. It is a status of the
-    edge rules (``warming_up``: it waits for the burn-in), or ``too_little_information`` at an end
-    so far from the planned units that there is nothing to spend.
+    edge rules (``warming_up``: it waits for the burn-in), or ``stopped_before_look`` where the
+    experiment ended before it was due.
     """
     looks = before.looks if before is not None else ()
+    if is_stopped_between(looks, information, plans):
+        return STOPPED_BEFORE_LOOK
     if not is_look_due(looks, information, plans):
         return None
     if effect is None:
         return "undefined"
     if effect.status != "ok":
         return effect.status
+    if "ties" in effect.flags:
+        return "ties"
     if effect.estimate is None or not effect.std_error:
         return "zero_variance"
-    if not looks and information.units / plans.units_max < INFORMATION_STEP_MIN:
-        return "too_little_information"
     return None
 
 
@@ -192,7 +207,7 @@ def group_entry(state: GroupState | None, plans: Plans, held: str | None = None)
     Args:
         state: As of that look.
         plans: Of the comparison.
-        held: What holds the next one back, which is due; see ``held_back``.
+        held: What holds the next one back; see ``held_back``.
     """
     if state is None:
         return None

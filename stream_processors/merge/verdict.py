@@ -35,6 +35,7 @@ class Reading(StrEnum):
     INCONSISTENT = "inconsistent"
     IMPROVEMENT_BELOW_MINIMUM = "improvement_below_minimum"
     SMALLER_THAN_MINIMUM = "smaller_than_minimum"
+    STOPPED_BEFORE_LOOK = "stopped_before_look"
     NO_EFFECT_FOUND_AT_END = "no_effect_found_at_end"
     TOO_FEW_UNITS_AT_END = "too_few_units_at_end"
     NOT_TESTED_AT_END = "not_tested_at_end"
@@ -75,6 +76,7 @@ class Side(StrEnum):
     SMALL = "small"
     WAITING = "waiting"
     PLANNED = "planned"
+    STOPPED = "stopped"
     INCONSISTENT = "inconsistent"
     INVALID = "invalid"
 
@@ -109,11 +111,10 @@ def verdict(definition: Definition, results: Entry) -> Entry:
     reading = min((one.reading for one in treatments), key=_RANK.__getitem__)
     if alarms:
         reading = Reading.SAMPLE_RATIO_MISMATCH
-    about = [one for one in treatments if one.reading is reading]
     reasons = [*alarms, *(reason for one in treatments for reason in one.reasons)]
     return {
         "reading": reading.value,
-        "text": wording.headline(reading.value, [one.variant for one in about], _seen(about)),
+        "text": wording.headline(_about(treatments, alarm=reading if alarms else None)),
         "guarantee": wording.guarantee(definition),
         "reasons": [reason._asdict() for reason in [*reasons, *_notes(results, entries)]],
         "treatments": [
@@ -143,6 +144,7 @@ def side_of(effect: Entry, metric: Metric, minimum_effect: float | None) -> Side
 _WITHOUT_NUMBERS = {
     "empty_intersection": Side.INCONSISTENT,
     "waiting_for_look": Side.PLANNED,
+    "stopped_before_look": Side.STOPPED,
 }
 
 
@@ -178,22 +180,29 @@ def _treatment(
     guardrails: list[str] = []
     waits: set[str] = set()
     harmed: list[str] = []
+    is_stopped = False
     for entry in entries:
         metric, effect = metrics[entry["metric_id"]], _effect_of(entry, variant)
         if metric.role == "decision":
             side = side_of(effect, metric, definition.minimum_effect)
             sides.append(side)
-            if side in (Side.WAITING, Side.PLANNED):
+            is_stopped = is_stopped or wording.is_stopped_between_looks(effect)
+            if side in _WITHOUT_TEST:
                 waits.add(wording.wait_of(effect, metric, _fewest_units(entry)))
             reasons.append(_of_decision(definition, entry, effect, side))
         elif metric.role == "guardrail":
             guardrails.append(_guardrail_state(effect))
-            reasons.append(wording.of_guardrail(effect, metric, guardrails[-1]))
+            fewest = _fewest_units(entry)
+            reasons.append(
+                wording.of_guardrail(effect, metric, guardrails[-1], fewest_units=fewest)
+            )
             if wording.is_harmed(effect):
                 harmed.append(metric.id)
     reading = _reading(sides, guardrails)
     is_worth_it = Side.BETTER in sides or Side.PERHAPS not in sides
-    seen = wording.Seen(frozenset(waits), tuple(harmed), is_worth_it=is_worth_it)
+    seen = wording.Seen(
+        frozenset(waits), tuple(harmed), is_worth_it=is_worth_it, is_stopped=is_stopped
+    )
     if is_final:
         reading = _at_end(reading, seen)
     return _Treatment(variant, reading, reasons, seen)
@@ -215,6 +224,28 @@ def _fewest_units(entry: Entry) -> int:
     return min(one["units"] for one in entry["variants"])
 
 
+def _about(
+    treatments: Sequence[_Treatment], *, alarm: Reading | None = None
+) -> list[wording.About]:
+    """Return which treatments the same is said of, the most important reading first.
+
+    A harm must not hide behind the success of another treatment, nor what got worse under one
+    behind what did not under another. An alarm is about all of them.
+    """
+    groups: dict[tuple[Any, ...], list[_Treatment]] = {}
+    for one in sorted(treatments, key=lambda one: _RANK[one.reading]):
+        told = (one.seen.harmed, one.seen.is_worth_it) if one.reading in _BETTER else ()
+        groups.setdefault(() if alarm else (one.reading, *told), []).append(one)
+    return [
+        wording.About((alarm or same[0].reading).value, [one.variant for one in same], _seen(same))
+        for same in groups.values()
+    ]
+
+
+_BETTER = frozenset({Reading.IMPROVEMENT, Reading.IMPROVEMENT_GUARDRAILS_OPEN})
+"""Whose headlines name what got worse within its margin, and say whether the size is settled."""
+
+
 def _seen(treatments: Sequence[_Treatment]) -> wording.Seen:
     """Return what several treatments wait for, and what got worse in any of them."""
     waits = frozenset[str]().union(*(one.seen.waits for one in treatments))
@@ -226,7 +257,8 @@ def _seen(treatments: Sequence[_Treatment]) -> wording.Seen:
 def _guardrail_state(effect: Entry) -> str:
     """Return the status of a guardrail; harm only where it survives the correction.
 
-    ``inconsistent`` where its looks contradict each other and neither failure nor harm is shown.
+    ``inconsistent`` where its looks contradict each other and neither failure nor harm is shown;
+    ``untested`` where it is watched, and no test could be made yet.
     """
     if effect["status"] == "invalid_input":
         return "invalid"
@@ -235,7 +267,19 @@ def _guardrail_state(effect: Entry) -> str:
     if state == "harm" and adjusted is not None and not adjusted["rejects"]:
         state = "watched" if effect["guardrail"]["margin"] is None else "undecided"
     is_torn = effect["guardrail"]["reason"] == "empty_intersection"
-    return "inconsistent" if is_torn and state not in ("fail", "harm") else state
+    if is_torn and state not in ("fail", "harm"):
+        return "inconsistent"
+    return "untested" if state == "watched" and _is_untested(effect) else state
+
+
+def _is_untested(effect: Entry) -> bool:
+    """Return whether nothing was tested of a guardrail that is watched: no news, not good news.
+
+    Where all units of both variants have the same value, there is nothing that a test could show.
+    """
+    rail = effect["guardrail"]
+    is_same = rail["reason"] == "zero_variance" and effect["absolute"]["estimate"] == 0
+    return rail["reason"] is not None and rail["harm_p_value"] is None and not is_same
 
 
 def _reading(sides: Sequence[Side], guardrails: Sequence[str]) -> Reading:
@@ -255,6 +299,7 @@ def _reading(sides: Sequence[Side], guardrails: Sequence[str]) -> Reading:
     return Reading.IMPROVEMENT_BELOW_MINIMUM if Side.TOO_SMALL in seen else _without_finding(seen)
 
 
+_WITHOUT_TEST = frozenset({Side.WAITING, Side.PLANNED, Side.STOPPED})
 _CERTAINLY_BETTER = frozenset({Side.BETTER, Side.PERHAPS, Side.TOO_SMALL})
 
 
@@ -265,21 +310,29 @@ def _without_finding(seen: set[Side]) -> Reading:
         return Reading.SMALLER_THAN_MINIMUM
     if seen == {Side.WAITING}:
         return Reading.WARMING_UP
-    is_between_looks = seen <= {Side.WAITING, Side.PLANNED}
+    is_between_looks = seen <= _WITHOUT_TEST
     return Reading.WAITING_FOR_LOOK if is_between_looks else Reading.RUNNING_NO_EVIDENCE
 
 
 def _at_end(reading: Reading, seen: wording.Seen) -> Reading:
     """Return what a reading of a running experiment is at its last look.
 
-    Where nothing was tested, no effect was looked for: that is not the same as none found.
+    Where nothing was tested, no effect was looked for: that is not the same as none found. Nor is
+    a test that was broken off: its next look might have shown one.
     """
+    if seen.is_stopped and reading in _NO_FINDING_YET:
+        return Reading.STOPPED_BEFORE_LOOK
     if reading is Reading.RUNNING_NO_EVIDENCE:
         return Reading.NO_EFFECT_FOUND_AT_END
     if reading in (Reading.WAITING_FOR_LOOK, Reading.WARMING_UP):
         is_small = seen.waits <= wording.WAITS_FOR_UNITS
         return Reading.TOO_FEW_UNITS_AT_END if is_small else Reading.NOT_TESTED_AT_END
     return reading
+
+
+_NO_FINDING_YET = frozenset(
+    {Reading.RUNNING_NO_EVIDENCE, Reading.WAITING_FOR_LOOK, Reading.WARMING_UP}
+)
 
 
 def _effect_of(entry: Entry, variant: str) -> Entry:

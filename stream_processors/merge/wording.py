@@ -31,11 +31,13 @@ class Seen(NamedTuple):
         waits: Why deciding metrics have no numbers: of ``wait_of``.
         harmed: Ids of guardrails that got worse, after the correction, within their margin or not.
         is_worth_it: False where an improvement may be smaller than the minimum effect.
+        is_stopped: Whether the test of a deciding metric was broken off before a planned look.
     """
 
     waits: frozenset[str] = frozenset()
     harmed: tuple[str, ...] = ()
     is_worth_it: bool = True
+    is_stopped: bool = False
 
 
 _HEADLINES = {
@@ -69,6 +71,11 @@ _HEADLINES = {
         "{variants} made no difference worth having: any improvement is smaller than the minimum "
         "that was agreed on, and none was shown."
     ),
+    "stopped_before_look": (
+        "The experiment was stopped before its next planned look, and no planned look showed a "
+        "difference. What came after the last one decides nothing: the time to stop may have been "
+        "chosen by it."
+    ),
     "no_effect_found_at_end": (
         "No difference was shown by the end. That is no proof that there is none: the intervals "
         "say which effects are still possible."
@@ -85,9 +92,34 @@ _HEADLINES = {
 }
 """By reading; ``{variants}`` are the treatments that it is about."""
 
+_OF_SOME = {
+    "invalid": (
+        "{variants}: nothing can be concluded, the sums contradict each other. Look at the ledger "
+        "and the logs."
+    ),
+    "improvement": (
+        "{variants} did better than the control, and for {variants} nothing that is guarded was "
+        "shown to get worse."
+    ),
+    "improvement_guardrails_open": (
+        "{variants} did better than the control, but it is not settled yet that for {variants} "
+        "everything that is guarded stays within its margin."
+    ),
+    "stopped_before_look": (
+        "{variants}: no planned look showed a difference before the experiment was stopped."
+    ),
+    "no_effect_found_at_end": "{variants}: no difference was shown by the end.",
+    "too_few_units_at_end": "{variants}: too few units to conclude anything.",
+    "not_tested_at_end": "{variants}: not tested, the reasons say what was missing.",
+    "running_no_evidence": "{variants}: no difference shown so far.",
+    "waiting_for_look": "{variants}: not to be read before the next planned look.",
+    "warming_up": "{variants}: not enough data so far.",
+}
+"""The same where it holds for some treatments only, and others read otherwise."""
+
 _HARM_WITHIN = (
-    "{variants} did better than the control. Every guardrail stayed within its margin, but "
-    "{harmed} got worse within it."
+    "{variants} did better than the control. For {variants} every guardrail stayed within its "
+    "margin, but {harmed} got worse within it."
 )
 """An improvement with harm that the margins allow."""
 
@@ -100,16 +132,28 @@ _WAITS = {
         "has too few converted units in a variant, or too few others: it waits for 30 of both in "
         "each"
     ),
-    "too_little_information": (
-        "has so few of its planned units that there is no error probability to spend"
-    ),
     "no_units": "waits for the first units of both variants",
     "insufficient": "waits for two units in each variant",
     "zero_variance": (
         "has the same value for every unit of a variant, in both, so there is nothing to test"
     ),
+    "one_variance_zero": (
+        "has the same value for every unit of one variant, which has too few units for that to "
+        "mean anything: it waits until 30 of them could be expected to differ"
+    ),
+    "sparse": (
+        "has too few units with a value of their own in the smaller variant to know its error: it "
+        "waits for about 60 of them, or for 3,000 units"
+    ),
+    "ties": (
+        "has many equal values at its quantile, or none around it, and so no standard error; "
+        "fixed_horizon and always_valid can test it, by ranks"
+    ),
     "denominator_near_zero": "waits for a denominator that is clearly not 0",
     "undefined": "has nothing to divide by yet, so it waits for more events",
+    "stopped_before_look": (
+        "was not tested, because the experiment was stopped before the first planned look"
+    ),
 }
 """By the status of a decision without numbers."""
 
@@ -134,27 +178,54 @@ _GUARDRAILS = {
     "harm": "got worse",
     "undecided": "is not settled yet",
     "watched": "is watched for harm, and none was shown",
+    "untested": "is not tested yet",
     "invalid": "has sums that contradict each other",
     "inconsistent": "has looks that contradict each other, so it is not settled",
 }
 
 _PROMISES = {
     "always_valid": "however often you look and whenever you stop",
-    "group_sequential": "over all planned looks together",
-    "fixed_horizon": "at the last look, the only one that was planned",
+    "group_sequential": "over all planned looks together, whenever you stop",
+    "fixed_horizon": (
+        "at the last look, the only one that was planned (so long as its time was not chosen by "
+        "what was seen before)"
+    ),
 }
 
 
-def headline(reading: str, variants: Sequence[str], seen: Seen) -> str:
-    """Return the verdict in one or two sentences."""
-    text = _HEADLINES[reading]
+class About(NamedTuple):
+    """Treatments of which the same is said.
+
+    Attributes:
+        reading: A ``verdict.Reading``.
+        variants: Their ids, at least one.
+        seen: Of them together.
+    """
+
+    reading: str
+    variants: Sequence[str]
+    seen: Seen
+
+
+def headline(about: Sequence[About]) -> str:
+    """Return the verdict in a few sentences: what holds for whom, where that differs."""
+    if len(about) == 1:
+        return _sentence(about[0], _HEADLINES[about[0].reading])
+    return " ".join(
+        _sentence(one, _OF_SOME.get(one.reading, _HEADLINES[one.reading])) for one in about
+    )
+
+
+def _sentence(about: About, text: str) -> str:
+    reading, variants, seen = about
+    is_of_all = text == _HEADLINES[reading]
     if reading == "improvement" and seen.harmed:
         text = _HARM_WITHIN
     if reading in ("improvement", "improvement_guardrails_open") and not seen.is_worth_it:
         text += _PERHAPS_SMALL
-    if reading == "no_effect_found_at_end" and seen.waits:
+    if reading == "no_effect_found_at_end" and seen.waits and is_of_all:
         text += _NOT_ALL_TESTED
-    if seen.waits - WAITS_FOR_UNITS:
+    if seen.waits - WAITS_FOR_UNITS and is_of_all:
         text = _WAITING_HEADLINES.get((reading, seen.waits != {"zero_variance"}), text)
     return text.format(variants=_listed(variants), harmed=_listed(seen.harmed))
 
@@ -191,6 +262,15 @@ def is_harmed(effect: Entry) -> bool:
     """Return whether a guardrail got worse, after the correction where there is one."""
     adjusted = effect["adjusted"]
     return bool(effect["guardrail"]["is_harmed"]) and (adjusted is None or adjusted["rejects"])
+
+
+def is_stopped_between_looks(effect: Entry) -> bool:
+    """Return whether the experiment ended before the next planned look of what decides."""
+    decision = effect["decision"]
+    if decision["status"] == "stopped_before_look":
+        return True
+    numbers = effect.get(decision.get("of"), {}).get("group_sequential")
+    return bool(numbers) and numbers["held_back"] == "stopped_before_look"
 
 
 def guarantee(definition: Definition) -> str:
@@ -257,17 +337,29 @@ def of_decision(
     return Reason(f"decision_{code}", metric.id, variant, text + ".")
 
 
-def of_guardrail(effect: Entry, metric: Metric, state: str) -> Reason:
-    """Return what a guardrail says of one treatment."""
+def of_guardrail(effect: Entry, metric: Metric, state: str, *, fewest_units: int = 0) -> Reason:
+    """Return what a guardrail says of one treatment; ``fewest_units``: of the smallest variant."""
     said, rail = _GUARDRAILS[state], effect["guardrail"]
     if rail["is_harmed"] and state in ("pass", "watched", "undecided"):
         said += ", but it got worse" if is_harmed(effect) else ", but taken alone it got worse"
-    elif state == "undecided" and rail["reason"] in _WAITS:
-        said += f": it {_WAITS[_wait(rail['reason'], metric)]}"
+    elif state in ("undecided", "untested") and rail["reason"] in _WAITS:
+        said += f": it {_WAITS[_wait(rail['reason'], metric, fewest_units)]}"
+    said += _by_exact_test(rail, state)
     text = f"{metric.id}: {effect['variant']} {said}{_size(effect)}."
     # Programs know it as open: that is what it is.
     code = "undecided" if state == "inconsistent" else state
     return Reason(f"guardrail_{code}", metric.id, effect["variant"], text)
+
+
+def _by_exact_test(rail: Entry, state: str) -> str:
+    """Return what a rate of rare events was tested by, where its sequence has not started."""
+    if "converted" not in rail or rail["gain"] is not None or state not in ("harm", "watched"):
+        return ""
+    control, treatment = rail["converted"]
+    return (
+        f" by the exact test of its {treatment:,} converted units against {control:,} of the "
+        "control's: there are too few of them, or too few others, for an interval"
+    )
 
 
 def of_sample_ratio(p_value: float, where: tuple[str, str] | None = None) -> Reason:
@@ -379,6 +471,8 @@ def _since_last_look(effect: Entry, metric: Metric, fewest_units: int) -> str:
     held = numbers and numbers["held_back"]
     if not held:
         return ""
+    if held == "stopped_before_look":
+        return " at its last planned look; the experiment was stopped before the next one"
     why = _WAITS.get(_wait(held, metric, fewest_units), f"has no number yet ({held})")
     return f" at its last planned look; the one that is due {why}"
 

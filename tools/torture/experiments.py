@@ -135,6 +135,7 @@ class Operator:
         metrics = experiment_body("growing")["metrics"]
         metrics += [
             {"id": f"more-{number}", "kind": "sum", "event": "buy", "window": "10s"}
+            | {"role": "secondary"}
             for number in range(self._added)
         ]
         body = {"metrics": metrics, "version": self._versions["growing"]}

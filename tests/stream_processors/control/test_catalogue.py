@@ -91,7 +91,7 @@ def test_a_definition_takes_the_precision_of_the_catalogue() -> None:
     operator.send("catalogue", "buy", precision=2)
     create(operator, metric())
     operator.send("start")
-    more = [metric(), metric(id="n", event="view", precision=1)]
+    more = [metric(), metric(id="n", event="view", precision=1, role="secondary")]
     grown = operator.send("patch", metrics=more)
 
     assert grown.status == 200, grown.detail

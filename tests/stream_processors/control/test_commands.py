@@ -196,7 +196,10 @@ def test_a_running_experiment_may_grow(operator: Operator) -> None:
         hypothesis={"null": "nothing"},
         coverage=0.75,
         variants=[{"id": "a"}, {"id": "b"}, {"id": "c"}],
-        metrics=[{"id": "n", "kind": "sum"}, {"id": "m", "kind": "count", "window": "24h"}],
+        metrics=[
+            {"id": "n", "kind": "sum", "role": "secondary"},
+            {"id": "m", "kind": "count", "window": "24h"},
+        ],
     )
     assert outcome.status == 200, outcome.detail
     after = operator.x
@@ -209,6 +212,25 @@ def test_a_running_experiment_may_grow(operator: Operator) -> None:
     operator.send("stop")
     more = [{"id": "m", "kind": "count"}, {"id": "n", "kind": "sum"}, {"id": "o", "kind": "sum"}]
     assert operator.send("patch", metrics=more).status == 409
+
+
+@pytest.mark.parametrize("role", ["decision", "guardrail", None])
+def test_once_started_no_metric_joins_those_whose_error_is_guaranteed(
+    operator: Operator, role: str | None
+) -> None:
+    """The role of a metric that names none is decision."""
+    more = [{"id": "m", "kind": "count", "window": "24h"}, {"id": "n", "kind": "sum"}]
+    more[1] |= {} if role is None else {"role": role}
+    operator.send("start")
+    before = operator.x
+    outcome = operator.send("patch", metrics=more)
+
+    assert (outcome.status, operator.x) == (409, before)
+    (error,) = outcome.errors
+    assert (error.field, error.code) == ("metrics.n.role", "not_while_running")
+    assert f'"{role or "decision"}", must be "secondary"' in error.message
+    more[1]["role"] = "secondary"
+    assert operator.send("patch", metrics=more).status == 200
 
 
 def test_a_resend_is_answered_and_not_done_again(operator: Operator) -> None:

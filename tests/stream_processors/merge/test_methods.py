@@ -294,12 +294,59 @@ def test_a_metric_that_is_added_leaves_the_plans_of_the_others_as_they_were() ->
     assert added["family_boundary"] > added["boundary"] == before["boundary"]
 
 
-def test_an_end_short_of_the_plan_is_looked_at_by_what_may_be_spent_there() -> None:
-    totals = make_totals([rate(1_500, 150), rate(1_500, 152)], is_final=True)
-    group = effect_of(look_at(define("group_sequential"), totals))["absolute"]["group_sequential"]
+def test_an_end_between_planned_looks_takes_no_look_whatever_it_shows() -> None:
+    definition = define("group_sequential", CONVERSION, REFUNDS)
+    near, far = rate(1_000, 104), rate(1_500, 500)
+    first = look_at(
+        definition, make_totals([rate(1_000, 100), near], [rate(1_000, 50), rate(1_000, 51)])
+    )
+    sums = [rate(1_500, 100), far], [rate(1_500, 50), far]
+    end = look_at(definition, make_totals(*sums, is_final=True), first.path_after, 2)
 
-    assert group["information"] == 0.3
-    assert group["alpha_spent"] < 0.01
+    group, before = (effect_of(one)["absolute"]["group_sequential"] for one in (end, first))
+    assert group == before | {"held_back": "stopped_before_look"}
+    assert effect_of(end)["decision"] == effect_of(first)["decision"]
+    assert end.path_after.of("refunds", "treatment").guard == (
+        first.path_after.of("refunds", "treatment").guard
+    )
+    told = end.results["verdict"]
+    assert told["reading"] == "stopped_before_look"
+    assert "stopped before its next planned look" in told["text"]
+    assert "the experiment was stopped before the next one" in told["reasons"][0]["text"]
+
+
+def test_an_end_before_the_first_planned_look_tests_nothing() -> None:
+    definition = define("group_sequential", CONVERSION, REFUNDS)
+    sums = [rate(900, 90), rate(900, 400)], [rate(900, 9), rate(900, 400)]
+    end = look_at(definition, make_totals(*sums, is_final=True))
+
+    assert effect_of(end)["absolute"]["group_sequential"] is None
+    assert effect_of(end)["decision"]["status"] == "stopped_before_look"
+    assert effect_of(end, "refunds")["guardrail"]["reason"] == "stopped_before_look"
+    assert end.results["verdict"]["reading"] == "stopped_before_look"
+    assert "before the first planned look" in end.results["verdict"]["reasons"][0]["text"]
+
+
+def test_an_end_at_or_beyond_a_planned_look_is_that_look() -> None:
+    definition = define("group_sequential")
+    for units, information in ((1_000, 0.2), (5_500, 1.1)):
+        totals = make_totals([rate(units, units // 10), rate(units, units // 4)], is_final=True)
+        end = look_at(definition, totals)
+
+        group = effect_of(end)["absolute"]["group_sequential"]
+        assert (group["information"], group["held_back"]) == (information, None)
+        assert end.results["verdict"]["reading"] == "improvement"
+
+
+def test_a_finding_of_a_planned_look_outlives_an_end_that_was_not_planned() -> None:
+    definition = define("group_sequential")
+    crossed = look_at(definition, CLEAR)
+    totals = make_totals([rate(1_400, 140), rate(1_400, 140)], is_final=True)
+    end = look_at(definition, totals, crossed.path_after, 2)
+
+    assert effect_of(end)["decision"] == effect_of(crossed)["decision"]
+    assert effect_of(end)["absolute"]["group_sequential"]["held_back"] is None
+    assert end.results["verdict"]["reading"] == "improvement"
 
 
 def test_open_units_take_no_planned_look() -> None:
@@ -366,11 +413,11 @@ def test_a_planned_look_that_was_taken_stands_while_the_next_one_is_held_back() 
 
 
 def test_an_end_far_from_the_planned_units_is_no_finding_of_no_effect() -> None:
-    definition = define("group_sequential", units_max=10**9)
+    definition = define("group_sequential", units_max=10**9, planned_looks=(1e-6, 1.0))
     look = look_at(definition, make_totals([rate(1_000, 100), rate(1_000, 300)], is_final=True))
 
-    assert effect_of(look)["decision"]["status"] == "too_little_information"
-    assert look.results["verdict"]["reading"] == "not_tested_at_end"
+    assert effect_of(look)["decision"]["status"] == "stopped_before_look"
+    assert look.results["verdict"]["reading"] == "stopped_before_look"
 
 
 def test_a_guardrail_names_what_holds_its_planned_look_back() -> None:

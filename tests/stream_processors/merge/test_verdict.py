@@ -33,6 +33,7 @@ DOWN = {"low": -0.05, "high": -0.01, "rejects": True}
 NOTHING = {"low": -0.02, "high": 0.03, "rejects": False}
 WARMING = {"status": "warming_up"}
 PLANNED = {"status": "waiting_for_look"}
+STOPPED = {"status": "stopped_before_look"}
 TORN = {"status": "empty_intersection"}
 INVALID = {"status": "invalid_input"}
 LOST_BY_CORRECTION = {**UP, "survives": False}
@@ -334,12 +335,71 @@ def test_of_several_treatments_the_one_that_is_better_is_named() -> None:
     found = verdict(definition, results)
 
     assert found["reading"] == "improvement"
-    assert found["text"].startswith("arm-2 did better")
+    assert found["text"] == (
+        "arm-2 did better than the control, and for arm-2 nothing that is guarded was shown to get "
+        "worse. arm-3 did worse than the control. treatment: no difference shown so far."
+    )
     assert found["treatments"] == [
         {"variant": "treatment", "reading": "running_no_evidence"},
         {"variant": "arm-2", "reading": "improvement"},
         {"variant": "arm-3", "reading": "harm"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("fail", "arm-2 made something worse that is guarded: do not ship it as it is."),
+        ("undecided", "for arm-2 everything that is guarded stays within its margin."),
+    ],
+)
+def test_a_guardrail_of_one_treatment_does_not_hide_behind_another(state: str, words: str) -> None:
+    says = {SALES: [UP, UP], REFUNDS: [{**UP, "state": "pass"}, {**UP, "state": state}]}
+    found = verdict(definition_of(SALES, REFUNDS, variants=3), results_of(says))
+
+    assert found["reading"] == "improvement"
+    assert found["text"].startswith("treatment did better")
+    assert "for treatment nothing that is guarded was shown to get worse" in found["text"]
+    assert found["text"].endswith(words)
+
+
+def test_harm_within_the_margin_is_said_of_the_treatment_that_did_it() -> None:
+    says = {SALES: [UP, UP], REFUNDS: [{**UP, "state": "pass"}, HARM_WITHIN]}
+    text = verdict(definition_of(SALES, REFUNDS, variants=3), results_of(says))["text"]
+
+    assert "For arm-2 every guardrail stayed within its margin, but refunds got worse" in text
+    assert "for treatment nothing that is guarded was shown to get worse" in text
+
+
+def test_treatments_of_which_the_same_holds_are_named_together() -> None:
+    found = verdict(definition_of(SALES, variants=3), results_of({SALES: [UP, UP]}))
+
+    assert found["text"].startswith("treatment and arm-2 did better than the control, and nothing")
+
+
+def test_an_alarm_of_the_split_is_about_all_treatments() -> None:
+    results = results_of({SALES: [UP, DOWN]}, mismatch=True)
+    text = verdict(definition_of(SALES, variants=3), results)["text"]
+
+    assert text.startswith("Do not read this result")
+    assert "did" not in text
+
+
+@pytest.mark.parametrize(
+    ("metrics", "running", "at_end"),
+    [
+        ({SALES: STOPPED}, "waiting_for_look", "stopped_before_look"),
+        ({SALES: STOPPED, SPEED: NOTHING}, "running_no_evidence", "stopped_before_look"),
+        ({SALES: STOPPED, SPEED: WARMING}, "waiting_for_look", "stopped_before_look"),
+        ({SALES: STOPPED, SPEED: UP}, "harm", "harm"),
+        ({SALES: UP, SPEED: STOPPED}, "improvement", "improvement"),
+    ],
+)
+def test_a_test_that_was_broken_off_is_no_test_that_found_nothing(
+    metrics: dict[str, Any], running: str, at_end: str
+) -> None:
+    assert judged(metrics)["reading"] == running
+    assert judged(metrics, final=True)["reading"] == at_end
 
 
 def test_open_units_and_secondary_metrics_decide_nothing() -> None:
@@ -505,7 +565,7 @@ def test_an_end_without_a_finding_says_what_was_not_tested() -> None:
 
 
 decisions = st.sampled_from(
-    [UP, DOWN, NOTHING, WARMING, PLANNED, TORN, INVALID, LOST_BY_CORRECTION]
+    [UP, DOWN, NOTHING, WARMING, PLANNED, STOPPED, TORN, INVALID, LOST_BY_CORRECTION]
 )
 states = st.sampled_from(["pass", "fail", "harm", "undecided"])
 guards = st.builds(
