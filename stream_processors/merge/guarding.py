@@ -75,7 +75,7 @@ def guarded(
         found = _watched(metric, rail, effect, before, n_star=analysis.n_star)
         return _remembered(found, analysis.alpha)
     if arms is None:
-        return _undecided(metric, effect.status, before)
+        return _undecided(metric, _status_of(effect), before)
     if analysis.method == "bayesian":
         return Guarded(_believed(metric, rail, arms), before)
     if not information.is_final:
@@ -98,7 +98,7 @@ def _watched(
     """Return the guardrail by confidence sequences, at a look like any other."""
     arms = _arms(effect)
     if arms is None or effect.sequence is None:
-        return _undecided(metric, effect.status, before)
+        return _undecided(metric, _status_of(effect), before)
     test = sequential_guardrail(*arms, rail, n_star=n_star)
     harm = before.harm_p_value
     if test.harm_p_value is not None:
@@ -139,6 +139,11 @@ def _arms(effect: Effect) -> _Arms | None:
     return _Arms(control, treatment)
 
 
+def _status_of(effect: Effect) -> str:
+    """Return why there is nothing to judge by: quantiles with ties have no standard errors."""
+    return "ties" if "ties" in effect.flags else effect.status
+
+
 def _arm(summary: Summary) -> ArmMean | None:
     if summary.status != "ok" or summary.mean is None or summary.std_error is None:
         return None
@@ -177,7 +182,7 @@ def _held_back(effect: Effect, arms: _Arms | None, information: Information, pla
     if not is_look_due((), information, plans):
         return "waiting_for_look"
     if arms is None:
-        return effect.status
+        return _status_of(effect)
     has_spread = arms.control.std_error > 0 or arms.treatment.std_error > 0
     return "too_little_information" if has_spread else "zero_variance"
 

@@ -134,6 +134,8 @@ def held_back(
         return effect.status
     if "ties" in effect.flags:
         return "ties"
+    if "ties" in effect.flags:
+        return "ties"
     if effect.estimate is None or not effect.std_error:
         return "zero_variance"
     return None

@@ -77,6 +77,8 @@ def posterior_status(metric: Metric, effect: Effect | CupedEffect) -> str:
     """Return why there is no posterior; ``ok`` if there is one."""
     if metric.kind == "conversion" and isinstance(effect, Effect):
         return "ok" if effect.estimate is not None else effect.status
+    if "ties" in effect.flags:
+        return "ties"
     if effect.estimate is None or not effect.std_error:
         return effect.status if effect.status != "ok" else "undefined"
     if isinstance(effect, Effect) and metric.kind in _AVERAGES:

@@ -149,6 +149,10 @@ _WAITS = {
         "has many equal values at its quantile, or none around it, and so no standard error; "
         "fixed_horizon and always_valid can test it, by ranks"
     ),
+    "ties": (
+        "has many equal values at its quantile, or none around it, and so no standard error; "
+        "fixed_horizon and always_valid can test it, by ranks"
+    ),
     "denominator_near_zero": "waits for a denominator that is clearly not 0",
     "undefined": "has nothing to divide by yet, so it waits for more events",
     "stopped_before_look": (
