@@ -30,9 +30,9 @@ from stream_processors.merge.planned import (
     relative_group_entry,
 )
 from stream_processors.merge.posteriors import (
+    is_of_rates,
     posterior_entry,
     posterior_status,
-    rate_posterior_entry,
 )
 from stream_processors.merge.questions import Question
 from stream_processors.stats.effects import CupedEffect, Effect
@@ -113,14 +113,14 @@ def matured_effect(
         _add_group(entry, decides_on, path, plans, held)
         paths = paths._replace(**{field: path})
     elif method == "bayesian":
-        held = _add_posterior(entry, decides_on, question, effect, definition)
+        held = _add_posterior(entry, decides_on, question, effect)
     entry["decision"] = _decision(definition, entry, decides_on, final=final, held=held)
     if isinstance(metric.cap, CapQuantile):
         path = paths.adjusted if decides_on == "cuped" else paths.plain
         entry["decision"]["cap_moved"] = _cap_moved(method, metric, path)
     candidate = _candidate(definition, metric, entry["decision"], deciding)
     if metric.role == "guardrail":
-        rail = guarded(definition, metric, effect, paths.plain, information)
+        rail = guarded(definition, question, effect, paths.plain, information)
         entry["guardrail"], paths = rail.entry, paths._replace(plain=rail.path)
         candidate = Candidate(family_of("guardrail"), rail.entry["harm_p_value"])
     return Told(entry, candidate, paths)
@@ -183,7 +183,7 @@ def segment_effect(
     _add_sequences(entry, effect, EffectPaths())
     decides_on, deciding = _deciding(question.metric, effect)
     if method == "bayesian":
-        _add_posterior(entry, decides_on, question, effect, definition)
+        _add_posterior(entry, decides_on, question, effect)
     p_value = log_e_value = None
     if deciding is not None and method == "always_valid" and deciding.sequence is not None:
         p_value, log_e_value = deciding.sequence.p_value, deciding.sequence.log_e_value
@@ -242,11 +242,9 @@ def _add_group(
     relative["group_sequential"] = relative_group_entry(path.group, plans)
 
 
-def _add_posterior(
-    entry: Entry, decides_on: str, question: Question, effect: Effect, definition: Definition
-) -> str | None:
+def _add_posterior(entry: Entry, decides_on: str, question: Question, effect: Effect) -> str | None:
     """Add the posteriors of the effect that decides; return why there is none, if so."""
-    metric, analysis = question.metric, definition.analysis
+    metric = question.metric
     if decides_on == "cuped":
         if effect.cuped is None:
             return effect.status if effect.status != "ok" else "undefined"
@@ -255,14 +253,9 @@ def _add_posterior(
         status = posterior_status(metric, effect.cuped)
     else:
         source, relative, its = entry["absolute"], entry["relative"], effect.relative
-        source["posterior"] = posterior_entry(effect)
+        source["posterior"] = posterior_entry(effect, of_rates=is_of_rates(metric))
         status = posterior_status(metric, effect)
-    if metric.kind == "conversion" and decides_on == "absolute":
-        control, treatment = question.comparison.control, question.comparison.treatment
-        source["posterior"] = rate_posterior_entry(
-            metric, control.total, treatment.total, effect, analysis
-        )
-    relative["posterior"] = posterior_entry(its)
+    relative["posterior"] = posterior_entry(its, of_rates=is_of_rates(metric))
     return None if source["posterior"] is not None else status
 
 
@@ -289,6 +282,8 @@ def _decision(
         status = _WITHOUT_NUMBERS[method]
     if method == "group_sequential" and numbers is not None:
         status = "ok" if numbers["running_low"] is not None else "empty_intersection"
+    elif method == "bayesian" and numbers is not None:
+        status = "ok"  # A belief needs no test: rates have one also where no test is possible.
     elif held is not None:
         status = held
     decision: Entry = {
@@ -346,11 +341,17 @@ def _numbers_of(method: str, numbers: Entry, estimate: float, alpha: float) -> E
 def _relative_of(relative: Entry, field: str) -> Entry:
     """Return the relative numbers; over all looks where the absolute ones are."""
     interval = relative.get(field) or {}
+    if field == "posterior":
+        # Of one posterior, or of none: what was seen is another number than what is believed.
+        return {"estimate": interval.get("mean"), **{end: interval.get(end) for end in _ENDS}}
     return {
         "estimate": interval.get("estimate", relative.get("estimate")),
         "low": interval.get("running_low", interval.get("low")),
         "high": interval.get("running_high", interval.get("high")),
     }
+
+
+_ENDS = ("low", "high")
 
 
 def _candidate(

@@ -11,14 +11,17 @@ from scipy import special
 from schemas.definitions import Definition, Metric
 from stream_processors.merge.path import ComparisonPath, GuardedArm, GuardState
 from stream_processors.merge.planned import (
+    STOPPED_BEFORE_LOOK,
     Information,
     Plans,
     boundary_alone,
     is_look_due,
+    is_stopped_between,
     path_after,
     plans_of,
 )
 from stream_processors.merge.posteriors import UNITS_MIN
+from stream_processors.merge.questions import Question
 from stream_processors.stats.effects import Effect, Summary
 from stream_processors.stats.group_sequential import repeated_p_value
 from stream_processors.stats.guardrails import (
@@ -32,6 +35,7 @@ from stream_processors.stats.guardrails import (
     room_of,
     sequential_guardrail,
 )
+from stream_processors.stats.rare_rates import RareCounts, harm_p_value
 
 Entry = dict[str, Any]
 
@@ -55,7 +59,7 @@ class _Arms(NamedTuple):
 
 def guarded(
     definition: Definition,
-    metric: Metric,
+    question: Question,
     effect: Effect,
     before: ComparisonPath,
     information: Information,
@@ -64,16 +68,21 @@ def guarded(
 
     The entry's ``status`` is ``pass``, ``fail``, ``harm`` or ``undecided``; ``watched`` where
     there is no margin, so that only harm can be told. Where looks may be repeated, ``harm_p_value``
-    is the smallest so far, and what was shown once stays shown: see ``_remembered``.
+    is the smallest so far, and what was shown once stays shown: see ``_remembered``. Rates that
+    are watched have ``converted``, of control and treatment: see ``_watched_rate``.
     """
-    analysis, rail = definition.analysis, guardrail_of(metric, definition.analysis.alpha)
+    metric, analysis = question.metric, definition.analysis
+    rail = guardrail_of(metric, analysis.alpha)
     arms = _arms(effect)
     if analysis.method == "group_sequential":
         found = _planned(definition, metric, effect, before, information)
-        return _remembered(found, analysis.alpha)
+        return _remembered(found, analysis.alpha, analysis.method)
     if analysis.method == "always_valid":
-        found = _watched(metric, rail, effect, before, n_star=analysis.n_star)
-        return _remembered(found, analysis.alpha)
+        if metric.kind == "conversion":
+            found = _watched_rate(definition, question, effect, before)
+        else:
+            found = _watched(metric, rail, effect, before, n_star=analysis.n_star)
+        return _remembered(found, analysis.alpha, analysis.method)
     if arms is None:
         return _undecided(metric, _status_of(effect), before)
     if analysis.method == "bayesian":
@@ -107,7 +116,60 @@ def _watched(
     return Guarded(_entry(metric, test, harm), path)
 
 
-def _remembered(found: Guarded, alpha: float) -> Guarded:
+RARE_SHARE = 0.1
+"""Of a rate's error probability: what the exact test of its harm may use, before the burn-in."""
+
+
+def _watched_rate(
+    definition: Definition, question: Question, effect: Effect, before: ComparisonPath
+) -> Guarded:
+    """Return a rate's guardrail: its sequences, and harm by an exact test that needs no burn-in.
+
+    A sequence waits for conversions of both variants, and a control without crashes has none. Each
+    test has its share of alpha, so both together err with alpha at most.
+    """
+    metric, analysis = question.metric, definition.analysis
+    rail = guardrail_of(metric, analysis.alpha * (1 - RARE_SHARE))
+    anew = msgspec.structs.replace(before, harm_p_value=1.0)
+    found = _watched(metric, rail, effect, anew, n_star=analysis.n_star)
+    p_values, counts = [before.harm_p_value], _counts(effect)
+    if found.entry["harm_p_value"] is not None:
+        p_values.append(found.entry["harm_p_value"] / (1 - RARE_SHARE))
+    entry = dict(found.entry)
+    if counts is not None:
+        control, treatment = counts
+        exact = harm_p_value(
+            control,
+            treatment,
+            treatment_share=_treatment_share(definition, question.variant),
+            is_more_better=metric.direction == "increase",
+        )
+        p_values.append(exact / RARE_SHARE)
+        entry["converted"] = [control.conversion_count, treatment.conversion_count]
+    if len(p_values) > 1:
+        entry["harm_p_value"] = min(1.0, *p_values)
+    path = msgspec.structs.replace(before, harm_p_value=min(1.0, *p_values))
+    return Guarded(entry, path)
+
+
+def _counts(effect: Effect) -> tuple[RareCounts, RareCounts] | None:
+    """Return units and converted ones of both variants; None where there are none to count."""
+    control, treatment = effect.control, effect.treatment
+    if effect.status == "invalid_input" or control.mean is None or treatment.mean is None:
+        return None
+    return (
+        RareCounts(control.unit_count, round(control.mean * control.unit_count)),
+        RareCounts(treatment.unit_count, round(treatment.mean * treatment.unit_count)),
+    )
+
+
+def _treatment_share(definition: Definition, variant: str) -> float:
+    """Return what share of the pair's units the treatment was planned to have."""
+    weights = {one.id: one.weight for one in definition.variants}
+    return weights[variant] / (weights[variant] + weights[definition.control])
+
+
+def _remembered(found: Guarded, alpha: float, method: str) -> Guarded:
     """Return a guardrail that forgets no failure and no harm of the looks before.
 
     All statements of all looks hold together, so a later look takes none of them back; and where
@@ -120,7 +182,9 @@ def _remembered(found: Guarded, alpha: float) -> Guarded:
         entry["harm_p_value"] = path.harm_p_value
     harm = entry["harm_p_value"]
     entry["is_harmed"] = entry["is_harmed"] or (harm is not None and harm <= alpha)
-    is_torn = path.is_empty or (path.group is not None and path.group.low > path.group.high)
+    is_torn = path.is_empty
+    if method == "group_sequential":  # What comes between planned looks has no say.
+        is_torn = path.group is not None and path.group.low > path.group.high
     if is_torn:
         entry["reason"] = "empty_intersection"
     if path.failed_room < 0:
@@ -134,6 +198,9 @@ def _remembered(found: Guarded, alpha: float) -> Guarded:
 
 def _arms(effect: Effect) -> _Arms | None:
     control, treatment = _arm(effect.control), _arm(effect.treatment)
+    if effect.status == "one_variance_zero":
+        # One variant's error is 0 by chance (``stats.edges``): no method may take it for known.
+        return None
     if control is None or treatment is None:
         return None
     return _Arms(control, treatment)
@@ -179,12 +246,11 @@ def _planned(
 
 def _held_back(effect: Effect, arms: _Arms | None, information: Information, plans: Plans) -> str:
     """Return why no official look was taken yet: none was due, or what one that is lacks."""
+    if is_stopped_between((), information, plans):
+        return STOPPED_BEFORE_LOOK
     if not is_look_due((), information, plans):
         return "waiting_for_look"
-    if arms is None:
-        return _status_of(effect)
-    has_spread = arms.control.std_error > 0 or arms.treatment.std_error > 0
-    return "too_little_information" if has_spread else "zero_variance"
+    return effect.status if arms is None else "zero_variance"
 
 
 def _guard_after(

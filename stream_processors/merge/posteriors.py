@@ -8,7 +8,7 @@ A posterior is not protected against repeated looks, and its entry says so.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +16,11 @@ import numpy as np
 from schemas.definitions import Analysis, Metric, Prior
 from stream_processors.merge.questions import Question
 from stream_processors.stats.bayes import LABEL, EffectPosterior
-from stream_processors.stats.bayes_beta import Beta, beta_posterior, compare_rates
+from stream_processors.stats.bayes_beta import Beta, RatePosterior, beta_posterior, compare_rates
 from stream_processors.stats.bayes_differences import Differences, difference_posteriors
+from stream_processors.stats.bayes_rate_intervals import difference_intervals, relative_intervals
 from stream_processors.stats.effects import CupedEffect, Effect, RelativeEffect
-from stream_processors.stats.sums import JointSums
-from stream_processors.stats.tails import normal_critical_value
+from stream_processors.stats.tails import Floats
 
 Entry = dict[str, Any]
 
@@ -43,17 +43,18 @@ class _Difference(NamedTuple):
 
 
 def believed(asked: Sequence[tuple[Analysis, Question]], effects: Sequence[Effect]) -> list[Effect]:
-    """Return the effects with posteriors where the method is Bayesian; all in one go.
-
-    Rates have none here, but on the relative scale: see ``rate_posterior_entry``.
-    """
+    """Return the effects with posteriors where the method is Bayesian; all in one go."""
     wanted: list[tuple[int, str, _Difference]] = []
     for index, ((analysis, question), effect) in enumerate(zip(asked, effects, strict=True)):
         if analysis.method == "bayesian" and question.basis == "matured":
             differences = _differences(question.metric, effect, analysis)
             wanted += [(index, where, one) for where, one in differences.items()]
+    told = list(effects)
+    for index, posteriors in _rates(asked, effects):
+        for where, one in posteriors.items():
+            told[index] = _with(told[index], where, one)
     if not wanted:
-        return list(effects)
+        return told
     of_rows = [asked[index] for index, _, _ in wanted]
     found = difference_posteriors(
         Differences(
@@ -66,7 +67,6 @@ def believed(asked: Sequence[tuple[Analysis, Question]], effects: Sequence[Effec
             np.array([question.metric.direction == "decrease" for _, question in of_rows]),
         )
     )
-    told = list(effects)
     for (index, where, _), row in zip(wanted, zip(*found, strict=True), strict=True):
         posterior = EffectPosterior(*map(float, row))
         told[index] = _with(told[index], where, posterior)
@@ -82,49 +82,28 @@ def posterior_status(metric: Metric, effect: Effect | CupedEffect) -> str:
     if effect.estimate is None or not effect.std_error:
         return effect.status if effect.status != "ok" else "undefined"
     if isinstance(effect, Effect) and metric.kind in _AVERAGES:
+        if effect.status == "one_variance_zero":
+            return effect.status
         fewest = min(effect.control.unit_count, effect.treatment.unit_count)
         return "ok" if fewest >= UNITS_MIN else "insufficient"
     return effect.status
 
 
-def rate_posterior_entry(
-    metric: Metric, control: JointSums, treatment: JointSums, effect: Effect, analysis: Analysis
+def is_of_rates(metric: Metric) -> bool:
+    """Return whether what decides is two rates as they are, with Beta posteriors."""
+    return metric.kind == "conversion" and not metric.covariate_days
+
+
+def posterior_entry(
+    effect: Effect | CupedEffect | RelativeEffect, *, of_rates: bool = False
 ) -> Entry | None:
-    """Return the posterior of two rates with a uniform prior each; None without an estimate."""
-    if effect.estimate is None:
-        return None
-    arms: list[Beta[float]] = [
-        beta_posterior(float(one.unit_count), float(one.sums[0])) for one in (control, treatment)
-    ]
-    found = compare_rates(*arms)
-    reach = normal_critical_value(analysis.alpha) * found.std_dev
-    is_lower_better = metric.direction == "decrease"
-    chance = 1 - found.chance_to_beat if is_lower_better else found.chance_to_beat
-    losses = (found.loss_treatment, found.loss_control)
-    if is_lower_better:
-        # What the treatment's rate is higher by is lost with the treatment, and the other way.
-        losses = (found.loss_control, found.loss_treatment)
-    return {
-        "model": "beta",
-        "mean": found.mean,
-        "sd": found.std_dev,
-        "chance": chance,
-        "loss_treatment": losses[0],
-        "loss_control": losses[1],
-        "low": found.mean - reach,
-        "high": found.mean + reach,
-        "label": LABEL,
-    }
-
-
-def posterior_entry(effect: Effect | CupedEffect | RelativeEffect) -> Entry | None:
     """Return the posterior that ``believed`` found; None where there is none."""
     found = effect.posterior
     if found is None:
         return None
     freedom = effect.degrees_of_freedom
     return {
-        "model": "normal" if freedom is None else "student",
+        "model": "beta" if of_rates else "normal" if freedom is None else "student",
         "mean": found.mean,
         "sd": found.std_dev if math.isfinite(found.std_dev) else None,
         "chance": found.chance_to_win,
@@ -139,7 +118,7 @@ def posterior_entry(effect: Effect | CupedEffect | RelativeEffect) -> Entry | No
 def _differences(metric: Metric, effect: Effect, analysis: Analysis) -> dict[str, _Difference]:
     """Return what has a posterior, by where it goes: the effect that decides, on both scales."""
     found: dict[str, _Difference] = {}
-    prior, name = analysis.prior or _FLAT, "cuped" if metric.covariate_days else "effect"
+    prior, name = _prior_of(metric, analysis), "cuped" if metric.covariate_days else "effect"
     deciding = effect.cuped if metric.covariate_days else effect
     if deciding is None:
         return found
@@ -147,13 +126,101 @@ def _differences(metric: Metric, effect: Effect, analysis: Analysis) -> dict[str
     if posterior_status(metric, deciding) == "ok" and not is_rate:
         by_arm = isinstance(deciding, Effect) and metric.kind in _AVERAGES
         found[name] = _by_arm(effect, prior) if by_arm else _as_one(deciding, prior)
-    if deciding.status == "ok" and deciding.relative.std_error:
+    # The prior is one of the absolute effect: a relative posterior without it would be of somebody
+    # else's belief, and say "better" beside "worse".
+    if prior is _FLAT and not is_rate and deciding.status == "ok" and deciding.relative.std_error:
         found[f"{name}.relative"] = _as_one(deciding.relative, _FLAT)
     return found
 
 
+def _rates(
+    asked: Sequence[tuple[Analysis, Question]], effects: Sequence[Effect]
+) -> Iterator[tuple[int, dict[str, EffectPosterior[float]]]]:
+    """Yield posteriors of rates with a uniform prior each, by where they go; all in one go."""
+    rows = [
+        index
+        for index, ((analysis, question), effect) in enumerate(zip(asked, effects, strict=True))
+        if analysis.method == "bayesian"
+        and question.basis == "matured"
+        and is_of_rates(question.metric)
+        and effect.estimate is not None
+    ]
+    if not rows:
+        return
+    pairs = [asked[index][1].comparison for index in rows]
+    control, treatment = (
+        beta_posterior(
+            np.array([float(one.total.unit_count) for one in arms]),
+            np.array([float(one.total.sums[0]) for one in arms]),
+        )
+        for arms in ([one.control for one in pairs], [one.treatment for one in pairs])
+    )
+    alphas = np.array([asked[index][0].alpha for index in rows])
+    lower = np.array([asked[index][1].metric.direction == "decrease" for index in rows])
+    found = compare_rates(control, treatment)
+    absolute = _rate_effects(found, lower, difference_intervals(control, treatment, alphas))
+    relative = _relative_rates(found, control, treatment)
+    relative = _rate_effects(relative, lower, relative_intervals(control, treatment, alphas))
+    for index, plain, share in zip(
+        rows, zip(*absolute, strict=True), zip(*relative, strict=True), strict=True
+    ):
+        posteriors = {"effect": EffectPosterior(*map(float, plain))}
+        if effects[index].relative.estimate is not None:
+            posteriors["effect.relative"] = EffectPosterior(*map(float, share))
+        yield index, posteriors
+
+
+def _relative_rates(
+    found: RatePosterior[Floats], control: Beta[Floats], treatment: Beta[Floats]
+) -> RatePosterior[Floats]:
+    """Return mean and losses as shares of the control's posterior mean; the delta method's spread.
+
+    The chance is that of the difference: the two have the same sign.
+    """
+    scale = control.mean
+    spreads = [
+        one.a / (one.a + one.b) * (one.b / (one.a + one.b)) / (one.a + one.b + 1)
+        for one in (control, treatment)
+    ]
+    ratio = treatment.mean / scale
+    return RatePosterior(
+        found.chance_to_beat,
+        found.loss_treatment / scale,
+        found.loss_control / scale,
+        found.mean / scale,
+        np.sqrt(spreads[1] + np.square(ratio) * spreads[0]) / scale,
+    )
+
+
+def _rate_effects(
+    found: RatePosterior[Floats], is_lower_better: Floats, interval: tuple[Floats, Floats]
+) -> EffectPosterior[Floats]:
+    """Return the belief of an effect, in the direction that is better.
+
+    What the treatment's rate is higher by is lost with the treatment where lower is better.
+    """
+    above, below = found.loss_control, found.loss_treatment
+    return EffectPosterior(
+        mean=found.mean,
+        std_dev=found.std_dev,
+        chance_to_win=np.where(is_lower_better, 1 - found.chance_to_beat, found.chance_to_beat),
+        loss_treatment=np.where(is_lower_better, above, below),
+        loss_control=np.where(is_lower_better, below, above),
+        low=interval[0],
+        high=interval[1],
+    )
+
+
+def _prior_of(metric: Metric, analysis: Analysis) -> Prior:
+    """Return the prior of an effect: a prior is in the units of what decides, so of no other."""
+    return analysis.prior or _FLAT if metric.role == "decision" else _FLAT
+
+
 def _by_arm(effect: Effect, prior: Prior) -> _Difference:
-    """Return both variants' own standard errors; one without spread is taken to be known."""
+    """Return both variants' own standard errors; one without spread is taken to be known.
+
+    That is one of so many units that they are not alike by chance: ``stats.edges`` sees to it.
+    """
     arms = [
         (one.std_error or 0.0, one.unit_count - 1) for one in (effect.control, effect.treatment)
     ]

@@ -1,0 +1,99 @@
+"""Guardrails that have no burn-in behind them: rare events, and variants that say nothing yet."""
+
+from typing import Any, Literal
+
+import pytest
+
+from schemas.definitions import Metric
+from stream_processors.merge.look import Look
+from stream_processors.merge.path import ExperimentPath
+from stream_processors.stats.sums import Sums
+from tests.stream_processors.merge.builders import make_totals, rate
+from tests.stream_processors.merge.test_methods import CONVERSION, define, effect_of, look_at
+
+HOUR_MS = 3_600_000
+BETTER = [rate(10_000, 1_000), rate(10_000, 2_000)]
+Method = Literal["always_valid", "fixed_horizon", "bayesian"]
+Margins = dict[Literal["absolute", "relative"], float]
+
+
+def crash(kind: Literal["conversion", "count"] = "conversion", **fields: Any) -> Metric:
+    return Metric(
+        "crash", kind, "crash", role="guardrail", direction="decrease", window_ms=HOUR_MS, **fields
+    )
+
+
+def look_with(metric: Metric, *arms: Sums, method: Method = "always_valid", **more: Any) -> Look:
+    totals = make_totals(BETTER, list(arms), is_final=method == "fixed_horizon")
+    return look_at(define(method, CONVERSION, metric), totals, **more)
+
+
+def reading_of(look: Look) -> tuple[str, str]:
+    verdict = look.results["verdict"]
+    return verdict["reading"], verdict["reasons"][-1]["text"]
+
+
+@pytest.mark.parametrize("margin", [None, {"absolute": 0.001}])
+def test_crashes_that_the_control_hardly_has_are_harm_without_a_burn_in(
+    margin: Margins | None,
+) -> None:
+    look = look_with(crash(margin=margin), rate(10_000, 5), rate(10_000, 1_500))
+    rail = effect_of(look, "crash")["guardrail"]
+    assert (rail["status"], rail["is_harmed"], rail["converted"]) == ("harm", True, [5, 1_500])
+    reading, text = reading_of(look)
+    assert reading == "guardrail_failed"
+    assert "by the exact test of its 1,500 converted units against 5" in text
+
+
+def test_a_few_crashes_more_are_no_harm_and_the_text_says_what_was_tested() -> None:
+    look = look_with(crash(), rate(10_000, 5), rate(10_000, 7))
+    reading, text = reading_of(look)
+    assert effect_of(look, "crash")["guardrail"]["status"] == "watched"
+    assert reading == "improvement"
+    assert "none was shown by the exact test of its 7 converted units" in text
+
+
+def test_a_margin_waits_for_conversions_not_for_units() -> None:
+    look = look_with(crash(margin={"absolute": 0.01}), rate(10_000, 5), rate(10_000, 7))
+    reading, text = reading_of(look)
+    assert reading == "improvement_guardrails_open"
+    assert "too few converted units" in text
+    assert "too few units" not in text
+
+
+def test_exact_harm_outlives_later_looks_and_the_burn_in() -> None:
+    first = look_with(crash(), rate(10_000, 0), rate(10_000, 25))
+    later = look_with(crash(), rate(10_000, 40), rate(10_000, 41), path=first.path_after)
+    fresh = look_with(crash(), rate(10_000, 40), rate(10_000, 41), path=ExperimentPath())
+    rails = [effect_of(look, "crash")["guardrail"] for look in (first, later, fresh)]
+    assert [rail["status"] for rail in rails] == ["harm", "harm", "watched"]
+    assert rails[1]["harm_p_value"] == rails[0]["harm_p_value"] < 0.05
+
+
+METHODS: tuple[Method, ...] = ("always_valid", "fixed_horizon", "bayesian")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_could_not_be_tested_is_open_and_not_all_clear(method: Method) -> None:
+    """No crash in 101 units, where 1 in 50 has one: their variance of 0 is chance."""
+    look = look_with(crash("count"), rate(9_999, 200), rate(101, 0), method=method)
+    reading, text = reading_of(look)
+    assert effect_of(look, "crash")["status"] == "one_variance_zero"
+    assert reading == "improvement_guardrails_open"
+    assert "is not tested yet: it has the same value for every unit of one variant" in text
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_crash_at_all_leaves_nothing_to_test(method: Method) -> None:
+    look = look_with(crash("count"), rate(10_000, 0), rate(10_000, 0), method=method)
+    assert reading_of(look)[0] == "improvement"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_variant_without_orders_by_chance_decides_nothing(method: Method) -> None:
+    orders = Metric("orders", "count", "purchase", window_ms=HOUR_MS)
+    is_final = method == "fixed_horizon"
+    totals = make_totals(BETTER, [rate(9_999, 200), rate(101, 0)], is_final=is_final)
+    decision = effect_of(look_at(define(method, CONVERSION, orders), totals), "orders")["decision"]
+    assert decision["status"] == "one_variance_zero"
+    assert (decision["p_value"], decision["rejects"]) == (None, None)
