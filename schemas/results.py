@@ -161,7 +161,11 @@ class GroupSequential(_Shown, frozen=True, kw_only=True):
     ]
     next_information: Annotated[float | None, _field("When the next look is due; null when over.")]
     held_back: Annotated[
-        str | None, _field("Why a look that is due could not be computed; it spends nothing.")
+        str | None,
+        _field(
+            "Why the next look was not taken: what kept one that is due from being computed, or "
+            "stopped_before_look; it spends nothing."
+        ),
     ] = None
     stagewise: Annotated[Stagewise | None, _field("When the test is over; else null.")]
 

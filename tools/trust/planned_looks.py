@@ -4,15 +4,18 @@ from functools import partial
 
 import numpy as np
 
+from stream_processors.merge.planned import Information, Plans, path_after
 from stream_processors.stats.effects import Plan
 from stream_processors.stats.group_sequential import (
     GroupPath,
     GroupPlan,
     is_closed,
+    next_boundary,
     repeated_p_value,
     take_look,
 )
 from stream_processors.stats.spending import Spending
+from stream_processors.stats.sub_density import START, Region, advance, exit_high
 from stream_processors.stats.tails import normal_critical_value
 from tools.trust.bands import around, of_known
 from tools.trust.checks import Check, Found, Part, Protocol, Trial, exactly_none, share
@@ -35,6 +38,14 @@ SPENDINGS = {
     "power": Spending("power", 2.0),
 }
 REPEATED_SAMPLE = 200
+
+TICKS = tuple(round(0.1 + 0.025 * tick, 3) for tick in range(37))
+"""Information at which somebody looks who may stop: from the burn-in to the planned end."""
+
+STOPPED: dict[str, tuple[float, ...]] = {
+    "one_look": (1.0,),
+    "equal": SCHEDULES["equal"],
+}
 
 
 def planned_looks(spending: str, schedule: str, trial: Trial) -> Found:
@@ -68,6 +79,67 @@ def planned_looks(spending: str, schedule: str, trial: Trial) -> Found:
     if (spending, schedule) == ("obrien_fleming", "equal"):
         checks.append(_cumulative_as_nominal(z, replications, plan))
     return Found(checks)
+
+
+def stopped_when_it_looked_good(spending: str, schedule: str, trial: Trial) -> Found:
+    """Try A/A experiments that end as soon as an end there and then would be a finding.
+
+    The watcher sees every tick, planned or not, and asks the product what it would make of an end.
+    """
+    plan = GroupPlan(ALPHA, SPENDINGS[spending], STOPPED[schedule])
+    replications = trial.size(20_000, least=500)
+    z, information = _statistics(trial, replications, TICKS)
+    units = [round(one * PLANNED_UNITS) for one in information]
+    plans = Plans(PLANNED_UNITS, plan, plan)
+    found = [_is_found_by_stopping(row, units, plans) for row in z.tolist()]
+    name = f"{spending.replace('_', '-')} spending, planned looks at {_listed(plan.planned_looks)}"
+    checks = [
+        Check(
+            f"4.{spending}.{schedule}.stopped_when_it_looked_good",
+            f"{name}: A/A experiments that reject when they may be stopped at any of "
+            f"{len(TICKS)} moments",
+            share(found),
+            around(ALPHA, replications),
+            replications,
+        )
+    ]
+    if schedule == "one_look":
+        checks.append(_ends_as_looks(z, replications, plan, name))
+    return Found(checks)
+
+
+def _listed(looks: tuple[float, ...]) -> str:
+    return ", ".join(f"{one:g}" for one in looks)
+
+
+def _is_found_by_stopping(z: list[float], units: list[int], plans: Plans) -> bool:
+    path: GroupPath = ()
+    for tick, (now, statistic) in enumerate(zip(units, z, strict=True)):
+        ended = path_after(path, Information(now, True, tick, None), statistic, plans)
+        if ended and abs(ended[-1].z) >= ended[-1].boundary:
+            return True
+        if ended != path:
+            path = path_after(path, Information(now, False, tick, None), statistic, plans)
+    return False
+
+
+def _ends_as_looks(z: Floats, replications: int, plan: GroupPlan, name: str) -> Check:
+    """Return the control: every end is an official look, with what may be spent by then."""
+    boundaries = [next_boundary((), one, plan=plan)[0] for one in TICKS]
+    grid, known = START, 0.0
+    for tick, (at, boundary) in enumerate(zip(TICKS, boundaries, strict=True)):
+        known += 2 * exit_high(grid, at, boundary)
+        if at < TICKS[-1]:
+            grid = advance(grid, Region(at, -boundary, boundary), step=TICKS[tick + 1] - at)
+    return Check(
+        "4.control.ends_as_looks",
+        f"{name}: an end at any moment taken for a look, at what may be spent by then: calculated "
+        f"to reject {100 * known:.1f} % when it may be stopped at any of {len(TICKS)} moments",
+        share(np.any(np.abs(z) >= np.array(boundaries), axis=1).tolist()),
+        of_known(known, replications),
+        replications,
+        "control",
+    )
 
 
 def _statistics(
@@ -122,7 +194,8 @@ GROUP_SEQUENTIAL = Protocol(
     "4",
     "Planned looks",
     "A group-sequential test rejects 5 % of experiments without an effect, over all of its looks "
-    "together: equal ones, unequal ones, daily ones, and when more units come than were planned.",
+    "together: equal ones, unequal ones, daily ones, when more units come than were planned, "
+    "and whenever it is stopped.",
     "Lan-DeMets boundaries solved by the product; 20,000 experiments each, 4.5 to 5.5 %.",
     [
         Part(f"{spending}_{schedule}", partial(planned_looks, spending, schedule), seconds)
@@ -135,5 +208,13 @@ GROUP_SEQUENTIAL = Protocol(
             ("pocock", "unequal", 30.0),
             ("power", "equal", 30.0),
         )
+    ]
+    + [
+        Part(
+            f"{spending}_{schedule}_stopped",
+            partial(stopped_when_it_looked_good, spending, schedule),
+            60.0,
+        )
+        for spending, schedule in (("pocock", "one_look"), ("obrien_fleming", "equal"))
     ],
 )
