@@ -41,10 +41,6 @@ const STATUS_WORDS = {
     "Not testable this way",
     "Many units are equal at the quantile, or none lie around it. Ranks can test it, this cannot.",
   ],
-  ties: [
-    "Not testable this way",
-    "Many units are equal at the quantile, or none lie around it. Ranks can test it, this cannot.",
-  ],
   waiting_for_look: [
     "Wait for the planned look",
     "Before it nothing is decided: reading an interval now is peeking.",
@@ -227,7 +223,6 @@ const FLAG_WORDS = {
   one_variance_zero: "All units of one variant have the same value.",
   control_negative: "The control's mean is below 0: relative numbers divide by its size.",
   small_cells: "Very few units converted, or did not: z is rough here.",
-  ties: "Many equal values at the quantile, or none around it: tested by ranks, a wider interval.",
   ties: "Many equal values at the quantile, or none around it: tested by ranks, a wider interval.",
   interval_decides: "p-value and interval disagree at the edge: the interval decides.",
   covariate_constant: "All units did the same before: there is nothing to adjust by.",

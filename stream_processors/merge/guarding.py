@@ -250,7 +250,7 @@ def _held_back(effect: Effect, arms: _Arms | None, information: Information, pla
         return STOPPED_BEFORE_LOOK
     if not is_look_due((), information, plans):
         return "waiting_for_look"
-    return effect.status if arms is None else "zero_variance"
+    return _status_of(effect) if arms is None else "zero_variance"
 
 
 def _guard_after(

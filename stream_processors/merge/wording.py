@@ -146,12 +146,8 @@ _WAITS = {
         "waits for about 60 of them, or for 3,000 units"
     ),
     "ties": (
-        "has many equal values at its quantile, or none around it, and so no standard error; "
-        "fixed_horizon and always_valid can test it, by ranks"
-    ),
-    "ties": (
-        "has many equal values at its quantile, or none around it, and so no standard error; "
-        "fixed_horizon and always_valid can test it, by ranks"
+        "has many equal values at its quantile, or none around it, and so no standard error, which "
+        "this test needs"
     ),
     "denominator_near_zero": "waits for a denominator that is clearly not 0",
     "undefined": "has nothing to divide by yet, so it waits for more events",
