@@ -1,5 +1,7 @@
 """The rules of counting, an example each; ``test_rules_of_counting`` has the random ones."""
 
+from random import Random
+
 import msgspec
 import pytest
 
@@ -7,6 +9,7 @@ from schemas.control import ControlState, DefinitionChange, Settings
 from schemas.definitions import Interval
 from schemas.partials import Ledger, decode_partial, sums_from_bytes
 from stream_processors.accumulate.partition import OffsetGapError, Partition, TickGapError
+from stream_processors.accumulate.state import HEAP
 from tests.stream_processors.accumulate.builders import (
     T0,
     Message,
@@ -16,7 +19,7 @@ from tests.stream_processors.accumulate.builders import (
     measured,
     tick,
 )
-from tests.stream_processors.accumulate.holding import Integers, integers_of
+from tests.stream_processors.accumulate.holding import Integers, equals_its_fold, integers_of
 
 
 def read(partition: Partition, messages: list[Message]) -> list[bytes]:
@@ -174,3 +177,17 @@ def test_a_repeated_tick_is_ignored_and_a_missing_one_stops_the_worker() -> None
     assert partition.apply(1, *tick(1, T0)) is None
     with pytest.raises(TickGapError, match="tick == 3, must be 2"):
         partition.apply(2, *tick(3, T0))
+
+
+def test_units_that_wait_for_the_same_moment_several_times_mature_once_each() -> None:
+    """Each assignment of the same time with a lower hash makes the unit wait anew."""
+    units, partition = 60, Partition(0, writer="w")
+    exposed = [assignment(f"u{unit}", f"a{at}", T0 + 5) for unit in range(units) for at in range(6)]
+    Random(0).shuffle(exposed)
+    read(partition, [tick(1, T0, DefinitionChange(definition())), batch(exposed)])
+    assert partition.state.counts[HEAP] > 2 * units
+
+    read(partition, [*[tick(1, T0)] * 2, tick(2, T0 + 10_005)])
+
+    assert counted(partition, 0)["matured"][0][0].total.unit_count == units
+    assert equals_its_fold(partition)
