@@ -243,7 +243,9 @@ class Relative(_Shown, frozen=True, kw_only=True):
     group_sequential: Annotated[
         RelativeGroup | None, _field("For the official looks; of that method only.")
     ] = None
-    posterior: Annotated[Posterior | None, _field("Of the Bayesian method only.")] = None
+    posterior: Annotated[
+        Posterior | None, _field("Of the Bayesian method only; null with a prior.")
+    ] = None
 
 
 class Absolute(_Shown, frozen=True, kw_only=True):

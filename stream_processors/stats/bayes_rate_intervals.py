@@ -20,8 +20,8 @@ from scipy import special
 from stream_processors.stats.bayes_beta import Beta, log_density
 from stream_processors.stats.tails import Floats
 
-_POINTS = (40, 18)
-"""Nodes on each side of the edge, for few and for many conversions: to 1e-8 of a probability."""
+_POINTS = (72, 18)
+"""Nodes on each side of the edge, for few and for many conversions: to 1e-6 of alpha."""
 
 _MANY_FROM = 12.0
 """Parameters from which on a density has vanished so smoothly at 0 and 1 that no edge shows."""

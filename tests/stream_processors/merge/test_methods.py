@@ -772,3 +772,32 @@ def test_equal_variants_are_seldom_told_apart(method: Method) -> None:
         told |= np.isin(readings, ["improvement", "harm", "mixed", "inconsistent"])
 
     assert told.mean() <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / experiments)
+
+
+def test_rates_without_any_spread_are_believed_and_read_in_one_voice() -> None:
+    look = look_at(define("bayesian"), make_totals([rate(4, 0), rate(4, 4)]))
+    effect = effect_of(look)
+    posterior = effect["absolute"]["posterior"]
+
+    assert posterior["high"] < 1
+    assert posterior["chance"] > 0.975
+    assert effect["decision"]["status"] == "ok"
+    assert look.results["verdict"]["reading"] == "improvement"
+    assert "nothing to test" not in str(look.results["verdict"])
+
+
+def test_a_decision_with_a_prior_holds_numbers_of_one_posterior_only() -> None:
+    totals = make_totals([counts(1_000, 50), counts(1_000, 80)])
+    believed = define("bayesian", ORDERS, prior=Prior(0.005, -0.02))
+    look = look_at(believed, totals)
+    effect = effect_of(look, "orders")
+
+    assert look.results["verdict"]["reading"] == "harm"
+    assert effect["relative"]["posterior"] is None
+    assert effect["decision"]["relative"] == {"estimate": None, "low": None, "high": None}
+    assert "%" not in look.results["verdict"]["reasons"][0]["text"]
+    guarded = msgspec.structs.replace(ORDERS, role="secondary")
+    flat = effect_of(
+        look_at(define("bayesian", guarded, prior=Prior(0.005, -0.02)), totals), "orders"
+    )
+    assert flat["absolute"]["posterior"]["mean"] == pytest.approx(0.03)
