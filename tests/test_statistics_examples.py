@@ -72,7 +72,7 @@ def test_the_commands_of_the_document_are_understood(
         assert ("litmus up" in result.output) == needs_a_stack
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(#([^)]*)\)", DOCUMENT))
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(#([^)]*)\)", DOCUMENT))))
 def test_links_inside_lead_somewhere(link: str) -> None:
     titles = re.findall(r"^##+ (.*)$", DOCUMENT, re.MULTILINE)
     assert link in {title.lower().replace(" ", "-") for title in titles}

@@ -159,8 +159,8 @@ def _rates(
     lower = np.array([asked[index][1].metric.direction == "decrease" for index in rows])
     found = compare_rates(control, treatment)
     absolute = _rate_effects(found, lower, difference_intervals(control, treatment, alphas))
-    relative = _relative_rates(found, control, treatment)
-    relative = _rate_effects(relative, lower, relative_intervals(control, treatment, alphas))
+    shares = _relative_rates(found, control, treatment)
+    relative = _rate_effects(shares, lower, relative_intervals(control, treatment, alphas))
     for index, plain, share in zip(
         rows, zip(*absolute, strict=True), zip(*relative, strict=True), strict=True
     ):

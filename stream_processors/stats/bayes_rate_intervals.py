@@ -52,8 +52,8 @@ class _Law(NamedTuple):
 
     def at(self, rows: NDArray[np.intp]) -> "_Law":
         """Return some of them."""
-        betas = [Beta(one.a[rows], one.b[rows]) for one in self[:2]]
-        return _Law(*betas, *(field[rows] for field in self[2:]))
+        leads, other = (Beta(one.a[rows], one.b[rows]) for one in (self.leads, self.other))
+        return _Law(leads, other, *(field[rows] for field in self[2:]))
 
 
 def difference_intervals(
@@ -82,12 +82,12 @@ def _intervals(
     low, high = np.empty(len(alphas)), np.empty(len(alphas))
     is_many = np.min([*control, *treatment], axis=0) >= _MANY_FROM
     for rows in _batches(is_many):
-        pair = [Beta(one.a[rows], one.b[rows]) for one in (control, treatment)]
+        first, second = (Beta(one.a[rows], one.b[rows]) for one in (control, treatment))
         if is_relative:
             # On the log scale, where a ratio is about symmetric: the ends of ln T - ln C.
-            low[rows], high[rows] = np.expm1(_ends(*pair, alphas[rows], is_relative=True))
+            low[rows], high[rows] = np.expm1(_ends(first, second, alphas[rows], is_relative=True))
         else:
-            low[rows], high[rows] = _ends(*pair, alphas[rows], is_relative=False)
+            low[rows], high[rows] = _ends(first, second, alphas[rows], is_relative=False)
     return low, high
 
 

@@ -22,7 +22,7 @@ PAIRS = [
     ((1001, 1), (900, 102)),
     ((50_001, 950_001), (51_001, 949_001)),
 ]
-GRID = (np.arange(200_000) + 0.5) / 200_000
+GRID = (np.arange(60_000) + 0.5) / 60_000
 
 
 def betas(rates: list[tuple[int, int]]) -> Beta[Floats]:
