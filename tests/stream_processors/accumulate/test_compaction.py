@@ -165,6 +165,9 @@ def test_events_that_are_taken_back_and_counted_again_take_no_more_nodes() -> No
 
     assert nodes(partition) == (len(VALUES), 0)
     assert equals_its_fold(partition)
+    one = partition.control.definitions["x"]
+    slow, _ = integers_of(partition.experiment_sums(one, final=False), one)["open"]
+    assert slow[0].total.sums == (len(VALUES),)
 
 
 def test_events_in_any_order_are_the_same_record() -> None:

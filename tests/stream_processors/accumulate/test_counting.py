@@ -6,12 +6,13 @@ import msgspec
 import pytest
 
 from schemas.control import ControlState, DefinitionChange, Settings
-from schemas.definitions import Interval
+from schemas.definitions import Interval, Metric
 from schemas.partials import Ledger, decode_partial, sums_from_bytes
 from stream_processors.accumulate.partition import OffsetGapError, Partition, TickGapError
 from stream_processors.accumulate.state import HEAP
 from tests.stream_processors.accumulate.builders import (
     T0,
+    Event,
     Message,
     assignment,
     batch,
@@ -191,3 +192,35 @@ def test_units_that_wait_for_the_same_moment_several_times_mature_once_each() ->
 
     assert counted(partition, 0)["matured"][0][0].total.unit_count == units
     assert equals_its_fold(partition)
+
+
+LIMIT = 2**62
+"""Of a unit's sum of magnitudes, in quanta; it is known to within a million of them."""
+
+
+def overflowed(metric: Metric, *events: Event) -> list[int]:
+    """Return the units that left a metric, of one unit with these events."""
+    one = definition(metrics=[metric])
+    partition = Partition(0, writer="w")
+    for message in (tick(1, T0, DefinitionChange(one)), *(batch([event]) for event in events)):
+        partition.apply(partition.cursor, *message)
+    found = counted(partition, 0)["overflowed"]
+    assert equals_its_fold(partition)
+    return found
+
+
+@pytest.mark.parametrize(("more", "left"), [(0.0, 0), (1.0, 1), (-1.0, 1)])
+def test_a_unit_leaves_before_its_magnitudes_can_reach_the_limit(more: float, left: int) -> None:
+    metric = Metric("spent", "sum", "buy", window_ms=10_000, precision=0)
+    large = measured("u", "m", T0 + 6, value=float(LIMIT - 2**21))
+    small = measured("u", "n", T0 + 7, value=more)
+
+    assert overflowed(metric, assignment("u", "a", T0 + 5), large, small) == [left]
+
+
+def test_a_unit_is_back_when_the_event_that_was_too_large_is_outside_its_window() -> None:
+    metric = Metric("slow", "quantile", "buy", window_ms=10, quantile=0.5, of="events")
+    exposed, large = assignment("u", "a", T0 + 8), measured("u", "m", T0 + 15, value=1e300)
+
+    assert overflowed(metric, exposed, large) == [1]
+    assert overflowed(metric, exposed, large, assignment("u", "b", T0 + 1)) == [0]
