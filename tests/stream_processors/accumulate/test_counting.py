@@ -5,8 +5,15 @@ from random import Random
 import msgspec
 import pytest
 
-from schemas.control import ControlState, DefinitionChange, Settings
+from schemas.control import (
+    CatalogueChange,
+    CatalogueEntry,
+    ControlState,
+    DefinitionChange,
+    Settings,
+)
 from schemas.definitions import Interval, Metric
+from schemas.imports import DAY_MS
 from schemas.partials import Ledger, decode_partial, sums_from_bytes
 from stream_processors.accumulate.partition import OffsetGapError, Partition, TickGapError
 from stream_processors.accumulate.state import HEAP
@@ -224,3 +231,33 @@ def test_a_unit_is_back_when_the_event_that_was_too_large_is_outside_its_window(
 
     assert overflowed(metric, exposed, large) == [1]
     assert overflowed(metric, exposed, large, assignment("u", "b", T0 + 1)) == [0]
+
+
+def test_metrics_that_are_added_have_the_covariates_of_units_that_are_in() -> None:
+    """The first of the added ones, and the next."""
+    names = ("buy", "view")
+    entries = [CatalogueEntry(name, 6, 3, (T0 - 2 * DAY_MS) // DAY_MS) for name in names]
+    before = [
+        measured("u", f"m{name}", T0 - DAY_MS, metric=name, value=value)
+        for name, value in zip(names, (3.0, 4.0), strict=True)
+    ]
+    first = definition()
+    added = [
+        Metric(f"more {name}", "sum", name, window_ms=10_000, precision=0, covariate_days=2)
+        for name in names
+    ]
+    one = msgspec.structs.replace(
+        first,
+        metrics=[*first.metrics, *(msgspec.structs.replace(m, added_at_ms=T0) for m in added)],
+    )
+    partition = Partition(0, writer="w")
+    for message in (
+        tick(1, T0, *map(CatalogueChange, entries), DefinitionChange(first)),
+        batch([*before, assignment("u", "a", T0 + 5)]),
+        tick(2, T0 + 9, DefinitionChange(one)),
+    ):
+        partition.apply(partition.cursor, *message)
+
+    sums = [metric[0] for metric in counted(partition, 0)["open"]]
+    assert [its.covariates.sums for its in sums[1:]] == [(0, 3 * 10**6), (0, 4 * 10**6)]
+    assert equals_its_fold(partition)
