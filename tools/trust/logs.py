@@ -24,7 +24,6 @@ PRECISION = 2
 BODY: dict[str, Any] = {
     "id": "streamed",
     "variants": [{"id": "A"}, {"id": "B"}],
-    "segments": {"country": ["CA", "US"]},
     "analysis": {"n_star": 500},
     "metrics": [
         {"id": "total", "kind": "sum", "event": "m", "covariate_days": HISTORY_DAYS},
@@ -46,6 +45,8 @@ BODY: dict[str, Any] = {
     ],
 }
 """One metric of every kind."""
+
+SEGMENTS = {"country": ["CA", "US"]}
 
 
 class Line(NamedTuple):
@@ -92,8 +93,13 @@ def experiment() -> Definition:
     ]
     body = msgspec.convert(BODY | {"metrics": metrics}, DefinitionBody)
     draft = define(body, ordinal=0, version=1, created_at_ms=0)
+    # All kinds in all segments: too much for the looks of a user's definition, not for these logs.
     return msgspec.structs.replace(
-        draft, status="running", started_at_ms=0, intervals=[Interval(0)]
+        draft,
+        status="running",
+        started_at_ms=0,
+        intervals=[Interval(0)],
+        segments=SEGMENTS,
     )
 
 

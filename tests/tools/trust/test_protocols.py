@@ -57,6 +57,7 @@ QUICK: list[tuple[Run, float]] = [
     (partial(peeking.look_after_every_pair, "normal", peeking.EARLY), 0.04),
     (partial(planned_looks.planned_looks, "obrien_fleming", "equal"), 0.025),
     (partial(planned_looks.planned_looks, "pocock", "unequal"), 0.025),
+    (partial(planned_looks.stopped_when_it_looked_good, "pocock", "one_look"), 0.025),
     (peeking.equal_looks, 0.05),
     (partial(fixed_horizon.coverage, "bernoulli_0.1", "log"), 0.04),
     (partial(fixed_horizon.coverage, "negative", "Fieller"), 0.04),
