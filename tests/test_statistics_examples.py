@@ -61,9 +61,9 @@ def test_the_commands_of_the_document_are_understood(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LITMUS_HOME", str(tmp_path))
-    [block] = re.findall(r"^```sh\n(.*?)^```$", section("Planning"), re.DOTALL | re.MULTILINE)
-    commands = [shlex.split(line) for line in block.splitlines()]
-    assert len(commands) == 3
+    blocks = re.findall(r"^```sh\n(.*?)^```$", section("Planning"), re.DOTALL | re.MULTILINE)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert len(commands) == 5
     for program, *arguments in commands:
         result = CliRunner().invoke(app, arguments)
         needs_a_stack = "--experiment" in arguments
