@@ -253,11 +253,61 @@ def test_metrics_that_are_added_have_the_covariates_of_units_that_are_in() -> No
     partition = Partition(0, writer="w")
     for message in (
         tick(1, T0, *map(CatalogueChange, entries), DefinitionChange(first)),
-        batch([*before, assignment("u", "a", T0 + 5)]),
+        batch([*before, assignment("u", "a", T0 + 5), assignment("v", "a", T0 + 5)]),
+        batch([measured(unit, "m", T0 + 6, value=5.0) for unit in ("u", "v", "v2")]),
         tick(2, T0 + 9, DefinitionChange(one)),
     ):
         partition.apply(partition.cursor, *message)
 
     sums = [metric[0] for metric in counted(partition, 0)["open"]]
-    assert [its.covariates.sums for its in sums[1:]] == [(0, 3 * 10**6), (0, 4 * 10**6)]
+    assert [its.covariates.sums for its in sums[1:]] == [(5, 3 * 10**6), (0, 4 * 10**6)]
+    assert [its.total.sums for its in sums] == [(2,), (10,), (0,)]
+    assert equals_its_fold(partition)
+
+
+COVARIATE = Metric("spent", "sum", "buy", window_ms=10_000, precision=0, covariate_days=2)
+KEPT = CatalogueChange(CatalogueEntry("buy", 0, 3, (T0 - 2 * DAY_MS) // DAY_MS))
+
+
+def test_a_unit_leaves_when_an_event_of_a_day_before_that_comes_late_is_too_large() -> None:
+    partition = Partition(0, writer="w")
+    for message in (
+        tick(1, T0, KEPT, DefinitionChange(definition(metrics=[COVARIATE]))),
+        batch([assignment("u", "a", T0 + 5), assignment("v", "a", T0 + 5)]),
+        batch([measured("u", "m", T0 - DAY_MS, value=1e300), measured("v", "m", T0 - DAY_MS)]),
+    ):
+        partition.apply(partition.cursor, *message)
+
+    assert counted(partition, 0)["overflowed"] == [1]
+    assert equals_its_fold(partition)
+
+
+def test_a_day_before_that_comes_late_says_nothing_of_a_unit_that_was_taken_back() -> None:
+    partition = Partition(0, writer="w")
+    paused = definition(metrics=[COVARIATE], status="paused", intervals=[Interval(T0, T0 + 3)])
+    for message in (
+        tick(1, T0, KEPT, DefinitionChange(definition(metrics=[COVARIATE]))),
+        batch([assignment("u", "a", T0 + 5), measured("u", "m", T0 - DAY_MS)]),
+        tick(2, T0 + 9, DefinitionChange(paused)),
+        batch([measured("u", "n", T0 - DAY_MS, value=7.0)]),
+    ):
+        partition.apply(partition.cursor, *message)
+
+    assert counted(partition, 0)["units"] == [0, 0]
+    assert equals_its_fold(partition)
+
+
+def test_a_crossover_is_none_when_a_shortened_interval_takes_back_the_second_assignment() -> None:
+    partition = Partition(0, writer="w")
+    paused = definition(status="paused", intervals=[Interval(T0, T0 + 3)])
+    read(
+        partition,
+        [
+            tick(1, T0, DefinitionChange(definition())),
+            batch([assignment("u", "a", T0 + 1), assignment("u", "b", T0 + 5, variant="t")]),
+            tick(2, T0 + 9, DefinitionChange(paused)),
+        ],
+    )
+
+    assert (counted(partition, 0)["units"], counted(partition, 0)["crossovers"]) == ([1, 0], 0)
     assert equals_its_fold(partition)
