@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from schemas.times import parse_duration_ms
+from schemas.times import parse_duration_ms, parse_time_ms
 from tools.errors import LitmusError, NotRunningError
 from tools.home import Home, write_json
 from tools.meanwhile import meanwhile
@@ -42,6 +42,7 @@ BYTES_PER_EVENT_ON_DISK = 600
 SETTLE_TIMEOUT_S = 600.0
 USS_EVERY = 6
 _ASK_EVERY_S = 0.5
+_EPOCH = "1970-01-01T00:00:00Z"
 
 
 class Plan(NamedTuple):
@@ -54,6 +55,7 @@ class Plan(NamedTuple):
         seed: Of the events.
         sample_every_s: Between two samples, and between two probes.
         lateness_ms: Of the stack: how soon ids expire.
+        settle_s: How long it may take until all that was sent is counted and copied.
     """
 
     seconds: float
@@ -62,6 +64,7 @@ class Plan(NamedTuple):
     seed: int
     sample_every_s: float
     lateness_ms: int
+    settle_s: float = SETTLE_TIMEOUT_S
 
 
 class Soaked(NamedTuple):
@@ -144,7 +147,7 @@ class _Run:
         self._fresh_before = 0
 
     async def soak(self, query_url: str) -> Soaked:
-        self._fresh_before = (await self._ledger())["rows"]["fresh"]
+        self._fresh_before = await self._counted_before()
         for experiment in EXPERIMENTS:
             await self._command("/v1/experiments", definition_of(experiment))
             await self._command(f"/v1/experiments/{experiment}/start")
@@ -224,9 +227,23 @@ class _Run:
                 number += 1
                 await asyncio.sleep(self._plan.sample_every_s)
 
+    async def _counted_before(self) -> int:
+        """Return the fresh rows of the ledger once everything that came before now is in it."""
+        now_ms = _now_ms()
+        deadline_s = time.monotonic() + self._plan.settle_s
+        while time.monotonic() < deadline_s:
+            ledger = await self._ledger()
+            if ledger["balanced"] and parse_time_ms(ledger["settled"] or _EPOCH) > now_ms:
+                return int(ledger["rows"]["fresh"])
+            await asyncio.sleep(_ASK_EVERY_S)
+        raise LitmusError(
+            f"What was sent before is not settled after {self._plan.settle_s:.0f} s: "
+            f"{ledger['status']}, {ledger['reasons']}; `litmus status` says what stands still"
+        )
+
     async def _counted(self) -> None:
         """Wait until the ledger has counted all that was sent."""
-        deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
+        deadline_s = time.monotonic() + self._plan.settle_s
         while time.monotonic() < deadline_s:
             with suppress(httpx.HTTPError):  # asked again
                 ledger = await self._ledger()
@@ -235,12 +252,12 @@ class _Run:
             await asyncio.sleep(_ASK_EVERY_S)
         raise LitmusError(
             f"{self._sent.events:,} events were sent and are not counted after "
-            f"{SETTLE_TIMEOUT_S:.0f} s; `litmus status` and `litmus logs` say what stands still"
+            f"{self._plan.settle_s:.0f} s; `litmus status` and `litmus logs` say what stands still"
         )
 
     async def _outcome(self) -> Outcome:
         """Wait until everything is counted and copied, then read what came of it."""
-        deadline_s = time.monotonic() + SETTLE_TIMEOUT_S
+        deadline_s = time.monotonic() + self._plan.settle_s
         while True:
             outcome = await self._read_outcome()
             if not outcome.problems or time.monotonic() > deadline_s:

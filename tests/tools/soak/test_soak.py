@@ -10,13 +10,20 @@ from tools.soak.command import Plan, run_soak, write_reports
 from tools.soak.sampling import DRIVER
 
 SECONDS = 8.0
+SETTLE_S = 90.0
 
 
 async def test_a_short_soak_counts_everything_and_samples_every_process(
     stack: Stack, tmp_path: Path
 ) -> None:
     plan = Plan(
-        SECONDS, rate=300, unit_count=100, seed=1, sample_every_s=0.5, lateness_ms=3_600_000
+        SECONDS,
+        rate=300,
+        unit_count=100,
+        seed=1,
+        sample_every_s=0.5,
+        lateness_ms=3_600_000,
+        settle_s=SETTLE_S,
     )
 
     soaked = await run_soak(Console(quiet=True), stack.home, plan)
