@@ -146,6 +146,18 @@ def test_the_engine_counts_an_import_once_though_it_and_its_gateway_are_killed(
         wait_until(is_counted, "a look has it", 30, lambda: str(seen.get("integers")))
     assert (shown["rows"], shown["next"]) == (row_count, -(-row_count // BATCH_ROWS) + 1)
     stack.wait_ready()
+    wait_until(
+        lambda: name in imports_that_balance(stack),
+        "the ledger says that doors, log and engine agree on it",
+        30,
+        lambda: httpx.get(f"{stack.query_url}/v1/ledger").text,
+    )
+
+
+def imports_that_balance(stack: Stack) -> list[str]:
+    """Return the imports of the ledger, if it balances."""
+    ledger = httpx.get(f"{stack.query_url}/v1/ledger").json()
+    return [one["import_id"] for one in ledger["imports"]] if ledger["balanced"] else []
 
 
 def covariates(look: dict[str, Any]) -> tuple[int, int]:
