@@ -39,3 +39,7 @@ class StartError(LitmusError):
 
 class BindError(LitmusError):
     """An address was asked for that others could reach."""
+
+
+class WrongAnswerError(LitmusError):
+    """What was measured gave a wrong answer; its figures would be of something else."""

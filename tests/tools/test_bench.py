@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from schemas.partials import Sums
-from tools.bench import command
+from tools.bench import speed
 from tools.cli import app
 
 
@@ -25,7 +25,7 @@ def test_both_peers_give_the_same_answer_and_both_speeds_are_told() -> None:
 
 
 def test_a_peer_with_another_answer_has_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_peer", lambda _workload: (1.0, [[Sums(1, 2, 3)]]))
+    monkeypatch.setattr(speed, "_peer", lambda _workload: (1.0, [[Sums(1, 2, 3)]]))
 
     run = CliRunner().invoke(app, ["bench", "--messages", "1", "--rows", "10", "--units", "5"])
 

@@ -13,8 +13,9 @@ from stream_processors.accumulate.writing import Write
 from tools.bench import memory
 from tools.bench.checkpoints import Traffic, measure_checkpoints
 from tools.bench.growth import PARTITIONS, PURCHASE, START_MS, Load, Truth, pack, rows_of
-from tools.bench.memory import Worker, WrongAnswerError, measure_memory, require_truth
+from tools.bench.memory import Worker, measure_memory, require_truth
 from tools.cli import app
+from tools.errors import WrongAnswerError
 
 SMALL = Load(units_per_block=200, rows_per_message=50)
 

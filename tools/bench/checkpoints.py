@@ -29,7 +29,8 @@ from stream_processors.accumulate.records import (
 )
 from stream_processors.accumulate.writing import CHUNK_TICKS
 from tools.bench.growth import PARTITIONS, START_MS, Load, Packed, pack, tick
-from tools.bench.memory import EVENTS_PER_SECOND, EXPIRY_TICKS, WrongAnswerError
+from tools.bench.memory import EVENTS_PER_SECOND, EXPIRY_TICKS
+from tools.errors import WrongAnswerError
 
 LATENESS_MS = 3_600_000
 KIND_NAMES = {MANIFEST: "manifest", SEGMENT: "segments", CHUNK: "chunks"}

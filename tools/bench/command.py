@@ -1,40 +1,21 @@
-"""``litmus bench``: the engine against plain Python; its memory; its checkpoint traffic."""
+"""``litmus bench``: the engine against plain Python; its memory; its checkpoint traffic.
+
+What measures is imported by the command that needs it: with scipy and compiled kernels it takes a
+second, which every other ``litmus`` command would wait for.
+"""
 
 import json
-import statistics
-import time
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NoReturn
 
-import msgspec
 import typer
 from rich.console import Console
-from rich.progress import track
 
-from schemas.control import DefinitionChange, Settings, Tick, Times
-from schemas.partials import Sums, decode_partial, sums_from_bytes
-from schemas.topics import KIND_BATCH, KIND_TICK
-from stream_processors.accumulate.partition import Partition
-from tools.bench.checkpoints import measure_checkpoints
-from tools.bench.growth import PARTITIONS, Load
-from tools.bench.looks import measure_looks, show_looks
-from tools.bench.memory import EVENTS_PER_SECOND, WrongAnswerError, measure_memory
-from tools.bench.peer import PlainPython
-from tools.bench.recovery import measure_recovery, show_recovery, slope
-from tools.bench.showing import show_checkpoints, show_memory
-from tools.bench.workload import DEFINITION, START_MS, Workload, make_workload
+from tools.errors import WrongAnswerError
 from tools.home import write_json
 from tools.settings import SHARED
 
 REPORTS = SHARED / "reports"
-
-
-class Pair(NamedTuple):
-    """Events per CPU-second of the two, in one turn."""
-
-    engine: float
-    peer: float
-
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -53,18 +34,19 @@ def bench(
     """Count the same events with the engine and with plain Python; compare answers, then speed."""
     if context.invoked_subcommand is not None:
         return
+    from tools.bench.speed import measure_speed  # noqa: PLC0415  # see above
+
     console = Console(stderr=as_json)
-    workload = make_workload(messages=messages, rows_per_message=rows, units=units, seed=seed)
-    _engine(make_workload(messages=2, rows_per_message=10, units=5, seed=seed))  # compiled now
-    measured = []
-    for _ in track(range(pairs), "engine, peer, engine, peer …", console=console):
-        engine_s, engine_sums = _engine(workload)
-        peer_s, peer_sums = _peer(workload)
-        if engine_sums != peer_sums:
-            console.print("[red]The answers differ; no speed is worth that.")
-            raise typer.Exit(1)
-        measured.append(Pair(workload.rows / engine_s, workload.rows / peer_s))
-    _report(measured, workload, as_json=as_json, console=console)
+    try:
+        figures = measure_speed(
+            messages=messages, rows=rows, units=units, pairs=pairs, seed=seed, console=console
+        )
+    except WrongAnswerError as error:
+        _refuse(console, error)
+    if as_json:
+        typer.echo(json.dumps(figures))
+        return
+    _show_speed(console, figures)
 
 
 @app.command("looks")
@@ -78,6 +60,8 @@ def bench_looks(
     as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
 ) -> None:
     """Compute the effects of a look together, one by one and by scipy; compare answers first."""
+    from tools.bench.looks import measure_looks, show_looks  # noqa: PLC0415  # see above
+
     console = Console(stderr=as_json)
     try:
         timing = measure_looks(experiments, turns=turns, seed=seed)
@@ -106,6 +90,10 @@ def bench_memory(
     as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
 ) -> None:
     """Measure bytes per unit and per event, and how long a batch takes while tables grow."""
+    from tools.bench.growth import Load  # noqa: PLC0415  # see above
+    from tools.bench.memory import measure_memory  # noqa: PLC0415  # see above
+    from tools.bench.showing import show_memory  # noqa: PLC0415  # see above
+
     console = Console(stderr=as_json)
     load = Load(seed=seed)
     try:
@@ -129,6 +117,11 @@ def bench_checkpoints(
     as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
 ) -> None:
     """Measure what is written to the changelog at 10,000 events a second, lateness 1 h."""
+    from tools.bench.checkpoints import measure_checkpoints  # noqa: PLC0415  # see above
+    from tools.bench.growth import PARTITIONS  # noqa: PLC0415  # see above
+    from tools.bench.memory import EVENTS_PER_SECOND  # noqa: PLC0415  # see above
+    from tools.bench.showing import show_checkpoints  # noqa: PLC0415  # see above
+
     console = Console(stderr=as_json)
     try:
         sizes = measure_checkpoints(_sizes(units, PARTITIONS), seconds=seconds, seed=seed)
@@ -147,6 +140,13 @@ def bench_recovery(
     as_json: Annotated[bool, typer.Option("--json", help="For a machine to read.")] = False,
 ) -> None:
     """Measure how long state takes to come back from its changelog on a real broker."""
+    from tools.bench.growth import PARTITIONS  # noqa: PLC0415  # see above
+    from tools.bench.recovery import (  # noqa: PLC0415  # see above
+        measure_recovery,
+        show_recovery,
+        slope,
+    )
+
     console = Console(stderr=as_json)
     try:
         sizes = measure_recovery(_sizes(units, PARTITIONS), cycles=cycles, seed=seed)
@@ -196,46 +196,7 @@ def _conclude(
         raise typer.Exit(1)
 
 
-def _engine(workload: Workload) -> tuple[float, list[list[Sums]]]:
-    partition = Partition(0, writer="bench")
-    partition.apply(0, KIND_TICK, _tick(1, START_MS, DefinitionChange(DEFINITION)))
-    began = time.process_time()
-    for offset, message in enumerate(workload.messages, start=1):
-        partition.apply(offset, KIND_BATCH, message)
-    spent_s = time.process_time() - began
-    ticked = partition.apply(partition.cursor, KIND_TICK, _tick(2, START_MS + 1))
-    assert ticked is not None
-    [sums] = decode_partial(ticked.partials[0]).experiments
-    return spent_s, [sums_from_bytes(value) for value in sums.open]
-
-
-def _peer(workload: Workload) -> tuple[float, list[list[Sums]]]:
-    peer = PlainPython(DEFINITION)
-    began = time.process_time()
-    for message in workload.messages:
-        peer.apply(message)
-    return time.process_time() - began, peer.sums()
-
-
-def _tick(number: int, time_ms: int, *changes: Any) -> bytes:
-    times = Times(time_ms, time_ms, 0)
-    return msgspec.json.encode(Tick("bench", number, times, Settings(), list(changes)))
-
-
-def _report(measured: list[Pair], workload: Workload, *, as_json: bool, console: Console) -> None:
-    ratios = [pair.engine / pair.peer for pair in measured]
-    figures = {
-        "rows": workload.rows,
-        "pairs": len(measured),
-        "engine_events_per_cpu_second": round(statistics.median(one.engine for one in measured)),
-        "peer_events_per_cpu_second": round(statistics.median(one.peer for one in measured)),
-        "ratio_median": round(statistics.median(ratios), 2),
-        "ratio_min": round(min(ratios), 2),
-        "ratio_max": round(max(ratios), 2),
-    }
-    if as_json:
-        typer.echo(json.dumps(figures))
-        return
+def _show_speed(console: Console, figures: dict[str, Any]) -> None:
     console.print(
         f"{figures['rows']:,} events, answers equal in all {figures['pairs']} turns\n"
         f"  engine        {figures['engine_events_per_cpu_second']:>12,} events per CPU-second\n"

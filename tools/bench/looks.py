@@ -14,7 +14,7 @@ from scipy import stats
 from stream_processors.stats.comparisons import Comparison, Kind, compare_all
 from stream_processors.stats.effects import Effect
 from stream_processors.stats.sums import JointSums, MetricSums
-from tools.bench.memory import WrongAnswerError
+from tools.errors import WrongAnswerError
 
 PRECISION = 6
 UNITS_PER_VARIANT = 2_000

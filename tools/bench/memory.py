@@ -35,6 +35,7 @@ from tools.bench.growth import (
     rows_of,
     tick,
 )
+from tools.errors import WrongAnswerError
 
 STATE_BYTES_PER_UNIT_MAX = 160
 BYTES_PER_EVENT_MAX = 48
@@ -49,10 +50,6 @@ EVENT_ARRAYS = frozenset({"recent", "id_table"})
 """Arrays that hold ids and recent events; the others hold units and what they did."""
 
 _BLOCKS_AHEAD = 2
-
-
-class WrongAnswerError(Exception):
-    """The engine's sums are not numpy's; its figures would be of something else."""
 
 
 class Records:

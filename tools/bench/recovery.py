@@ -26,8 +26,8 @@ from stream_processors.accumulate.state import CELLS
 from stream_processors.accumulate.writing import Write
 from stream_processors.log_reading import read_newest, read_to_end
 from tools.bench.growth import DEFINITION, PARTITIONS, START_MS, Load, pack, tick
-from tools.bench.memory import WrongAnswerError
 from tools.broker import EmbeddedBroker
+from tools.errors import WrongAnswerError
 
 TOPIC = changelog(ACCUMULATE_APP, SEGMENTS_TABLE, PARTITIONS)
 SPAN_MS = 10_000
