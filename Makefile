@@ -13,20 +13,28 @@ SEED ?= 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.litmus/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak torture trust bench check up down clean
+.PHONY: help setup demo test test-all soak torture trust bench check up down clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/.ready ## Install the locked packages, fetch Kafka, compile the kernels
 
 demo: setup ## Stream real data through the whole stack (SECONDS=60, KEEP=1 leaves it running)
 	SECONDS=$(SECONDS) KEEP=$(KEEP) $(BIN)/litmus demo
 
-test: setup ## Run all tests: two side by side, then those that need the machine for themselves
-	$(BIN)/python -m pytest -m 'not machine' -n 3 --dist loadfile --no-loadscope-reorder
+# What computes, three side by side; what mostly waits, two; what measures time, alone.
+define rounds
+	$(BIN)/python -m pytest -m '$(1)' -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m 'machine and not alone' -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m alone
+endef
+
+test: setup ## Run the tests (under 15 minutes on two cores)
+	$(call rounds,not machine and not long)
+
+test-all: setup ## Run the tests with every drawn world, not a third of them
+	$(call rounds,not machine)
 
 soak: setup ## Load the stack for long; fail if anything grows (MINUTES=60, RATE=events a second)
 	MINUTES=$(MINUTES) $(BIN)/litmus soak

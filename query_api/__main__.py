@@ -39,7 +39,9 @@ def assemble(settings: Settings) -> Parts:
     """Return the parts that the settings describe."""
     snapshots = Snapshots()
     live = Live(snapshots, clock_ms, clients_max=settings.live_clients_max)
-    sink = Sink(settings.kafka, settings.history_dsn, DATABASE)
+    sink = Sink(
+        settings.kafka, settings.history_dsn, DATABASE, is_shown=lambda: snapshots.caught_up
+    )
     follower = Follower(settings.kafka, snapshots, live.publish)
     history = History(settings.history_dsn, DATABASE)
     return Parts(snapshots, live, history, sink, clock_ms, background=(follower, sink))

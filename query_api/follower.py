@@ -2,11 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 from confluent_kafka import KafkaException, Message
 
+from query_api.backlog import Backlog
 from query_api.kafka_log import LogReader, LogTruncatedError
 from query_api.metrics import EXPERIMENTS, SNAPSHOT_RECORDS
 from query_api.snapshots import Snapshots
@@ -53,31 +55,50 @@ class Follower:
 
     def _follow(self, reader: LogReader) -> None:
         reader.open(self._stop)
+        backlog: Backlog | None = Backlog()  # until all that was there at the start is read
         while not self._stop.is_set():
-            if not self._snapshots.caught_up:
-                self._snapshots.caught_up = all(
-                    reader.positions[source] >= end for source, end in reader.ends.items()
-                )
             changed: dict[str, None] = {}
+            if backlog is not None and _is_read(reader):
+                for key, value in backlog.records():
+                    with _unreadable_counted(f"the snapshot of {key}"):
+                        self._take(key, value, changed)
+                SNAPSHOT_RECORDS.labels("superseded").inc(backlog.left_out)
+                backlog = None
+                self._snapshots.caught_up = True
             for record in reader.read(RECORDS_MAX, POLL_S):
-                self._take(record, changed)
+                place = f"{record.topic()}/{record.partition()} offset {record.offset()}"
+                with _unreadable_counted(place):
+                    self._read(record, backlog, changed)
             EXPERIMENTS.set(len(self._snapshots))
             self._publish(changed)
 
-    def _take(self, record: Message, changed: dict[str, None]) -> None:
-        try:
-            if record.topic() == LEDGER.name:
-                self._snapshots.take_ledger(record.value())
-                return
-            experiment_id = (record.key() or b"").decode()
-            is_news = self._snapshots.take(experiment_id, record.value())
-        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
-            SNAPSHOT_RECORDS.labels("unreadable").inc()
-            _log.warning(
-                "%s/%d offset %d is unreadable: %s",
-                *(record.topic(), record.partition(), record.offset(), error),
-            )
+    def _read(self, record: Message, backlog: Backlog | None, changed: dict[str, None]) -> None:
+        if record.topic() == LEDGER.name:
+            self._snapshots.take_ledger(record.value())
             return
+        experiment_id = (record.key() or b"").decode()
+        if backlog is None:
+            self._take(experiment_id, record.value(), changed)
+        else:
+            backlog.add(experiment_id, record.value())
+
+    def _take(self, experiment_id: str, value: bytes | None, changed: dict[str, None]) -> None:
+        is_news = self._snapshots.take(experiment_id, value)
         SNAPSHOT_RECORDS.labels("news" if is_news else "repeat").inc()
         if is_news:
             changed[experiment_id] = None
+
+
+def _is_read(reader: LogReader) -> bool:
+    """Return whether all that was there when the reader opened has been read."""
+    return all(reader.positions[source] >= end for source, end in reader.ends.items())
+
+
+@contextmanager
+def _unreadable_counted(what: str) -> Iterator[None]:
+    """Leave out what is no record of ours: count it, and say where it was."""
+    try:
+        yield
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
+        SNAPSHOT_RECORDS.labels("unreadable").inc()
+        _log.warning("%s is unreadable: %s", what, error)

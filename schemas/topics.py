@@ -67,6 +67,9 @@ _COMPACT_SOON = MappingProxyType(
 _LARGE = MappingProxyType({"max.message.bytes": "4194304"})
 """Of looks and snapshots; see ``schemas.look_size``."""
 
+_READ_AT_EVERY_START = MappingProxyType({"segment.bytes": "8388608"})
+"""The segment that is written to is never compacted: a start reads all of it."""
+
 _CHECKPOINTS = MappingProxyType(
     {
         "max.message.bytes": "4194304",
@@ -128,7 +131,7 @@ SNAPSHOTS = Topic(
     key="experiment id",
     value="a snapshot: definition and latest look (JSON)",
     cleanup_policy="compact",
-    config=MappingProxyType({**_COMPACT_SOON, **_LARGE}),
+    config=MappingProxyType({**_COMPACT_SOON, **_LARGE, **_READ_AT_EVERY_START}),
 )
 SNAPSHOT_ROWS = Topic(
     "litmus.snapshot-rows",
@@ -141,7 +144,7 @@ LEDGER = Topic(
     key="ledger",
     value="the engine's row ledger at a tick (JSON)",
     cleanup_policy="compact",
-    config=_COMPACT_SOON,
+    config=MappingProxyType({**_COMPACT_SOON, **_READ_AT_EVERY_START}),
 )
 DEAD_LETTERS = Topic(
     "litmus.dlq",

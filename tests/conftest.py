@@ -1,7 +1,8 @@
 """What all tests share: the stack and its parts, hypothesis without clocks and files.
 
 Two cores do ``make test`` in three rounds: what computes; then what mostly waits for processes of
-its own (``machine``); at last, one after another, what measures time (``alone``).
+its own (``machine``); at last, one after another, what measures time (``alone``). Of many worlds
+that are drawn alike it takes a third, ``make test-all`` takes them all (``long``).
 """
 
 import os

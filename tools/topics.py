@@ -12,6 +12,7 @@ from schemas.times import format_duration_ms
 from schemas.topics import CHANGELOGS, FOR_EVER, LOOKS, SNAPSHOTS, TOPICS, Topic
 from tools.broker import client_settings
 from tools.errors import LitmusError, TopicMismatchError
+from tools.topic_settings import keep_topic_settings
 
 EVERY_TOPIC: tuple[Topic, ...] = (*TOPICS, *CHANGELOGS)
 VALUES = {LOOKS.name: Record, SNAPSHOTS.name: Snapshot}
@@ -25,20 +26,22 @@ _BROKER_DEFAULT = -1
 
 
 def create_topics(bootstrap: str, partitions: int) -> list[str]:
-    """Create the topics that are missing and return their names.
+    """Create the topics that are missing and return their names; see ``keep_topic_settings``.
 
     Args:
         bootstrap: Address of the broker.
         partitions: ``LITMUS_PARTITIONS``.
 
     Raises:
-        TopicMismatchError: If one exists with another number of partitions.
+        TopicMismatchError: If one exists with another number of partitions, or settings with which
+            counts would be wrong.
         LitmusError: If the broker refuses, or does not answer.
     """
     counts = partition_counts(bootstrap)
     for topic in EVERY_TOPIC:
         if topic.name in counts:
             _require_count(topic, counts[topic.name], partitions)
+    keep_topic_settings(bootstrap, [topic for topic in EVERY_TOPIC if topic.name in counts])
     missing = [topic for topic in EVERY_TOPIC if topic.name not in counts]
     if not missing:
         return []

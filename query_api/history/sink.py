@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from query_api.history.database import connect, list_migrations, migrate
 from query_api.history.writer import TOPICS, HistoryWriter, Position, stored_positions
@@ -20,9 +20,19 @@ PROGRESS_INTERVAL_S = 30.0
 
 RETRY_S_MAX = 15.0
 
+HEAD_START_S = 5.0
+"""Opening ClickHouse takes a second of CPU; what people look at comes first, or has so long."""
+
 
 class Sink:
     """Copies events, late events, dead letters and looks.
+
+    Args:
+        kafka: Address of the broker.
+        dsn: Of ClickHouse.
+        database: There.
+        is_shown: Whether the newest looks are served: copying waits for it a while.
+        flush_interval_s: Seconds between two inserts.
 
     Attributes:
         caught_up: Whether all that the log held at the start is stored.
@@ -31,11 +41,18 @@ class Sink:
     """
 
     def __init__(
-        self, kafka: str, dsn: str, database: str, *, flush_interval_s: float = FLUSH_INTERVAL_S
+        self,
+        kafka: str,
+        dsn: str,
+        database: str,
+        *,
+        is_shown: Callable[[], bool],
+        flush_interval_s: float = FLUSH_INTERVAL_S,
     ) -> None:
         self._kafka = kafka
         self._dsn = dsn
         self._database = database
+        self._is_shown = is_shown
         self._flush_interval_s = flush_interval_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
@@ -60,6 +77,10 @@ class Sink:
         return writer.stored if writer else {}
 
     def _run(self) -> None:
+        begins_s = time.monotonic() + HEAD_START_S
+        while not self._is_shown() and time.monotonic() < begins_s:
+            if self._stop.wait(POLL_S):
+                return
         retry_s = 1.0
         while not self._stop.is_set():
             started_s = time.monotonic()

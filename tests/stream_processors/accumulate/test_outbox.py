@@ -13,6 +13,7 @@ import pytest
 from stream_processors.accumulate.outbox import WAITING_TICKS_MAX, Outbox
 from stream_processors.accumulate.partition import Ticked
 from stream_processors.accumulate.writing import Write
+from tests.seeds import seeds
 
 PARTITION = 3
 
@@ -134,7 +135,7 @@ async def test_nothing_is_deleted_before_every_record_that_replaces_it_is_there(
         assert broker.waiting == [b"-old 1", b"-older 1"]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(20))
 async def test_whatever_the_order_of_acknowledgements_ticks_go_out_one_after_the_other(
     seed: int,
 ) -> None:

@@ -29,6 +29,7 @@ from stream_processors.accumulate.records import (
 from stream_processors.accumulate.recovery import recover
 from stream_processors.accumulate.state import SEGMENTS
 from stream_processors.accumulate.writing import Write
+from tests.seeds import seeds
 from tests.stream_processors.accumulate.arrivals import Log, logs
 from tests.stream_processors.accumulate.builders import (
     T0,
@@ -137,7 +138,7 @@ def undisturbed_by(seed: int) -> Undisturbed:
     return Undisturbed(log, partition, final_bytes(partition), looks, writes)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", seeds(60))
 def test_kills_with_lost_writes_change_no_byte_and_lose_no_look(seed: int) -> None:
     log, undisturbed, truth_bytes, looks, _ = undisturbed_by(seed)
     random = Random(seed)
@@ -190,7 +191,7 @@ def restart(held: Held, changelog: Changelog, log: list[Message]) -> list[list[W
     return run(held.partition, log, until, {})
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(40))
 def test_after_restarts_at_any_message_both_ledgers_and_all_integers_hold(seed: int) -> None:
     log, random = a_log(seed + 1_000, ticks=70), Random(seed)
     held, changelog = Held(), dict[bytes, bytes]()
@@ -234,7 +235,7 @@ def test_a_kill_at_every_single_message_changes_no_byte(seed: int) -> None:
         assert final_bytes(recovered) == truth
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(20))
 def test_records_lost_at_random_only_mean_more_to_read(seed: int) -> None:
     undisturbed, random = undisturbed_by(seed), Random(seed)
     log, changelog = undisturbed.log, undisturbed.changelog
@@ -248,7 +249,7 @@ def test_records_lost_at_random_only_mean_more_to_read(seed: int) -> None:
     assert final_bytes(recovered) == undisturbed.segments
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", seeds(20))
 def test_a_zombie_that_writes_late_changes_no_byte(seed: int) -> None:
     """The former owner goes on from where it froze and its writes arrive after the new one's."""
     undisturbed, random = undisturbed_by(seed), Random(seed)
@@ -355,7 +356,7 @@ def test_a_record_of_another_log_stops_the_worker() -> None:
         recover(0, changelog.items(), state_at=control_at(log), log_id="other", writer="w")
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(30))
 def test_a_damaged_record_is_as_good_as_absent(seed: int) -> None:
     undisturbed, random = undisturbed_by(5), Random(seed)
     log, changelog = undisturbed.log, undisturbed.changelog

@@ -13,6 +13,7 @@ import pytest
 
 from schemas.topics import KIND_TICK
 from stream_processors.stats.sums import MetricSums
+from tests.seeds import seeds
 from tests.stream_processors.accumulate.arrivals import Log, logs
 from tests.stream_processors.accumulate.holding import Held, added, equals_its_fold
 from tests.stream_processors.accumulate.log_oracle import LogOracle
@@ -42,7 +43,7 @@ def read_all(world_logs: list[list], random: Random) -> list[Held]:
     return every
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", seeds(200))
 def test_any_order_repetition_split_and_partitioning_ends_in_the_same_integers(seed: int) -> None:
     random = Random(seed)
     world = make_world(random)
@@ -61,7 +62,7 @@ def test_any_order_repetition_split_and_partitioning_ends_in_the_same_integers(s
     assert ends[1:] == ends[:1] * 3
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", seeds(50))
 def test_an_id_that_was_forgotten_counts_again_and_only_then(seed: int) -> None:
     random = Random(seed)
     world = make_world(random, event_count=40)

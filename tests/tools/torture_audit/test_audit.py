@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from schemas.topics import KIND_BATCH, KIND_TICK
+from tests.seeds import seeds
 from tests.stream_processors.accumulate.builders import Event, ImportRow, batch
 from tests.tools.torture_audit.worlds import (
     Log,
@@ -33,7 +34,7 @@ def checks_of(report: Report) -> set[str]:
     return {one.partition(": ")[0] for one in report.differences}
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(40))
 def test_a_run_that_counted_right_has_no_differences(seed: int) -> None:
     world = make_world(seed)
     outcome = run_world(world, partition_count=1 + seed % 3)
