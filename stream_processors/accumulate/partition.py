@@ -48,6 +48,7 @@ from stream_processors.accumulate.kernels import changing, contributing, countin
 from stream_processors.accumulate.layout import EVENTS, sizes_of_all
 from stream_processors.accumulate.plan import Names, in_order, is_final, make_plan
 from stream_processors.accumulate.records import Header
+from stream_processors.accumulate.refolding import refold_some
 from stream_processors.accumulate.reporting import attribution, report
 from stream_processors.accumulate.rows import make_import_rows, make_rows
 from stream_processors.accumulate.state import (
@@ -290,10 +291,11 @@ class Partition:
         if self.is_live:
             # First, and by the rules until now: a fold does not say which experiments it changed.
             contributing.mature(self.state, self.plan, tick.times.settled_ms)
+        before = self._definitions
         changed = self._change(tick, offset)
         self.tick, self.times, self.cursor = tick.number, tick.times, offset + 1
         self._tick_hash = zlib.crc32(value)
-        self._settle(refold=changed)
+        self._settle(changed, before)
         newly_final = self._finals() - self._final
         partials = self._report(tick, newly_final) if self.is_live else []
         if newly_final:
@@ -311,8 +313,8 @@ class Partition:
 
     # --- what a tick does ---
 
-    def _change(self, tick: Tick, offset: int) -> bool:
-        """Make the changes of a tick; return whether any changes what counts."""
+    def _change(self, tick: Tick, offset: int) -> set[int]:
+        """Make the changes of a tick; return the experiments with another definition."""
         after = self.control.after(tick.changes)
         after = msgspec.structs.replace(after, settings=tick.settings)
         entries = [one.entry for one in tick.changes if isinstance(one, CatalogueChange)]
@@ -323,7 +325,7 @@ class Partition:
         self._redefined = frozenset(changed)
         if not entries and not ordinals:
             self.control = after
-            return False
+            return ordinals
         horizon, old_plan = self.times.horizon_ms, self.plan
         for ordinal in changed:
             if ordinal < len(old_plan.experiments):
@@ -345,14 +347,14 @@ class Partition:
             self.state = make_room(self.state, cells=arriving, totals=arriving * self._totals_max)
             changing.assign_recent(self.state, old_plan, self.plan, ordinal, offset, horizon)
             self.state.experiments["touched"][ordinal] = True
-        return bool(ordinals)
+        return ordinals
 
     @property
     def _recent_count(self) -> int:
         return int(self.state.counts[RECENT_END] - self.state.counts[RECENT_START])
 
-    def _settle(self, *, refold: bool) -> None:
-        """Bring the sums to the new settled time."""
+    def _settle(self, changed: set[int], before: list[Definition]) -> None:
+        """Bring the sums to the new settled time, and to changed definitions."""
         if not self.is_live:
             # A record of this very tick lacks the cells that were dropped after the last looks of
             # its final experiments; those looks are out, or the record would not be.
@@ -360,11 +362,21 @@ class Partition:
                 return
             self.is_live = True
             self.state.experiments["touched"] = True
-            refold = True
-        if refold:
             self.refold()
+        elif changed:
+            self._refold_some(changed, before)
         else:
             contributing.mature(self.state, self.plan, self.times.settled_ms)
+
+    def _refold_some(self, ordinals: set[int], before: list[Definition]) -> None:
+        self.state = refold_some(
+            self.state,
+            self.plan,
+            ordinals,
+            before=before,
+            after=self._definitions,
+            settled_ms=self.times.settled_ms,
+        )
 
     def _finals(self) -> set[int]:
         return {
@@ -385,7 +397,7 @@ class Partition:
         self._final |= newly_final
         self.plan_anew()
         if self.is_live:
-            self.refold()
+            self._refold_some(newly_final, self._definitions)
 
     def _tidy(self) -> None:
         """Give back what is no longer needed, now and then."""

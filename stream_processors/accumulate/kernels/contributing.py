@@ -182,6 +182,46 @@ def fold(state, plan, settled):
 
 
 @kernel
+def _forget_due(state, chosen):
+    """Take the cells of chosen experiments off the heap."""
+    entries = state.counts[HEAP]
+    state.counts[HEAP] = 0
+    for place in range(entries):
+        due, cell = state.heap[place].due, state.heap[place].cell
+        if not chosen[state.cells[cell].experiment]:
+            _push_due(state, due, cell)
+
+
+@kernel
+def fold_some(state, plan, settled, chosen):
+    """Compute the sums of chosen experiments, and their entries of the heap, from the cells.
+
+    Their sums must be zero.
+    """
+    _forget_due(state, chosen)
+    for cell in range(state.counts[CELLS]):
+        experiment = state.cells[cell].experiment
+        if (
+            state.cells[cell].variant >= 0
+            and chosen[experiment]
+            and not plan.experiments[experiment].final
+        ):
+            contribute(state, plan, cell, 1, settled)
+            await_maturity(state, plan, cell, settled)
+
+
+@kernel
+def heap_room_of(state, plan, chosen):
+    """Return the most entries that a fold of chosen experiments may put on the heap."""
+    room = 0
+    for cell in range(state.counts[CELLS]):
+        experiment = state.cells[cell].experiment
+        if state.cells[cell].variant >= 0 and chosen[experiment]:
+            room += plan.experiments[experiment].slot_end - plan.experiments[experiment].slot_start
+    return room
+
+
+@kernel
 def heap_room(state, plan):
     """Return the most entries that a fold may put on the heap."""
     room = 0
