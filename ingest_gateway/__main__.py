@@ -94,6 +94,7 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
         )
         view = ControlFollower(
             settings.kafka,
+            partition_count=settings.partitions,
             on_failure=lambda error: end(repr(error)),
             settled=SettledWatch(
                 alert_s=settings.settled_lag_alert_s, stop_s=settings.settled_lag_max_s

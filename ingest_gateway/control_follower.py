@@ -1,5 +1,8 @@
 """Reads ``litmus.control`` into a view, on a thread, from the last snapshot on.
 
+Before it reads anything, ``litmus.events`` must have as many partitions as the setting says: no
+door takes or answers anything until the log was read once, so none does with another number.
+
 The view works without Kafka once it is caught up; it only cannot be freshened then.
 """
 
@@ -24,6 +27,7 @@ from confluent_kafka.admin import ListOffsetsResultInfo
 from ingest_gateway.control_view import View
 from ingest_gateway.errors import ViewUnavailableError
 from ingest_gateway.log_ends import LogEnds
+from ingest_gateway.partition_count import require_partition_count
 from ingest_gateway.producer import LOG_LEVEL_CRITICAL
 from ingest_gateway.settled_watch import SettledWatch
 from ingest_gateway.telemetry import report_view
@@ -42,6 +46,7 @@ class ControlFollower:
 
     Args:
         bootstrap: Addresses of brokers.
+        partition_count: ``LITMUS_PARTITIONS``.
         on_failure: Called on the thread when following cannot go on: the process must end.
         settled: Is told how far settled time is behind.
 
@@ -50,9 +55,15 @@ class ControlFollower:
     """
 
     def __init__(
-        self, bootstrap: str, *, on_failure: Callable[[Exception], None], settled: SettledWatch
+        self,
+        bootstrap: str,
+        *,
+        partition_count: int,
+        on_failure: Callable[[Exception], None],
+        settled: SettledWatch,
     ) -> None:
         self.settled = settled
+        self._partition_count = partition_count
         self._consumer = Consumer(_consumer_config(bootstrap), logger=logger)
         self._ends = LogEnds(connection_config(bootstrap), timeout_s=FRESH_TIMEOUT_S)
         self._on_failure = on_failure
@@ -167,10 +178,15 @@ class ControlFollower:
         return end
 
     def _await_ends(self) -> tuple[int, int]:
-        """Ask for the ends of the log until a broker answers: it may start after this process."""
+        """Ask for the ends of the log until a broker answers: it may start after this process.
+
+        Raises:
+            PartitionCountError: If it answers that this process may not be a door.
+        """
         partition = TopicPartition(CONTROL.name, 0)
         while not self._is_stopping.is_set():
             try:
+                require_partition_count(self._consumer, self._partition_count, timeout_s=1.0)
                 low, end = self._consumer.get_watermark_offsets(partition, timeout=1.0)
             except KafkaException as error:
                 logger.info("control_log_awaited reason=%r", error.args[0].str())

@@ -80,7 +80,12 @@ def main() -> int:
 
 
 def run_door(settings: KafkaDoorSettings, state: DoorState, is_stopping: threading.Event) -> None:
-    """Run the door until told to stop, noting in ``state`` how far its start got."""
+    """Run the door until told to stop, noting in ``state`` how far its start got.
+
+    Raises:
+        DoorFailedError: If it cannot go on, or ``settings.partitions`` is not what the topic has.
+        KafkaException: If reading cannot go on.
+    """
     failures: list[Exception] = []
 
     def on_failure(error: Exception) -> None:
@@ -91,7 +96,12 @@ def run_door(settings: KafkaDoorSettings, state: DoorState, is_stopping: threadi
     state.settled = SettledWatch(
         alert_s=settings.settled_lag_alert_s, stop_s=settings.settled_lag_max_s
     )
-    follower = ControlFollower(settings.kafka, on_failure=on_failure, settled=state.settled)
+    follower = ControlFollower(
+        settings.kafka,
+        partition_count=settings.partitions,
+        on_failure=on_failure,
+        settled=state.settled,
+    )
     follower.start()
     try:
         topic_ids = _await_topic_ids(admin, is_stopping)
@@ -111,7 +121,7 @@ def run_door(settings: KafkaDoorSettings, state: DoorState, is_stopping: threadi
     finally:
         follower.stop()
     if failures:
-        raise DoorFailedError("the control log cannot be followed") from failures[0]
+        raise DoorFailedError(f"the control log is not followed: {failures[0]}") from failures[0]
 
 
 def _await_topic_ids(admin: AdminClient, is_stopping: threading.Event) -> dict[str, str]:
