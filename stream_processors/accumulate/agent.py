@@ -104,8 +104,9 @@ class LivePartitions:
             raise
         if kind == KIND_IMPORT and partition.ignored_imports == ignored_before:
             self.imported.setdefault(number, Imported()).count(partition, value)
+        # After batches too, for no tick may come; first: of what is too much nothing is reported.
+        self.ids.check(number, partition)
         if ticked is not None:
-            self.ids.check(number, partition)  # first: of what is too much nothing is reported
             self._ticked_at = time.monotonic()
             if ticked.partials or ticked.writes:
                 await self._outboxes[number].put(ticked)

@@ -1,7 +1,8 @@
 """How many ids a process may keep. Beyond it stops, with what to do: never a wrong number.
 
-Ids leave by the horizon alone. While a door is down the horizon stands still, and they pile up: a
-process that drops some would count a resend twice, one that goes on is killed for its memory.
+Ids leave by the horizon alone. While a door is down, or control is, the horizon stands still, and
+they pile up: a process that drops some would count a resend twice, one that goes on is killed for
+its memory.
 """
 
 from schemas.control import Times
@@ -21,7 +22,7 @@ class IdCeiling:
 
     Attributes:
         maximum: Of all of them together.
-        total: As of the last tick of each.
+        total: As of the last message of each.
     """
 
     def __init__(self, maximum: int) -> None:
@@ -30,7 +31,7 @@ class IdCeiling:
         self._of_partition: dict[int, int] = {}
 
     def check(self, number: int, partition: Partition) -> None:
-        """Count a partition's ids anew, after a tick.
+        """Count a partition's ids anew, after a message.
 
         Raises:
             TooManyIdsError: If they are too many by now.
@@ -63,7 +64,8 @@ def _what_to_do(total: int, maximum: int, times: Times) -> str:
     return (
         f"{total:,} ids within the horizon, must be at most {maximum:,}; they reach back "
         f"{(times.log_ms - times.horizon_ms) / 1_000:,.0f} s. Nothing is lost and nothing is "
-        f"counted wrong: the log has it all, and a start goes on from there. {door}Add a worker "
+        f"counted wrong: the log has it all, and a start goes on from there. {door}Without ticks "
+        "no id is forgotten either: litmus status says whether control is ready. Add a worker "
         "(litmus worker add), or give this one more memory (about 46 bytes an id) and a higher "
         "LITMUS_IDS_MAX; a shorter lateness keeps fewer ids from then on"
     )

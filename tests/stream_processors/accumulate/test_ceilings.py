@@ -95,9 +95,8 @@ async def test_a_worker_with_one_id_too_many_stops_before_it_reports_and_says_wh
         await live._outboxes[number].finish(10)
     reported = out.published
 
-    await send(live, 1, events(1, T0 + 1))
     with pytest.raises(TooManyIdsError) as stopped:
-        await send(live, 1, tick(3, T0 + 400))
+        await send(live, 1, events(1, T0 + 1), tick(3, T0 + 400))
 
     assert "101 ids within the horizon, must be at most 100" in str(stopped.value)
     for advice in ("LITMUS_IDS_MAX", "litmus worker add", "log has it all"):
@@ -112,9 +111,23 @@ async def test_where_a_door_holds_ids_back_the_worker_says_so() -> None:
     live = worker(Counting(), partitions=1, ids_max=5)
     behind = Message(KIND_TICK, msgspec.json.encode(Tick(LOG_ID, 2, BEHIND, Settings(), [])))
 
+    await send(live, 0, STARTED, events(5), behind)
     with pytest.raises(TooManyIdsError, match=r"3,600 s behind.*retire_sources"):
-        await send(live, 0, STARTED, events(6), behind)
+        await send(live, 0, events(1, T0 + 1))
 
+    await live.close()
+
+
+async def test_a_worker_stops_though_no_tick_comes_while_control_is_away() -> None:
+    out = Counting()
+    live = worker(out, partitions=1)
+    await send(live, 0, STARTED, events(60), events(40, T0 + 1))
+    assert live.readiness()["ids"] == 100
+
+    with pytest.raises(TooManyIdsError, match=r"101 ids.*whether control is ready"):
+        await send(live, 0, events(1, T0 + 2))
+
+    assert live.partitions[0].tick == 1
     await live.close()
 
 
