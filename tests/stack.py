@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import docker
+import httpx
 import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -120,7 +121,7 @@ class Stack:
     Args:
         home: Its home; data there survive ``stop`` and ``start``.
         workers: Accumulate processes.
-        deaths_max: Deaths in a minute after which it gives up; more for tests that kill.
+        deaths_max: Deaths of a process in a minute after which it gives up; more to kill.
         environment: Settings beyond ``LITMUS_HOME`` and the ports.
     """
 
@@ -174,7 +175,7 @@ class Stack:
             self._supervisor = None
 
     def wait_ready(self, timeout_seconds: float = READY_SECONDS_MAX) -> None:
-        """Wait until every process is ready."""
+        """Wait until every process is ready, and the history holds what the log held then."""
         wait_until(self._is_ready, "the stack is ready", timeout_seconds, self.explain)
 
     def pid(self, name: str) -> int:
@@ -245,9 +246,13 @@ class Stack:
         if supervisor is not None and supervisor.poll() is not None:
             pytest.fail(f"the supervisor ended ({supervisor.returncode}):\n{self.explain()}")
         try:
-            return bool(look_at_stack(self.settings)["ready"])
-        except NotRunningError:
+            is_ready = bool(look_at_stack(self.settings)["ready"])
+            return is_ready and self._has_history()
+        except (NotRunningError, httpx.TransportError):
             return False
+
+    def _has_history(self) -> bool:
+        return bool(httpx.get(f"{self.query_url}/ready").json()["history"]["caught_up"])
 
     def _pid(self, name: str) -> int | None:
         entries = (self.home.description() or {"processes": []})["processes"]

@@ -76,7 +76,8 @@ def up(
         bool, typer.Option(help="Let --bind name an address that other machines reach.")
     ] = False,
     deaths_max: Annotated[
-        int, typer.Option(min=1, help="Deaths in a minute after which the stack gives up.")
+        int,
+        typer.Option(min=1, help="Deaths of a process in a minute after which the stack gives up."),
     ] = DEATHS_MAX,
     quiet: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:

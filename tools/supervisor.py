@@ -47,6 +47,7 @@ class Child:
         reason: Why it is not ready.
         restarts: How often it had to be started again.
         is_leaving: Whether it is not to be started again.
+        deaths: When it died within the last minute.
     """
 
     def __init__(self, spec: ProcessSpec, log: LogFile) -> None:
@@ -59,6 +60,7 @@ class Child:
         self.restarts = 0
         self.up_since = 0.0
         self.is_leaving = False
+        self.deaths: deque[float] = deque()
         self.is_ended = asyncio.Event()
         self.is_ended.set()
 
@@ -98,7 +100,6 @@ class Supervisor:
         self._narrator = narrator
         self._deaths_max = deaths_max
         self._grace_seconds = grace_seconds
-        self._deaths: deque[float] = deque()
         self._state = "starting"
         self._stop = asyncio.Event()
         self._failure: str | None = None
@@ -241,17 +242,17 @@ class Supervisor:
         self._describe()
 
     def _count_death(self, child: Child, how: str) -> bool:
-        """Note a death; return whether it was one too many."""
+        """Note a death; return whether it was one too many of this process."""
         now = asyncio.get_running_loop().time()
-        self._deaths.append(now)
-        while self._deaths[0] < now - DEATHS_WINDOW_SECONDS:
-            self._deaths.popleft()
-        if len(self._deaths) < self._deaths_max:
+        child.deaths.append(now)
+        while child.deaths[0] < now - DEATHS_WINDOW_SECONDS:
+            child.deaths.popleft()
+        if len(child.deaths) < self._deaths_max:
             return False
         name = child.spec.name
         self._fail(
             LitmusError(
-                f"giving up: {len(self._deaths)} deaths in a minute, the last one {name}, which "
+                f"giving up: {len(child.deaths)} deaths of {name} in a minute; at last it "
                 f"{how}{self._last_lines_of(name)}"
             )
         )

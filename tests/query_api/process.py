@@ -55,12 +55,13 @@ class QueryApi:
         return self._process.wait(30)
 
     def ready(self) -> dict[str, Any] | None:
-        """Return what /ready says once it is 200."""
+        """Return what /ready says once it is 200 and the history has caught up too."""
         try:
             answer = self.http.get("/ready")
         except httpx.TransportError:
             return None
-        return answer.json() if answer.status_code == 200 else None
+        is_ready = answer.status_code == 200 and answer.json()["history"]["caught_up"]
+        return answer.json() if is_ready else None
 
     def wait_until_ready(self) -> None:
         wait_until(lambda: self.ready() is not None, "ready", self.explain)

@@ -684,12 +684,14 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
     assert {"type", "title", "detail"} <= body.keys()
 
 
-async def test_ready_means_that_both_snapshots_and_history_have_caught_up(
+async def test_ready_means_that_snapshots_are_read_and_says_how_the_history_is(
     app: Application,
 ) -> None:
     assert (await app.http.get("/ready")).status_code == 200
-    app.sink.caught_up = False
-    assert (await app.http.get("/ready")).status_code == 503
+    app.sink.caught_up, app.sink.failure = False, "no room"
+    behind = await app.http.get("/ready")
+    assert (behind.status_code, behind.json()["ready"]) == (200, True)
+    assert behind.json()["history"] == {"caught_up": False, "failure": "no room"}
     app.sink.caught_up, app.parts.snapshots.caught_up = True, False
     assert (await app.http.get("/ready")).status_code == 503
     assert (await app.http.get("/health")).json() == {"status": "ok"}

@@ -135,7 +135,7 @@ def test_what_cannot_be_started_again_just_now_is_tried_until_it_can(run: Run) -
     stack.wait_ready("broker")
 
 
-def test_five_deaths_in_a_minute_stop_the_whole_stack(run: Run) -> None:
+def test_five_deaths_of_a_process_in_a_minute_stop_the_whole_stack(run: Run) -> None:
     first, second = free_ports(2)
 
     stack = run([[["steady", first], ["fragile", second, "dies"]]])
@@ -143,13 +143,34 @@ def test_five_deaths_in_a_minute_stop_the_whole_stack(run: Run) -> None:
     steady = stack.pids()["steady"]
 
     assert stack.process.wait(40) == 1
-    assert "giving up: 5 deaths in a minute, the last one fragile" in stack.output
+    assert (
+        "giving up: 5 deaths of fragile in a minute; at last it ended with exit code 3"
+        in stack.output
+    )
     assert "fragile: cannot open the pod bay doors" in stack.output
     assert stack.output.count("starting it again") == 4
     assert are_gone([steady])
-    told = r"(?s)The last one stopped by itself: giving up: 5 deaths .* fragile"
+    told = r"(?s)The last one stopped by itself: giving up: 5 deaths of fragile"
     with pytest.raises(NotRunningError, match=told):
         look_at_stack(Settings(home=stack.home.root))
+
+
+def test_five_processes_that_die_once_each_are_started_again(run: Run) -> None:
+    names = ["one", "two", "three", "four", "five"]
+    stack = run([[[name, port] for name, port in zip(names, free_ports(5), strict=True)]])
+    stack.wait_ready(*names)
+    before = stack.pids()
+
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+
+    def all_run_again() -> bool:
+        now = stack.pids()
+        return set(now) == set(names) and not set(now.values()) & set(before.values())
+
+    wait_until(all_run_again, "all run again", 20, lambda: stack.output)
+    stack.wait_ready(*names)
+    assert "giving up" not in stack.output
 
 
 def test_a_process_that_never_gets_ready_fails_the_start_and_says_why(run: Run) -> None:

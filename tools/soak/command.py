@@ -231,14 +231,17 @@ class _Run:
         """Return the fresh rows of the ledger once everything that came before now is in it."""
         now_ms = _now_ms()
         deadline_s = time.monotonic() + self._plan.settle_s
+        told = "the ledger does not answer"
         while time.monotonic() < deadline_s:
-            ledger = await self._ledger()
-            if ledger["balanced"] and parse_time_ms(ledger["settled"] or _EPOCH) > now_ms:
-                return int(ledger["rows"]["fresh"])
+            with suppress(httpx.HTTPError):  # the history may still be opening: asked again
+                ledger = await self._ledger()
+                if ledger["balanced"] and parse_time_ms(ledger["settled"] or _EPOCH) > now_ms:
+                    return int(ledger["rows"]["fresh"])
+                told = f"{ledger['status']}, {ledger['reasons']}"
             await asyncio.sleep(_ASK_EVERY_S)
         raise LitmusError(
             f"What was sent before is not settled after {self._plan.settle_s:.0f} s: "
-            f"{ledger['status']}, {ledger['reasons']}; `litmus status` says what stands still"
+            f"{told}; `litmus status` says what stands still"
         )
 
     async def _counted(self) -> None:

@@ -231,8 +231,9 @@ async def _grow_quiet(stack: TortureStack, watch: Watch, progress: Progress, end
     tick, deadline = watch.seen.tick, time.monotonic() + QUIET_SECONDS_MAX
     async with httpx.AsyncClient(base_url=stack.query_url, trust_env=False) as client:
         while time.monotonic() < deadline:
-            with suppress(httpx.TransportError, ValueError):
-                ledger = (await client.get("/v1/ledger", timeout=30)).json()
+            with suppress(httpx.HTTPError, ValueError):
+                answer = await client.get("/v1/ledger?thorough=true", timeout=30)
+                ledger = answer.raise_for_status().json()
                 if _is_settled(ledger, tick):
                     progress.ledger = ledger
                     return
