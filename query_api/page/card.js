@@ -8,6 +8,7 @@ import * as format from "./format.js";
 import { capWords, columnsOf, kindWords } from "./kinds.js";
 import { METHODS, estimateOf, intervalOf, pointOf } from "./methods.js";
 import { Fields, halfWidth, isFinal } from "./results.js";
+import { isUnreadable } from "./split.js";
 import { reasonOf } from "./verdict.js";
 import { ROLE_WORDS } from "./words.js";
 
@@ -54,7 +55,7 @@ export class MetricCard {
     const isGuarded = this.metric.role === "guardrail" && this.metric.margin;
     const margins = isGuarded ? matured.effects.map((one) => marginOf(one, this.metric)) : [];
     const radius = radiusOf(intervals, margins);
-    const mismatch = results.sample_ratio?.mismatch === true;
+    const mismatch = isUnreadable(results);
     for (const row of this.#rows) {
       const effect = matured.effects.find((one) => one.variant === row.variant);
       const reason = reasonOf(results.verdict, this.metric.id, row.variant);

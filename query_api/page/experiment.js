@@ -11,6 +11,7 @@ import { METHODS, methodsOf } from "./methods.js";
 import { Planner } from "./planner.js";
 import { Fields, flatten, isFinal, structureOf } from "./results.js";
 import { Segments } from "./segments.js";
+import { SplitAlarm, isUnreadable } from "./split.js";
 import { showError } from "./states.js";
 import { Verdict } from "./verdict.js";
 
@@ -38,9 +39,9 @@ export class ExperimentView {
     this.freshness = new Freshness();
     this.verdict = new Verdict();
     this.header = h("header", { class: "page-head" });
-    this.alarm = h("div", { class: "alarm", role: "alert", hidden: true });
+    this.split = new SplitAlarm();
     this.body = h("div", { class: "body" }, h("p", { class: "state" }, "Loading …"));
-    this.element = h("div", { class: "experiment" }, this.header, this.alarm, this.body);
+    this.element = h("div", { class: "experiment" }, this.header, this.split.box, this.body);
     host.replaceChildren(this.element);
     this.#start();
   }
@@ -149,7 +150,8 @@ export class ExperimentView {
     this.#segments?.show(results);
     if (this.verdict.show(results.verdict)) announce(results.verdict.text);
     this.#showShares(results);
-    this.#showAlarm(results.sample_ratio);
+    this.split.show(results);
+    setAttribute(this.element, "data-mismatch", isUnreadable(results) ? "true" : null);
     setText(this.asOf, format.moment(results.look.as_of));
     setAttribute(this.asOf, "datetime", results.look.as_of);
     setAttribute(this.asOf, "title", utcTitle(results.look.as_of));
@@ -322,11 +324,10 @@ export class ExperimentView {
   #unitsSection(results) {
     const bind = (path, as, attributes) => this.#fields.bind(path, as, attributes);
     this.shares = results.variants.map(({ variant }) => this.#share(variant));
-    this.ratio = h("span", { class: "chip" });
     return h(
       "section",
       { class: "card units", "aria-label": "Units" },
-      h("header", {}, h("h2", {}, "Units"), this.ratio),
+      h("header", {}, h("h2", {}, "Units"), this.split.chip),
       h("div", { class: "shares" }, this.shares.map((share) => share.element)),
       h(
         "dl",
@@ -373,23 +374,5 @@ export class ExperimentView {
       setAttribute(bar, "value", all ? units / all : 0);
       setText(share, all ? format.percent(units / all, 1) : format.NONE);
     }
-  }
-
-  #showAlarm(ratio) {
-    const mismatch = ratio?.mismatch === true;
-    setText(this.ratio, mismatch ? "sample-ratio mismatch" : "split as planned");
-    setAttribute(this.ratio, "class", mismatch ? "chip alarm-chip" : "chip good-chip");
-    setAttribute(this.element, "data-mismatch", mismatch ? "true" : null);
-    if (mismatch === !this.alarm.hidden) return;
-    this.alarm.hidden = !mismatch;
-    this.alarm.replaceChildren(
-      ...(mismatch
-        ? [
-            h("strong", {}, "Sample-ratio mismatch: do not read the results. "),
-            "Units are not split between the variants as planned, far beyond chance. Something " +
-              "in assignment or logging loses or adds units of one variant; find it first.",
-          ]
-        : []),
-    );
   }
 }

@@ -202,7 +202,10 @@ PAST_AND_FUTURE = [
 
 
 class RichExperiment(Experiment):
-    """One of every kind of metric, with a covariate, a cap and segments, of units drawn once."""
+    """One of every kind of metric, with a covariate, a cap and segments, of units drawn once.
+
+    ``lost_country``: the treatment lacks units of it, and has as many of another one instead.
+    """
 
     def __init__(
         self,
@@ -211,12 +214,13 @@ class RichExperiment(Experiment):
         lift: float = 0.1,
         size: int = 6_000,
         analysis: Analysis = ALWAYS_VALID,
+        lost_country: str | None = None,
     ) -> None:
         super().__init__(experiment_id, guardrail=True, analysis=analysis, units=(size - 700,) * 2)
-        self.crowds = (
-            Crowd.drawn(size, seed=1),
-            Crowd.drawn(size, seed=2, lift=lift),
-        )
+        treated = Crowd.drawn(size, seed=2, lift=lift)
+        if lost_country is not None:
+            treated = treated.without_a_third_of(COUNTRIES.index(lost_country))
+        self.crowds = (Crowd.drawn(size, seed=1), treated)
 
     def metrics(self) -> list[Metric]:
         """Return one metric of every kind."""

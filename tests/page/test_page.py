@@ -423,6 +423,25 @@ def test_a_sample_ratio_mismatch_forbids_reading(page: Page) -> None:
     page.says("Sample-ratio mismatch: do not read", ".list .headline")
 
 
+def test_a_mismatch_within_a_segment_forbids_reading_and_names_the_segment(page: Page) -> None:
+    experiment = rich(page, lift=1.0, lost_country="US")
+    page.at_tick(experiment.tick)
+    results = experiment.results()
+    assert not results["sample_ratio"]["mismatch"]
+    assert results["verdict"]["reading"] == "sample_ratio_mismatch"
+    page.says("do not read the results", "[role=alert]")
+    page.says("country CA, country US", "[role=alert]")
+    page.says("in 2 segments", ".units .alarm-chip")
+    page.says("Do not read this result", ".effect .headline")
+    script = """
+        const tones = [...document.querySelectorAll(".effect")].map((one) => one.dataset.tone);
+        return [tones, document.querySelectorAll(".good-chip").length];
+    """
+    tones, good_chips = page.driver.execute_script(script)
+    assert (set(tones), good_chips) == ({"alarm"}, 0)
+    assert chromium.console_errors(page.driver) == []
+
+
 def test_a_final_look_says_so(page: Page) -> None:
     experiment = running(page.world, status="stopped")
     experiment.final = True
