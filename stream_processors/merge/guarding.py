@@ -136,12 +136,13 @@ def _watched_rate(
     if found.entry["harm_p_value"] is not None:
         p_values.append(found.entry["harm_p_value"] / (1 - RARE_SHARE))
     entry = dict(found.entry)
-    if counts is not None:
+    share = _treatment_share(definition, question.variant)
+    if counts is not None and share is not None:
         control, treatment = counts
         exact = harm_p_value(
             control,
             treatment,
-            treatment_share=_treatment_share(definition, question.variant),
+            treatment_share=share,
             is_more_better=metric.direction == "increase",
         )
         p_values.append(exact / RARE_SHARE)
@@ -163,10 +164,18 @@ def _counts(effect: Effect) -> tuple[RareCounts, RareCounts] | None:
     )
 
 
-def _treatment_share(definition: Definition, variant: str) -> float:
-    """Return what share of the pair's units the treatment was planned to have."""
+def _treatment_share(definition: Definition, variant: str) -> float | None:
+    """Return what share of the pair's units the treatment was planned to have.
+
+    None where a float cannot tell it, or the control's, from 0: such as of a variant of weight 0,
+    whose units are a sample-ratio mismatch. No test can go by such a plan.
+    """
     weights = {one.id: one.weight for one in definition.variants}
-    return weights[variant] / (weights[variant] + weights[definition.control])
+    treatment, control = weights[variant], weights[definition.control]
+    if treatment + control <= 0:
+        return None
+    share = treatment / (treatment + control)
+    return share if share > 0 and 0 < 1 - share < 1 else None
 
 
 def _remembered(found: Guarded, alpha: float, method: str) -> Guarded:

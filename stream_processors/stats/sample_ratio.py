@@ -26,6 +26,9 @@ MISMATCH_ALPHA = 0.001
 EXPECTED_MIN = 5
 """Units that every variant has to expect before χ² is trusted."""
 
+CHI_SQUARE_MAX = 1e300
+"""Of a variant whose planned share is next to nothing: finite, so that JSON can hold the sum."""
+
 IMPOSSIBLE = 1_000.0
 """Log evidence of what cannot be under the plan; finite, so that it can be added to others."""
 
@@ -116,7 +119,8 @@ def sample_ratio_test(counts: Sequence[int], weights: Sequence[float]) -> Sample
     if not total or not degrees_of_freedom:
         return SampleRatioTest(0.0, degrees_of_freedom, 1.0)
     chi_square = math.fsum(
-        (count - total * share) ** 2 / (total * share) for count, share in planned
+        min(CHI_SQUARE_MAX, (count - total * share) ** 2 / (total * share))
+        for count, share in planned
     )
     return SampleRatioTest(
         chi_square, degrees_of_freedom, chi_square_p_value(chi_square, degrees_of_freedom)

@@ -2,14 +2,28 @@
 
 from typing import Any, Literal
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from schemas.definitions import Metric
+from schemas.definitions import Metric, Variant
 from stream_processors.merge.look import Look
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.stats.sums import Sums
-from tests.stream_processors.merge.builders import make_totals, rate
-from tests.stream_processors.merge.test_methods import CONVERSION, define, effect_of, look_at
+from tests.stream_processors.merge.builders import finite_numbers_only, make_totals, rate
+from tests.stream_processors.merge.test_methods import (
+    CONVERSION,
+    define,
+    effect_of,
+    look_at,
+)
+from tests.stream_processors.merge.test_methods import (
+    METHODS as ALL_METHODS,
+)
+from tests.stream_processors.merge.test_methods import (
+    Method as AnyMethod,
+)
 
 HOUR_MS = 3_600_000
 BETTER = [rate(10_000, 1_000), rate(10_000, 2_000)]
@@ -97,3 +111,45 @@ def test_a_variant_without_orders_by_chance_decides_nothing(method: Method) -> N
     decision = effect_of(look_at(define(method, CONVERSION, orders), totals), "orders")["decision"]
     assert decision["status"] == "one_variance_zero"
     assert (decision["p_value"], decision["rejects"]) == (None, None)
+
+
+WEIGHTS = st.sampled_from([0.0, 5e-324, 1e-300, 1e-17, 1e-9, 0.05, 1.0])
+
+
+@pytest.mark.parametrize("method", ALL_METHODS)
+@given(data=st.data())
+def test_units_where_none_were_planned_end_no_look(method: AnyMethod, data: Any) -> None:
+    """A weight may be 0, or far below the others; a client that assigns anyway stops nobody."""
+    weights = data.draw(st.tuples(WEIGHTS, WEIGHTS, WEIGHTS).filter(any))
+    made = define(method, CONVERSION, crash(), variants=3)
+    variants = [
+        Variant(one.id, weight / sum(weights), is_control=one.is_control)
+        for one, weight in zip(made.variants, weights, strict=True)
+    ]
+    units = data.draw(st.tuples(*[st.sampled_from([1, 2, 150, 2_000])] * 3))
+    arms = [rate(count, data.draw(st.integers(0, count))) for count in units]
+    definition = msgspec.structs.replace(made, variants=variants)
+    path = ExperimentPath()
+    for tick, is_final in enumerate((False, True), 1):
+        look = look_at(definition, make_totals(arms, arms, is_final=is_final), path, tick)
+        assert finite_numbers_only(look.record)
+        path = look.path_after
+        if 0.0 in weights:
+            assert look.results["verdict"]["reading"] == "sample_ratio_mismatch"
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5, 0.0), (0.0, 0.5, 0.5), (1.0, 1e-17, 1e-17)])
+def test_a_unit_in_a_variant_without_a_weight_is_a_broken_split(
+    weights: tuple[float, ...],
+) -> None:
+    made = define("always_valid", CONVERSION, crash(), variants=3)
+    variants = [
+        Variant(one.id, weight, is_control=one.is_control)
+        for one, weight in zip(made.variants, weights, strict=True)
+    ]
+    arms = [rate(1_000, 100)] * 3
+    definition = msgspec.structs.replace(made, variants=variants)
+    look = look_at(definition, make_totals(arms, arms))
+    assert look.results["verdict"]["reading"] == "sample_ratio_mismatch"
+    entry = next(one for one in look.results["metrics"] if one["metric_id"] == "crash")
+    assert "converted" not in entry["effects"][-1]["guardrail"]
