@@ -70,13 +70,19 @@ async def health() -> dict[str, str]:
 @probes.get("/ready")
 async def ready(parts: PartsOfApp) -> Response:
     """200 when the control log was read to its end, a broker answers, and events are taken."""
-    settled = parts.view.settled
+    settled, clock = parts.view.settled, parts.view.clock
+    own_ms, now_s = parts.clock_ms(), time.monotonic()
+    clock_problem = clock.problem(own_ms, now_s)
     conditions = {
         "control_log_read": parts.view.is_caught_up,
         "broker_reachable": parts.sink.reachable,
-        "takes_events": settled.state is not Settled.STOPPED,
+        "clock_in_step": clock_problem is None,
+        "takes_events": settled.state is not Settled.STOPPED and clock_problem is None,
     }
     state: dict[str, Any] = conditions | {"settled": settled.state, "settled_lag_s": settled.lag_s}
+    state["clock_skew_s"] = clock.skew_s(own_ms, now_s)
+    if clock_problem is not None:
+        state["clock_advice"] = clock_problem
     if settled.state is not Settled.CURRENT:
         state["settled_advice"] = settled.advice
     is_ready = all(conditions.values())

@@ -24,6 +24,7 @@ from confluent_kafka import (
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import ListOffsetsResultInfo
 
+from ingest_gateway.clock_watch import ClockWatch
 from ingest_gateway.control_view import View
 from ingest_gateway.errors import ViewUnavailableError
 from ingest_gateway.log_ends import LogEnds
@@ -52,6 +53,7 @@ class ControlFollower:
 
     Attributes:
         settled: The same.
+        clock: Knows how far the own clock is from that of the log.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class ControlFollower:
         settled: SettledWatch,
     ) -> None:
         self.settled = settled
+        self.clock = ClockWatch()
         self._partition_count = partition_count
         self._consumer = Consumer(_consumer_config(bootstrap), logger=logger)
         self._ends = LogEnds(connection_config(bootstrap), timeout_s=FRESH_TIMEOUT_S)
@@ -150,20 +153,47 @@ class ControlFollower:
             end_offset = self._seek_to_snapshot()
             while not self._is_stopping.is_set():
                 message = self._poll()
+                now_s = time.monotonic()
                 if message is not None:
-                    _, appended_ms = message.timestamp()
-                    self._view.take(message.offset(), appended_ms, message.value())
-                    report_view(self._view.usable_tick)
-                    if self._caught_up.is_set():
-                        self.settled.look(self._view.settled_lag_ms, time.monotonic())
-                if self._view.next_offset >= end_offset and self._view.last_number:
-                    self._caught_up.set()
+                    self._take(message, now_s)
+                if self._caught_up.is_set():
+                    self.settled.pass_time(now_s)
+                    self.clock.look(_wall_clock_ms(), now_s)
+                elif self._view.next_offset >= end_offset and self._view.last_number:
+                    self._begin(now_s)
         except Exception as error:
             if not self._is_stopping.is_set():
                 logger.exception("control_follower_failed")
                 self._on_failure(error)
         finally:
             self._consumer.close()
+
+    def _take(self, message: KafkaMessage, now_s: float) -> None:
+        """Take a record in. Only the last one of the log says what the time is there."""
+        _, appended_ms = message.timestamp()
+        is_valid = self._view.take(message.offset(), appended_ms, message.value())
+        report_view(self._view.usable_tick)
+        if not is_valid:
+            return
+        if message.offset() + 1 >= self._known_end():
+            self.clock.read(self._view.log_now_ms, _wall_clock_ms(), now_s)
+        if self._caught_up.is_set():
+            self.settled.look(self._view.settled_lag_ms, now_s)
+
+    def _known_end(self) -> int:
+        """Return the end of the log as the last answer of the broker to this consumer gave it."""
+        partition = TopicPartition(CONTROL.name, 0)
+        _, end = self._consumer.get_watermark_offsets(partition, cached=True)
+        return int(end)
+
+    def _begin(self, now_s: float) -> None:
+        """Be of use, unless it shows in a moment whether the own clock is right."""
+        if self.clock.is_in_doubt(now_s):
+            return
+        # Nobody writes to a log whose last record stays old: control has been silent for so long.
+        silent_ms = 0 if self.clock.is_known else _wall_clock_ms() - self._view.log_now_ms
+        self.settled.look(self._view.settled_lag_ms, now_s, silent_s=max(0, silent_ms) / 1_000)
+        self._caught_up.set()
 
     def _seek_to_snapshot(self) -> int:
         """Stand where the last snapshot is; return the end of the log as it was then."""
@@ -219,6 +249,10 @@ class ControlFollower:
 
 
 _LASTING = (KafkaError._FATAL, KafkaError._AUTO_OFFSET_RESET)  # noqa: SLF001  # public names
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _unavailable() -> ViewUnavailableError:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
+from ingest_gateway.clock_watch import ClockWatch
 from ingest_gateway.settled_watch import SettledWatch
 from schemas.control import ControlFold, ControlState, Outcome
 
@@ -29,6 +30,11 @@ class ControlView(Protocol):
     @property
     def settled(self) -> SettledWatch:
         """Return how far settled time is behind."""
+        ...
+
+    @property
+    def clock(self) -> ClockWatch:
+        """Return what is known of the broker's clock."""
         ...
 
     async def fresh(self) -> ControlState:
@@ -59,12 +65,15 @@ class View:
         usable: The state up to and including the record before the last.
         usable_tick: Number of the record that it is the state after; 0 before there is one.
         settled_lag_ms: Log time less settled time, of the last record.
+        log_now_ms: When the broker appended it, or its log time where that is ahead. Log time that
+            lags after a silence catches up within minutes; one that is ahead waits.
     """
 
     def __init__(self) -> None:
         self.usable = ControlState()
         self.usable_tick = 0
         self.settled_lag_ms = 0
+        self.log_now_ms = 0
         self._fold = ControlFold()
         self._pending_outcomes: list[Outcome] = []
         self._lock = threading.Lock()
@@ -81,17 +90,19 @@ class View:
         """Return the number of the last valid record; 0 before the first."""
         return self._fold.last.record.number if self._fold.last else 0
 
-    def take(self, offset: int, appended_ms: int, value: bytes) -> None:
-        """Read one record, and tell those who waited for it."""
+    def take(self, offset: int, appended_ms: int, value: bytes) -> bool:
+        """Read one record, and tell those who waited for it; return whether it is valid."""
         state_before, number_before = self._fold.state, self.last_number
         winner = self._fold.take(offset, appended_ms, value)
         if winner is not None:
             self.usable, self.usable_tick = state_before, number_before
             self.settled_lag_ms = winner.times.log_ms - winner.times.settled_ms
+            self.log_now_ms = max(appended_ms, winner.times.log_ms)
             told, self._pending_outcomes = self._pending_outcomes, winner.record.outcomes
             for outcome in told:
                 self._tell(outcome)
         self._end_waits()
+        return winner is not None
 
     def outcome_of(self, command_id: str) -> "Future[Outcome]":
         """Return the outcome of a command, to come once its changes are usable."""

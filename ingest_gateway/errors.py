@@ -12,7 +12,8 @@ GatewayError
         QueueFullError           503  too much is on its way to the log
         ViewUnavailableError     503  the doors do not know yet what is running
         DeadLettersFullError     503  send it again without the events that are refused
-        SettledBehindError       503  a Kafka door has been down for too long
+        SettledBehindError       503  a Kafka door, or control, has been down for too long
+        ClockSkewedError         503  this gateway's clock is not that of the log
 """
 
 from collections.abc import Sequence
@@ -165,10 +166,10 @@ class DeadLettersFullError(UnavailableError):
 
 
 class SettledBehindError(UnavailableError):
-    """The Kafka doors lag so far that what is known of past events no longer fits."""
+    """Settled time lags so far that what is known of past events no longer fits."""
 
     code = "settled_behind"
-    title = "The Kafka doors are too far behind"
+    title = "Settled time is too far behind"
     retry_after_s = 30
 
 
@@ -177,3 +178,11 @@ class ViewUnavailableError(UnavailableError):
 
     code = "view_unavailable"
     title = "The experiments are not known yet"
+class ClockSkewedError(UnavailableError):
+    """Clocks are so far apart that what is accepted here might not count there."""
+
+    code = "clock_skewed"
+    title = "The clocks of this gateway and of the log differ"
+    retry_after_s = 5
+
+

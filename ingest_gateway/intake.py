@@ -12,6 +12,7 @@ from ingest_gateway.control_view import ControlView
 from ingest_gateway.dead_letter_ceiling import DeadLetterCeiling, bytes_of
 from ingest_gateway.dead_letters import dead_letter, http_source
 from ingest_gateway.errors import (
+    ClockSkewedError,
     DeadLettersFullError,
     Rejection,
     SettledBehindError,
@@ -90,6 +91,9 @@ class Intake:
     async def _take(self, body: bytes, form: BodyForm, idempotency_key: str | None) -> Intaken:
         if self._view.settled.state is Settled.STOPPED:
             raise SettledBehindError(self._view.settled.advice)
+        problem = self._view.clock.problem(self._clock_ms(), self._clock_s())
+        if problem is not None:
+            raise ClockSkewedError(problem)
         admission = await self._admit(body, form, idempotency_key)
         rejections = [item.rejection for item in admission.rejected]
         log: dict[int, int] = {}

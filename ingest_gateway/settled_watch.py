@@ -3,6 +3,9 @@
 A Kafka door that is down holds settled time, and with it the horizon, where it was: no window
 closes and no id is forgotten before its records are in. Numbers stay right; memory does not stay
 small. So there is an alert first, and a stop of the HTTP door before the memory is full.
+
+While control is silent settled time stands still just as well, and no record says so: the lag then
+grows with the clock.
 """
 
 import logging
@@ -11,6 +14,9 @@ from enum import StrEnum
 from ingest_gateway.telemetry import report_settled_lag
 
 logger = logging.getLogger(__name__)
+
+SILENT_S = 10.0
+"""After so long without a record, control is what to look at first."""
 
 REPEAT_S = 60.0
 """An alert that lasts is repeated this often."""
@@ -25,7 +31,7 @@ class Settled(StrEnum):
 
 
 class SettledWatch:
-    """Compares the times of the last tick with what is allowed. Pure but for its log.
+    """Compares settled time with what is allowed. Pure but for its log; time is an argument.
 
     Args:
         alert_s: From this lag on it is said.
@@ -36,17 +42,34 @@ class SettledWatch:
         self._alert_s = alert_s
         self._stop_s = stop_s
         self._said_at_s = float("-inf")
+        self._read_lag_s = 0.0
+        self._appended_s: float | None = None
+        self._silent_s = 0.0
         self.lag_s = 0.0
         self.state = Settled.CURRENT
 
-    def look(self, lag_ms: int, now_s: float) -> Settled:
-        """Take the present lag in.
+    def look(self, lag_ms: int, now_s: float, *, silent_s: float = 0.0) -> Settled:
+        """Take the lag of a record in.
 
         Args:
             lag_ms: Log time less settled time, of the last tick.
             now_s: Monotonic seconds.
+            silent_s: How old the record was when it was read, if that is much.
         """
-        self.lag_s = lag_ms / 1_000
+        self._read_lag_s = lag_ms / 1_000
+        self._appended_s = now_s - silent_s
+        return self.pass_time(now_s)
+
+    def pass_time(self, now_s: float) -> Settled:
+        """Let time pass without a record: the lag grows with it.
+
+        Args:
+            now_s: Monotonic seconds.
+        """
+        if self._appended_s is None:
+            return self.state
+        self._silent_s = now_s - self._appended_s
+        self.lag_s = self._read_lag_s + self._silent_s
         report_settled_lag(self.lag_s)
         before, self.state = self.state, self._state()
         if self.state is Settled.CURRENT:
@@ -66,6 +89,11 @@ class SettledWatch:
             if self.state is Settled.BEHIND
             else "events over HTTP are refused"
         )
+        if self._silent_s >= SILENT_S:
+            return (
+                f"no record of litmus.control for {self._silent_s:.0f} s: no window closes and no "
+                f"id is forgotten until there is one, {consequence}: look at /ready of control"
+            )
         return (
             "no window closes and no id is forgotten until the Kafka doors have caught up, "
             f"{consequence}: look at their /ready, litmus_gateway_low_water_seconds and the "

@@ -83,7 +83,12 @@ _LOST_RECORDS = Counter(
 )
 _SETTLED_LAG = Gauge(
     "litmus_gateway_settled_lag_seconds",
-    "How far settled time is behind log time: what the Kafka doors have not taken in yet.",
+    "How far settled time is behind log time, and how long control has been silent.",
+    registry=REGISTRY,
+)
+_CLOCK_SKEW = Gauge(
+    "litmus_gateway_clock_skew_seconds",
+    "The clock of this process less that of the log; beyond 60 either way no events are taken.",
     registry=REGISTRY,
 )
 _BODY_BYTES = Gauge(
@@ -205,6 +210,11 @@ def report_lost_records(source: str, count: int) -> None:
 def report_settled_lag(seconds: float) -> None:
     """Note how far settled time is behind."""
     _SETTLED_LAG.set(seconds)
+
+
+def report_clock_skew(seconds: float) -> None:
+    """Note how far the own clock is from that of the log."""
+    _CLOCK_SKEW.set(seconds)
 
 
 def report_bodies(size: int) -> None:

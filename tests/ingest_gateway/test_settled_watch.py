@@ -1,10 +1,13 @@
 """A Kafka door that is down for long: first it is said, then the HTTP door stops. Never wrong."""
 
 import logging
+import time
 
 import msgspec
 import pytest
 
+from ingest_gateway.__main__ import wall_clock_ms
+from ingest_gateway.control_follower import ControlFollower
 from ingest_gateway.control_view import View
 from ingest_gateway.settled_watch import REPEAT_S, Settled, SettledWatch
 from ingest_gateway.telemetry import REGISTRY
@@ -12,7 +15,8 @@ from schemas.control import Mark
 from schemas.topics import EVENTS
 from stream_processors.control.writing import Writer
 from tests.ingest_gateway.test_events_route import metric
-from tests.ingest_gateway.worlds import LATENESS_MS, World
+from tests.ingest_gateway.worlds import LATENESS_MS, PARTITIONS, World, control_on
+from tests.stack import Broker, create_fresh_topics, wait_until
 
 SOURCE = "litmus.metrics/0"
 
@@ -80,3 +84,54 @@ async def test_far_behind_the_http_door_takes_no_events_and_says_why(memory: Wor
     assert decided.status_code == 200
     assert taken.status_code == 202
     assert sum(map(len, memory.read(EVENTS.name))) >= 2
+
+
+def test_while_control_is_silent_the_lag_grows_with_the_clock_until_the_door_stops(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watch = SettledWatch(alert_s=900, stop_s=86_400)
+    assert watch.pass_time(50.0) is Settled.CURRENT  # nothing was read: nothing is known
+    watch.look(100, 100.0)
+    seen = [(second, watch.pass_time(100.0 + second)) for second in range(0, 90_000, 60)]
+
+    first = {state: next(s for s, found in seen if found is state) for state in Settled}
+    assert first == {Settled.CURRENT: 0, Settled.BEHIND: 900, Settled.STOPPED: 86_400}
+    assert "no record of litmus.control" in caplog.records[0].message
+    assert REGISTRY.get_sample_value("litmus_gateway_settled_lag_seconds") == watch.lag_s
+    assert watch.look(200, 90_200.0) is Settled.CURRENT
+    assert watch.lag_s == 0.2
+
+
+def test_a_gateway_that_starts_while_control_is_silent_counts_the_silence_before_it() -> None:
+    watch = SettledWatch(alert_s=900, stop_s=86_400)
+    at_start = watch.look(0, 5.0, silent_s=80_000)
+
+    assert at_start is Settled.BEHIND
+    assert watch.pass_time(6_404.0) is Settled.BEHIND
+    assert watch.pass_time(6_405.0) is Settled.STOPPED
+
+
+def test_on_a_broker_the_lag_grows_once_control_is_gone_and_the_clock_is_known(
+    broker: Broker,
+) -> None:
+    create_fresh_topics(broker.bootstrap, PARTITIONS)
+    failures: list[Exception] = []
+    settled = SettledWatch(alert_s=1, stop_s=2)
+    follower = ControlFollower(
+        broker.bootstrap, partition_count=PARTITIONS, on_failure=failures.append, settled=settled
+    )
+    try:
+        with control_on(broker.bootstrap):
+            follower.start()
+            wait_until(lambda: follower.is_caught_up, "the control log is read")
+            assert settled.state is Settled.CURRENT
+        wait_until(lambda: settled.state is Settled.STOPPED, "the lag grows")
+        skew_s = follower.clock.skew_s(wall_clock_ms(), time.monotonic())
+        with control_on(broker.bootstrap):
+            wait_until(lambda: settled.state is Settled.CURRENT, "control is back")
+    finally:
+        follower.stop()
+
+    assert not failures
+    assert skew_s is not None
+    assert abs(skew_s) < 1

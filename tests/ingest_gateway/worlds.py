@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from ingest_gateway.__main__ import kafka_parts, new_id, wall_clock_ms
 from ingest_gateway.app import create_app
+from ingest_gateway.clock_watch import ClockWatch
 from ingest_gateway.commands import Commands
 from ingest_gateway.control_view import View
 from ingest_gateway.dead_letter_ceiling import DeadLetterCeiling
@@ -64,11 +65,13 @@ def writer() -> Writer:
 class MemoryControl:
     """Control, and the gateway's view of it, over the logs of a ``MemorySink``."""
 
-    def __init__(self, sink: MemorySink) -> None:
+    def __init__(self, sink: MemorySink, clock_ms: Callable[[], int]) -> None:
+        self._clock_ms = clock_ms
         self._is_reading = True
         self._appended_ms: list[int] = []
         self.is_caught_up = False
         self.settled = SettledWatch(alert_s=900, stop_s=3_600)
+        self.clock = ClockWatch()
         self._sink = sink
         self._view = View()
         self._writer = writer()
@@ -117,13 +120,14 @@ class MemoryControl:
         for duty in self._writer.read_control(len(log) - 1, appended_ms, send.value):
             self._writer.acknowledge(duty)
         self._view.take(len(log) - 1, appended_ms, send.value)
+        self.clock.read(self._view.log_now_ms, self._clock_ms(), time.monotonic())
 
 
 @asynccontextmanager
-async def memory_world() -> AsyncIterator[World]:
-    """Run a gateway over memory."""
+async def memory_world(clock_ms: Callable[[], int] = wall_clock_ms) -> AsyncIterator[World]:
+    """Run a gateway over memory; ``clock_ms`` is its own clock, the log has the right one."""
     sink = MemorySink()
-    control = MemoryControl(sink)
+    control = MemoryControl(sink, clock_ms)
     group_commit = GroupCommit(sink, partition_count=PARTITIONS, clock_s=time.monotonic)
     commands = Commands(sink, control, timeout_ms=2_000, answer_timeout_ms=1_800)
     parts = Parts(
@@ -132,13 +136,13 @@ async def memory_world() -> AsyncIterator[World]:
         intake=Intake(
             control,
             group_commit,
-            wall_clock_ms,
+            clock_ms,
             answer_timeout_ms=1_800,
             ceiling=DeadLetterCeiling(1_000_000),
             clock_s=time.monotonic,
         ),
         commands=commands,
-        clock_ms=wall_clock_ms,
+        clock_ms=clock_ms,
         new_id=new_id,
         room=Room(bytes_max=128 << 20, requests_max=1_000, clock_s=time.monotonic),
         imports=ImportDoor(
