@@ -35,12 +35,20 @@ class DeadLetterCeiling:
         return not self._bytes or self._bytes + byte_count <= self.bytes_per_hour_max
 
     def add(self, byte_count: int, now_s: float) -> None:
-        """Count what is set aside."""
+        """Count what is about to be set aside."""
         minute = int(now_s // _MINUTE_S)
         self._bytes += byte_count
         if self._minutes and self._minutes[-1][0] == minute:
             byte_count += self._minutes.pop()[1]
         self._minutes.append((minute, byte_count))
+
+    def take_back(self, byte_count: int, added_at_s: float) -> None:
+        """Count no more what was added then: it was never sent."""
+        minute = int(added_at_s // _MINUTE_S)
+        for place, (at, size) in enumerate(self._minutes):
+            if at == minute:
+                self._minutes[place] = (at, size - byte_count)
+                self._bytes -= byte_count
 
 
 def bytes_of(messages: Iterable[Message]) -> int:

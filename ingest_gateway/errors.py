@@ -9,6 +9,7 @@ GatewayError
     NoEventAcceptedError         422  sending it again will not help
     UnavailableError             503  send it again, with the same event ids
         SinkUnavailableError     503  the log did not take the events
+            NotSentError         503  they were not even sent
         QueueFullError           503  too much is on its way to the log
         ViewUnavailableError     503  the doors do not know yet what is running
         DeadLettersFullError     503  send it again without the events that are refused
@@ -148,6 +149,10 @@ class SinkUnavailableError(UnavailableError):
 
     code = "sink_unavailable"
     title = "The log did not take the events"
+
+
+class NotSentError(SinkUnavailableError):
+    """Nothing of the request was sent to the log, so nothing of it can land later."""
 
 
 class QueueFullError(UnavailableError):

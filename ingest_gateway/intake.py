@@ -14,6 +14,8 @@ from ingest_gateway.dead_letters import dead_letter, http_source
 from ingest_gateway.errors import (
     ClockSkewedError,
     DeadLettersFullError,
+    NotSentError,
+    QueueFullError,
     Rejection,
     SettledBehindError,
     SinkUnavailableError,
@@ -100,11 +102,26 @@ class Intake:
         if admission.accepted or admission.late or rejections:
             set_aside = self._dead_letters(admission.rejected)
             contribution = Contribution(admission.accepted, admission.late, set_aside, len(body))
-            log = await self._group_commit.commit(contribution)
-            self._count_dead_letters(bytes_of(set_aside))
+            log = await self._commit(contribution)
         accepted, late = len(admission.accepted), len(admission.late)
         report_events(Door.HTTP, accepted=accepted, late=late, rejections=rejections)
         return Intaken(accepted, late, rejections, log)
+
+    async def _commit(self, contribution: Contribution) -> dict[int, int]:
+        """Make it durable; its dead letters count from now on, unless they were never sent.
+
+        A request that is answered too late has left, and its dead letters land all the same.
+        """
+        size, now_s = bytes_of(contribution.set_aside), self._clock_s()
+        self._ceiling.add(size, now_s)
+        try:
+            return await self._group_commit.commit(contribution)
+        except (NotSentError, QueueFullError):
+            self._ceiling.take_back(size, now_s)
+            size = 0
+            raise
+        finally:
+            report_dead_letters(Door.HTTP, size)
 
     def _dead_letters(self, rejected: Sequence[RejectedItem]) -> list[Message]:
         if not rejected:
@@ -122,11 +139,6 @@ class Intake:
             )
             raise DeadLettersFullError(message, [one.rejection for one in rejected])
         return messages
-
-    def _count_dead_letters(self, size: int) -> None:
-        if size:
-            self._ceiling.add(size, self._clock_s())
-            report_dead_letters(Door.HTTP, size)
 
     async def _admit(self, body: bytes, form: BodyForm, idempotency_key: str | None) -> Admission:
         received_at_ms = self._clock_ms()

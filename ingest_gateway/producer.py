@@ -18,7 +18,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
-from ingest_gateway.errors import QueueFullError, SinkUnavailableError
+from ingest_gateway.errors import NotSentError, QueueFullError, SinkUnavailableError
 from ingest_gateway.sink import Delivery, Message
 from ingest_gateway.telemetry import report_producer_queue
 
@@ -119,14 +119,16 @@ class KafkaSink:
         if not messages:
             return []
         if self._connection.is_lost():
-            raise SinkUnavailableError("no broker answers")
+            raise NotSentError("no broker answers")
         if self.is_stalled:
-            raise SinkUnavailableError(f"the broker acknowledged nothing for {STALLED_S_MAX} s")
+            raise NotSentError(f"the broker acknowledged nothing for {STALLED_S_MAX} s")
         publication = _Publication(len(messages), self._loop.create_future())
         self._outstanding[publication] = time.monotonic()
         try:
             for index, message in enumerate(messages):
-                self._produce(message, partial(self._on_delivery, publication, index))
+                self._produce(
+                    message, partial(self._on_delivery, publication, index), is_first=not index
+                )
             return await publication.future
         finally:
             self._outstanding.pop(publication, None)
@@ -159,7 +161,9 @@ class KafkaSink:
         self._is_closing.set()
         await asyncio.to_thread(self._thread.join)
 
-    def _produce(self, message: Message, on_delivery: Callable[..., None]) -> None:
+    def _produce(
+        self, message: Message, on_delivery: Callable[..., None], *, is_first: bool
+    ) -> None:
         try:
             self._producer.produce(
                 message.topic,
@@ -170,7 +174,8 @@ class KafkaSink:
                 headers=list(message.headers),
             )
         except BufferError as error:
-            raise QueueFullError("the producer's queue is full") from error
+            kind = QueueFullError if is_first else SinkUnavailableError  # some may land
+            raise kind("the producer's queue is full") from error
         except KafkaException as error:
             raise SinkUnavailableError(error.args[0].str()) from error
 

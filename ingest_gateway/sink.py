@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ingest_gateway.errors import SinkUnavailableError
+from ingest_gateway.errors import NotSentError, SinkUnavailableError
 
 PARTITION_BY_KEY = -1
 
@@ -48,6 +48,8 @@ class EventSink(Protocol):
         Raises:
             SinkUnavailableError: If one is not, or not known to be. Some of the messages may
                 be in the log all the same, now or later: sending all again is what ids are for.
+            NotSentError: If none was sent, and none will be.
+            QueueFullError: Likewise.
         """
         ...
 
@@ -74,7 +76,7 @@ class MemorySink:
     async def publish(self, messages: Sequence[Message]) -> list[Delivery]:
         """Append the messages to their partitions."""
         if self.away:
-            raise SinkUnavailableError("no broker answers")
+            raise NotSentError("no broker answers")
         deliveries = [self._append(message) for message in messages]
         if self.answers_lost:
             raise SinkUnavailableError("the broker did not acknowledge in time")

@@ -1,16 +1,29 @@
 """A ceiling on dead letters: over it nothing is set aside, and nothing is taken silently either."""
 
+import asyncio
 import json
 import random
+import time
+from collections.abc import Sequence
 from typing import Any
 
-from ingest_gateway.dead_letter_ceiling import DeadLetterCeiling
+import pytest
+
+from ingest_gateway.__main__ import wall_clock_ms
+from ingest_gateway.dead_letter_ceiling import DeadLetterCeiling, bytes_of
+from ingest_gateway.errors import UnavailableError
+from ingest_gateway.group_commit import GroupCommit
+from ingest_gateway.intake import Intake
+from ingest_gateway.sink import Delivery, MemorySink, Message
+from ingest_gateway.validator import BodyForm
 from schemas.topics import DEAD_LETTERS, EVENTS
 from tests.ingest_gateway.test_events_route import batches, metric
 from tests.ingest_gateway.worlds import World
 
 CEILING = 1_000_000
 """Of the gateway in memory."""
+
+ANSWER_TIMEOUT_MS = 100
 
 
 def test_within_any_hour_no_more_than_the_ceiling_is_set_aside() -> None:
@@ -36,6 +49,17 @@ def test_what_is_set_aside_alone_fits_however_large_it_is() -> None:
     ceiling.add(5_000, 0.0)
     assert not ceiling.has_room(1, 3_599.0)
     assert ceiling.has_room(5_000, 3_660.0)
+
+
+def test_what_is_taken_back_counts_no_more_and_leaves_nothing_behind() -> None:
+    ceiling = DeadLetterCeiling(1_000)
+    ceiling.add(600, 0.0)
+    ceiling.add(300, 65.0)
+    ceiling.take_back(600, 0.0)
+    for now_s in (65.0, 3_601.0):  # before and after the minute of what was taken back is over
+        assert ceiling.has_room(700, now_s)
+        assert not ceiling.has_room(701, now_s)
+    assert ceiling.has_room(1_000, 3_661.0)
 
 
 async def test_over_the_ceiling_a_request_with_refused_events_is_503_and_says_which(
@@ -77,3 +101,50 @@ async def test_what_could_not_be_set_aside_does_not_count(memory: World) -> None
         )
     sink.away = False
     assert (await memory.client.post("/v1/events", json=[large] * 100)).status_code == 422
+
+
+class LateSink(MemorySink):
+    """Writes everything, and acknowledges it later than a request may take."""
+
+    async def publish(self, messages: Sequence[Message]) -> list[Delivery]:
+        written = await super().publish(messages)
+        await asyncio.sleep(3 * ANSWER_TIMEOUT_MS / 1_000)
+        return written
+
+
+async def test_what_was_set_aside_counts_although_its_request_was_answered_too_late(
+    memory: World,
+) -> None:
+    sink = LateSink()
+    intake = Intake(
+        memory.parts.view,
+        GroupCommit(sink, partition_count=1, clock_s=time.monotonic),
+        wall_clock_ms,
+        answer_timeout_ms=ANSWER_TIMEOUT_MS,
+        ceiling=DeadLetterCeiling(CEILING),
+        clock_s=time.monotonic,
+    )
+    body = json.dumps([metric(metric="x" * 8_000, value="many")] * 40).encode()
+
+    async def refusal() -> str:
+        with pytest.raises(UnavailableError) as refused:
+            await intake.take(body, form=BodyForm.JSON)
+        return refused.value.code
+
+    codes = [await refusal() for _ in range(6)]
+    written = bytes_of(sink.of(DEAD_LETTERS.name))
+    taken = codes.count("sink_unavailable")
+    assert codes == ["sink_unavailable"] * taken + ["dead_letters_full"] * (6 - taken)
+    assert 0 < written <= CEILING
+
+
+async def test_what_may_have_been_set_aside_counts_although_no_answer_came(memory: World) -> None:
+    large = metric(metric="x" * 8_000, value="many")
+    sink: Any = memory.parts.sink
+    sink.answers_lost = True
+    codes = [
+        (await memory.client.post("/v1/events", json=[large] * 40)).json()["code"] for _ in range(6)
+    ]
+    assert codes[0] == "sink_unavailable"
+    assert codes[-1] == "dead_letters_full"
+    assert bytes_of(sink.of(DEAD_LETTERS.name)) <= CEILING

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingest_gateway.errors import QueueFullError, SinkUnavailableError
+from ingest_gateway.errors import NotSentError, QueueFullError
 from ingest_gateway.events import KIND_METRIC, Admitted
 from ingest_gateway.group_commit import (
     ROWS_PER_GROUP,
@@ -105,7 +105,7 @@ async def test_a_failure_fails_the_requests_of_its_group_and_no_others() -> None
     sink.away = False
     placed = await commits.commit(contribution("b"))
 
-    assert [type(error) for error in failed] == [SinkUnavailableError] * 3
+    assert [type(error) for error in failed] == [NotSentError] * 3
     assert len({id(error) for error in failed}) == 3
     assert len(placed) == 1
 
