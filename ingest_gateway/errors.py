@@ -178,11 +178,6 @@ class SettledBehindError(UnavailableError):
     retry_after_s = 30
 
 
-class ViewUnavailableError(UnavailableError):
-    """The door's view of experiments could not be brought up to date."""
-
-    code = "view_unavailable"
-    title = "The experiments are not known yet"
 class ClockSkewedError(UnavailableError):
     """Clocks are so far apart that what is accepted here might not count there."""
 
@@ -191,3 +186,8 @@ class ClockSkewedError(UnavailableError):
     retry_after_s = 5
 
 
+class ViewUnavailableError(UnavailableError):
+    """The door's view of experiments could not be brought up to date."""
+
+    code = "view_unavailable"
+    title = "The experiments are not known yet"

@@ -91,11 +91,11 @@ class Intake:
             raise SinkUnavailableError(message) from error
 
     async def _take(self, body: bytes, form: BodyForm, idempotency_key: str | None) -> Intaken:
-        if self._view.settled.state is Settled.STOPPED:
-            raise SettledBehindError(self._view.settled.advice)
         problem = self._view.clock.problem(self._clock_ms(), self._clock_s())
         if problem is not None:
             raise ClockSkewedError(problem)
+        if self._view.settled.state is Settled.STOPPED:
+            raise SettledBehindError(self._view.settled.advice)
         admission = await self._admit(body, form, idempotency_key)
         rejections = [item.rejection for item in admission.rejected]
         log: dict[int, int] = {}
