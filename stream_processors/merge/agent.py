@@ -18,6 +18,7 @@ from schemas.partials import decode_partial
 from schemas.topics import LEDGER, LOOKS, SNAPSHOT_ROWS, SNAPSHOTS, Topic
 from stream_processors.merge import telemetry
 from stream_processors.merge.merging import MergedTick, Merger
+from stream_processors.merge.repeating import SnapshotRepeats
 
 TICK_AGE_S_MAX = 5.0
 
@@ -43,8 +44,11 @@ class MergedRecords(Protocol):
     def read(self) -> Mapping[str, bytes]:
         """Return all records, once recovery is complete."""
 
-    async def write(self, records: Mapping[str, bytes]) -> None:
-        """Write records, the last one after the others; return once the broker has them."""
+    async def write(self, records: Mapping[str, bytes | None]) -> None:
+        """Write records, the last one after the others; return once the broker has them.
+
+        None deletes a key.
+        """
 
 
 class OffsetGapError(Exception):
@@ -61,6 +65,7 @@ class LiveMerger:
         self._loaded = False
         self._merged_at = time.monotonic()
         self._rows_before: dict[str, int] | None = None
+        self._repeats = SnapshotRepeats()
         self._offset = 0
         self.merger: Merger | None = None
 
@@ -70,6 +75,7 @@ class LiveMerger:
         if assigned:
             merger = Merger.load(self._records.read(), self._partition_count)
             self._offset = merger.next_offset
+            self._repeats.keep_current(merger.experiments)
             self.merger = merger
             self._merged_at = time.monotonic()
             _log.info("resumes after tick %d at offset %d", merger.tick, merger.next_offset)
@@ -85,13 +91,20 @@ class LiveMerger:
         if merger is None or offset < self._offset:
             return  # not ours, or delivered again
         if offset != self._offset:
-            raise OffsetGapError(f"litmus.partials: offset == {offset}, must be {self._offset}")
+            raise OffsetGapError(
+                f"litmus.partials: offset == {offset}, must be {self._offset}. What lies between "
+                "left the topic before it was merged: a partition reported nothing for as long "
+                "as the topic keeps partials, or merge did not run. Stop the engine, delete the "
+                "topics litmus.partials and of the changelogs those of accumulate and merge "
+                "(`litmus topics list` names them), run `litmus topics create` and start: both "
+                "count litmus.events anew"
+            )
         self._offset = offset + 1
         merged = merger.take(offset, decode_partial(value))
         if not merged:
             return
         for tick in merged:
-            await self._publish(self._sends(tick))
+            await self._publish(self._sends(merger, tick))
             telemetry.count(tick)
         if merger is not self.merger:
             return  # handed over meanwhile: the next owner publishes these ticks again
@@ -111,10 +124,14 @@ class LiveMerger:
             "behind": [] if merger is None else merger.behind(),
         }
 
-    def _sends(self, merged: MergedTick) -> list[Send]:
+    def _sends(self, merger: Merger, merged: MergedTick) -> list[Send]:
         as_of = merged.times.log_ms
         sends = [Send(LOOKS, one, record, as_of) for one, record in merged.looks]
-        sends += [Send(SNAPSHOTS, one, snapshot, as_of) for one, snapshot in merged.snapshots]
+        snapshots = self._repeats.due(merged.tick)
+        for one, snapshot in merged.snapshots:
+            snapshots[one] = msgspec.Raw(encode(snapshot))
+            self._repeats.publish(merger.experiments[one], snapshots[one])
+        sends += [Send(SNAPSHOTS, one, snapshot, as_of) for one, snapshot in snapshots.items()]
         sends += [Send(SNAPSHOT_ROWS, row.key, row.value, row.timestamp_ms) for row in merged.rows]
         rows = merged.ledger["rows"]
         # Every tick moves the offsets; once a second is often enough where no row came.

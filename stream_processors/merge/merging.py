@@ -15,19 +15,28 @@ from schemas.control import DefinitionChange, Settings, Times, stride_of
 from schemas.definitions import public
 from schemas.hashing import stable_hash64
 from schemas.look_size import LOOK_BYTES_MAX
-from schemas.partials import READABLE_VERSION, ImportCount, Ledger, Partial
+from schemas.partials import READABLE_VERSION, Ledger, Partial
 from schemas.times import format_time_ms
 from stream_processors.merge.assembly import PartitionReports, Report
+from stream_processors.merge.changelog import (
+    EXPERIMENT_KIND,
+    IMPORTS,
+    PROGRESS,
+    Changelog,
+    Name,
+)
 from stream_processors.merge.experiment import MergedExperiment
 from stream_processors.merge.look import Asked, Cut, Look, compute_looks
 from stream_processors.merge.records import (
-    PROGRESS_KEY,
     RECORD_BYTES_MAX,
+    Imports,
     ProgressRecord,
-    decode_progress,
     encode_experiment,
+    encode_imports,
     encode_progress,
     kept_experiments,
+    kept_imports,
+    kept_progress,
 )
 from stream_processors.merge.rows import Row, rows_of
 
@@ -124,12 +133,14 @@ class Merger:
         self._partitions = [PartitionReports(0) for _ in range(partition_count)]
         self._offsets = [0] * partition_count
         self._ledgers = [Ledger()] * partition_count
-        self._imports: list[list[ImportCount] | None] = [None] * partition_count
+        self._imports: Imports = [None] * partition_count
+        self._imports_tick = 0
         self._attributions: dict[str, dict[str, int]] = {}
         self._owed: set[str] = set()
         self._skipped: dict[str, str] = {}
         self._unwritten: set[str] = set()
-        self._slots: dict[str, int | None] = {}
+        self._imports_unwritten = False
+        self._changelog = Changelog()
 
     def take(self, offset: int, partial: Partial) -> list[MergedTick]:
         """Take one message; return the ticks that it completes, oldest first.
@@ -169,28 +180,32 @@ class Merger:
         offsets = (reports.first_offset() for reports in self._partitions)
         return min((one for one in offsets if one is not None), default=self.next_offset)
 
-    def records(self) -> dict[str, bytes]:
-        """Return the records that changed since the last call; to be written in this order.
+    def records(self) -> dict[str, bytes | None]:
+        """Return what changed since the last call, to be written in this order; None deletes.
 
-        They must be there before those of the next call are written: what these replace is what
-        those overwrite. If they cannot be written, go on from ``load``.
+        They must be there before those of the next call are written, which delete what these
+        supersede. If they cannot be written, go on from ``load``.
         """
-        changed: dict[str, bytes] = {}
+        changed: dict[str, bytes | None] = {**self._changelog.deletions()}
         for experiment_id in sorted(self._unwritten):
-            written, self._slots[experiment_id] = encode_experiment(
-                self.experiments[experiment_id].to_record(),
-                held=self._slots.get(experiment_id),
-                bytes_max=self._limits.record_bytes,
-            )
-            changed |= written
+            experiment = self.experiments[experiment_id]
+            name, value = Name(EXPERIMENT_KIND, experiment_id), experiment.to_record()
+            changed |= self._written(name, experiment.tick, encode_experiment(value))
         self._unwritten.clear()
+        if self._imports_unwritten:
+            changed |= self._written(IMPORTS, self._imports_tick, encode_imports(self._imports))
+            self._imports_unwritten = False
         # Last, because it says that the others are there.
-        changed[PROGRESS_KEY] = encode_progress(self._progress())
+        changed |= self._written(PROGRESS, self.tick, encode_progress(self._progress()))
         return changed
+
+    def _written(self, name: Name, tick: int, value: bytes) -> dict[str, bytes]:
+        bytes_max = RECORD_BYTES_MAX if name == PROGRESS else self._limits.record_bytes
+        return self._changelog.write(name, tick, value, bytes_max)
 
     @classmethod
     def load(
-        cls, records: Mapping[str, bytes], partition_count: int, limits: Limits = LIMITS
+        cls, records: Mapping[str, bytes | None], partition_count: int, limits: Limits = LIMITS
     ) -> Self:
         """Return the merger that wrote ``records``; the newest may be missing among them.
 
@@ -199,16 +214,18 @@ class Merger:
             RecordDamagedError: If more than the newest are missing.
         """
         merger = cls(partition_count, limits)
-        if PROGRESS_KEY in records:
-            merger._resume(decode_progress(records[PROGRESS_KEY]))
-        for record, slot in kept_experiments(records, merger.tick):
+        changelog = merger._changelog = Changelog(records)
+        progress = kept_progress(changelog)
+        if progress is not None:
+            merger._resume(progress, kept_imports(changelog, progress))
+        for record in kept_experiments(changelog, merger.tick):
             experiment_id = record.definition.id
             merger.experiments[experiment_id] = MergedExperiment.from_record(record)
-            merger._slots[experiment_id] = slot
             merger._note(experiment_id)
+        changelog.release()
         return merger
 
-    def _resume(self, progress: ProgressRecord) -> None:
+    def _resume(self, progress: ProgressRecord, imports: Imports) -> None:
         if len(progress.offsets) != len(self._partitions):
             raise LogMismatchError(
                 f"records of {len(progress.offsets)} partitions, must be {len(self._partitions)}"
@@ -217,8 +234,10 @@ class Merger:
         self.settings = progress.settings
         self.next_offset = progress.resume_offset
         self._offsets, self._ledgers = list(progress.offsets), list(progress.ledgers)
+        if imports:
+            self._imports, self._imports_tick = list(imports), progress.imports_tick
         if progress.imports:
-            self._imports = list(progress.imports)
+            self._imports_tick, self._imports_unwritten = progress.tick, True
         self._partitions = [PartitionReports(progress.tick) for _ in progress.offsets]
 
     def _progress(self) -> ProgressRecord:
@@ -230,7 +249,7 @@ class Merger:
             settings=self.settings,
             offsets=self._offsets,
             ledgers=self._ledgers,
-            imports=self._imports,
+            imports_tick=self._imports_tick,
         )
 
     def _merge(self, reports: list[Report]) -> MergedTick:
@@ -244,6 +263,8 @@ class Merger:
             before if report.imports is None else report.imports
             for before, report in zip(self._imports, reports, strict=True)
         ]
+        if any(report.imports is not None for report in reports):
+            self._imports_tick, self._imports_unwritten = self.tick, True
         redefined = self._redefine(first)
         due = self._report(reports)
         owed = {
@@ -409,7 +430,7 @@ class Merger:
         }
 
 
-def _taken(imports: Iterable[list[ImportCount] | None]) -> dict[str, dict[str, int]] | None:
+def _taken(imports: Imports) -> dict[str, dict[str, int]] | None:
     """Return parts and rows of every import in all partitions; None while one has not said."""
     found: dict[str, dict[str, int]] = {}
     for counts in imports:

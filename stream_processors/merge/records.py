@@ -1,42 +1,36 @@
 """What merge remembers, in records that are each valid as of their own tick.
 
 They go to a changelog without a transaction: after a crash the last few writes may be missing.
-The progress is written after the experiments it covers, so what is lost is replayed, and an
-experiment whose record is newer than the progress skips what it already contains.
-
-An experiment whose record does not fit into a message is written in parts, into one of two slots
-by turns: the slot that holds its newest whole record is never the one that is written to, so
-wherever a crash cuts the writes off, the record before is still whole. Every part names its tick,
-how many there are and the hash of the whole; the newest record that is whole counts, be it single
-or in parts. What is left of older ones is overwritten in time, or never read again.
+The progress is written after the records it covers, so what is lost is replayed, and an experiment
+whose record is newer than the progress skips what it already contains. Under which keys they are
+written, and in how many parts, is in ``changelog``.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import msgspec
 
 from schemas.control import Settings, Times
 from schemas.definitions import Definition
 from schemas.partials import ExperimentSums, ImportCount, Ledger
+from stream_processors.merge.changelog import (
+    EXPERIMENT_KIND,
+    IMPORTS,
+    PROGRESS,
+    Changelog,
+    Name,
+    RecordDamagedError,
+)
 from stream_processors.merge.path import ExperimentPath
 
-PROGRESS_KEY = "progress"
-EXPERIMENT_PREFIX = "experiment/"
-PART_PREFIX = "experiment-part/"
 RECORD_BYTES_MAX = 900_000
 
-PART_HEAD_BYTES = 64
-"""Of a part, what is not the experiment's own bytes is less."""
+Imports = list[list[ImportCount] | None]
+"""Per partition, what it has taken of imports; None while it has not said so."""
 
 
 class RecordTooLargeError(Exception):
     """A record would not fit into a message of the changelog."""
-
-
-class RecordDamagedError(Exception):
-    """No whole record is left of an experiment, although the progress says that there is one."""
 
 
 class ProgressRecord(msgspec.Struct, frozen=True):
@@ -50,8 +44,8 @@ class ProgressRecord(msgspec.Struct, frozen=True):
         settings: The logged settings at the tick.
         offsets: Per partition of ``litmus.events``, the first offset that is not merged.
         ledgers: Per partition, its rows so far.
-        imports: Per partition, what it has taken of imports; None while it has not said so. Empty
-            in records from before they were counted.
+        imports: Empty. Per partition, in records from before they had a record of their own.
+        imports_tick: Tick of the record of imports; 0 if there is none.
     """
 
     log_id: str
@@ -61,7 +55,8 @@ class ProgressRecord(msgspec.Struct, frozen=True):
     settings: Settings
     offsets: list[int]
     ledgers: list[Ledger]
-    imports: list[list[ImportCount] | None] = msgspec.field(default_factory=list)
+    imports: Imports = msgspec.field(default_factory=list)
+    imports_tick: int = 0
 
 
 class ExperimentRecord(msgspec.Struct, frozen=True):
@@ -86,89 +81,56 @@ class ExperimentRecord(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class ExperimentPart(msgspec.Struct, frozen=True, array_like=True):
-    """A part of the record of an experiment that is too large for one message.
+class ImportsRecord(msgspec.Struct, frozen=True):
+    """What partitions have taken of imports.
 
     Attributes:
-        tick: Of the record.
-        number: Of this part, from 0.
-        count: How many parts there are.
-        sha256: Of the bytes of all parts together.
-        data: Its bytes of ``ExperimentRecord``.
+        import_ids: Of all imports, each once.
+        counts: Per partition, for each import that it knows: its place in ``import_ids``, its
+            parts, its rows. None while the partition has not said so.
     """
 
-    tick: int
-    number: int
-    count: int
-    sha256: bytes
-    data: bytes
-
-
-class KeptExperiment(NamedTuple):
-    """An experiment as it was found.
-
-    Attributes:
-        record: Its newest whole record.
-        slot: Where its parts are; None if it is a single record.
-    """
-
-    record: ExperimentRecord
-    slot: int | None
+    import_ids: list[str]
+    counts: list[list[int] | None]
 
 
 _encoder = msgspec.msgpack.Encoder()
 _progress_decoder = msgspec.msgpack.Decoder(ProgressRecord)
 _experiment_decoder = msgspec.msgpack.Decoder(ExperimentRecord)
-_part_decoder = msgspec.msgpack.Decoder(ExperimentPart)
-
-
-def experiment_key(experiment_id: str) -> str:
-    """Return the key of an experiment's record."""
-    return EXPERIMENT_PREFIX + experiment_id
-
-
-def part_key(experiment_id: str, slot: int, number: int) -> str:
-    """Return the key of a part of an experiment's record."""
-    return f"{PART_PREFIX}{slot}/{number}/{experiment_id}"
+_imports_decoder = msgspec.msgpack.Decoder(ImportsRecord)
 
 
 def encode_progress(record: ProgressRecord) -> bytes:
-    """Return the bytes of the progress.
+    """Return the bytes of the progress, which is one message because it is the last.
 
     Raises:
         RecordTooLargeError: If the changelog would refuse them.
     """
     value = _encoder.encode(record)
     if len(value) > RECORD_BYTES_MAX:
-        message = f"{PROGRESS_KEY}: {len(value)} bytes, must be {RECORD_BYTES_MAX} at most"
+        message = f"progress: {len(value)} bytes, must be {RECORD_BYTES_MAX} at most"
         raise RecordTooLargeError(message)
     return value
 
 
-def encode_experiment(
-    record: ExperimentRecord, *, held: int | None, bytes_max: int = RECORD_BYTES_MAX
-) -> tuple[dict[str, bytes], int | None]:
-    """Return what is to be written of an experiment, and the slot that it goes to.
+def encode_experiment(record: ExperimentRecord) -> bytes:
+    """Return the bytes of the record of an experiment, of any size."""
+    return _encoder.encode(record)
 
-    Args:
-        record: The experiment.
-        held: Slot of its newest whole record; None if that is a single one, or none was written.
-        bytes_max: No value is larger.
-    """
-    value = _encoder.encode(record)
-    experiment_id = record.definition.id
-    if len(value) <= bytes_max:
-        return {experiment_key(experiment_id): value}, None
-    slot = 1 if held == 0 else 0
-    size = bytes_max - PART_HEAD_BYTES
-    starts = range(0, len(value), size)
-    sha256 = hashlib.sha256(value).digest()
-    return {
-        part_key(experiment_id, slot, number): _encoder.encode(
-            ExperimentPart(record.tick, number, len(starts), sha256, value[start : start + size])
-        )
-        for number, start in enumerate(starts)
-    }, slot
+
+def encode_imports(imports: Imports) -> bytes:
+    """Return the bytes of the record of imports, of any size."""
+    places: dict[str, int] = {}
+    counts: list[list[int] | None] = []
+    for taken in imports:
+        if taken is None:
+            counts.append(None)
+            continue
+        of_partition: list[int] = []
+        for one in taken:
+            of_partition += (places.setdefault(one.import_id, len(places)), one.parts, one.rows)
+        counts.append(of_partition)
+    return _encoder.encode(ImportsRecord(list(places), counts))
 
 
 def decode_progress(value: bytes) -> ProgressRecord:
@@ -181,63 +143,65 @@ def decode_experiment(value: bytes) -> ExperimentRecord:
     return _experiment_decoder.decode(value)
 
 
-def kept_experiments(records: Mapping[str, bytes], progress_tick: int) -> Iterator[KeptExperiment]:
-    """Yield the newest whole record of every experiment.
+def decode_imports(value: bytes) -> Imports:
+    """Return what partitions have taken of imports."""
+    record = _imports_decoder.decode(value)
+    return [
+        None
+        if flat is None
+        else [
+            ImportCount(record.import_ids[place], parts, rows)
+            for place, parts, rows in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        ]
+        for flat in record.counts
+    ]
+
+
+def kept_progress(changelog: Changelog) -> ProgressRecord | None:
+    """Return the latest progress; None before the first."""
+    value = changelog.read(PROGRESS)
+    return None if value is None else decode_progress(value)
+
+
+def kept_imports(changelog: Changelog, progress: ProgressRecord) -> Imports:
+    """Return what partitions had taken of imports as of a progress; empty if none had said so.
+
+    Raises:
+        RecordDamagedError: If the progress says that there is a record and none is whole.
+    """
+    if not progress.imports_tick:
+        return progress.imports
+    value = changelog.read(IMPORTS, progress.imports_tick)
+    if value is None:
+        raise RecordDamagedError(_missing("imports"))
+    return decode_imports(value)
+
+
+def kept_experiments(changelog: Changelog, progress_tick: int) -> Iterator[ExperimentRecord]:
+    """Yield the latest whole record of every experiment.
 
     An experiment of which there are only parts that are not all there was being written for the
     first time when the worker died: it is not among them, and is replayed.
 
     Args:
-        records: What the changelog holds.
-        progress_tick: Tick of the progress among them; 0 without one.
+        changelog: What there is.
+        progress_tick: Tick of the progress in it; 0 without one.
 
     Raises:
         RecordDamagedError: If an experiment up to that tick has no whole record, or its bytes are
-            others than its parts say.
+            others than its keys say.
     """
-    newest: dict[str, KeptExperiment] = {}
-    for key, value in records.items():
-        if key.startswith(EXPERIMENT_PREFIX):
-            newest[key.removeprefix(EXPERIMENT_PREFIX)] = KeptExperiment(
-                decode_experiment(value), None
-            )
-    for experiment_id, sets in _sets_of_parts(records).items():
-        for (slot, tick, count, sha256), parts in sets.items():
-            known = newest.get(experiment_id)
-            if len(parts) == count and (known is None or known.record.tick < tick):
-                record = _joined(experiment_id, [parts[at] for at in range(count)], sha256)
-                newest[experiment_id] = KeptExperiment(record, slot)
-        if experiment_id not in newest and min(tick for _, tick, _, _ in sets) <= progress_tick:
-            raise RecordDamagedError(
-                f"{experiment_id}: parts of its record are missing. Something else than merge "
-                "wrote to its changelog or removed from it; restore that topic from a copy"
-            )
-    yield from newest.values()
+    for experiment_id in changelog.experiment_ids():
+        name = Name(EXPERIMENT_KIND, experiment_id)
+        value = changelog.read(name)
+        if value is not None:
+            yield decode_experiment(value)
+        elif changelog.has_until(name, progress_tick):
+            raise RecordDamagedError(_missing(experiment_id))
 
 
-_PartsOf = tuple[int, int, int, bytes]
-"""Whose parts belong together: slot, tick, count and hash."""
-
-
-def _sets_of_parts(records: Mapping[str, bytes]) -> dict[str, dict[_PartsOf, dict[int, bytes]]]:
-    """Return parts by experiment, then by what they are parts of, then by number."""
-    found: dict[str, dict[_PartsOf, dict[int, bytes]]] = {}
-    for key, value in records.items():
-        if not key.startswith(PART_PREFIX):
-            continue
-        slot, _, experiment_id = key.removeprefix(PART_PREFIX).split("/", 2)
-        part = _part_decoder.decode(value)
-        belongs_to = (int(slot), part.tick, part.count, part.sha256)
-        sets = found.setdefault(experiment_id, {})
-        sets.setdefault(belongs_to, {})[part.number] = part.data
-    return found
-
-
-def _joined(experiment_id: str, parts: list[bytes], sha256: bytes) -> ExperimentRecord:
-    value = b"".join(parts)
-    if hashlib.sha256(value).digest() != sha256:
-        raise RecordDamagedError(
-            f"{experiment_id}: its parts are not what was written. Restore the changelog of merge "
-            "from a copy"
-        )
-    return decode_experiment(value)
+def _missing(of_what: str) -> str:
+    return (
+        f"{of_what}: parts of its record are missing. Something else than merge wrote to its "
+        "changelog or removed from it; restore that topic from a copy"
+    )

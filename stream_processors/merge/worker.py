@@ -56,7 +56,7 @@ class TableRecords:
         fetched, self._fetched = self._fetched, {}
         return {key.decode(): value for key, value in fetched.items()}
 
-    async def write(self, records: Mapping[str, bytes]) -> None:
+    async def write(self, records: Mapping[str, bytes | None]) -> None:
         """Write records, the last one after the others; return once the broker has them."""
         *others, last = records.items()
         # The last says that the others are there: a crash may lose it, never only one of them.
@@ -64,7 +64,7 @@ class TableRecords:
             for delivery in [self._send(key.encode(), value) for key, value in together]:
                 await delivery
 
-    def _send(self, key: bytes, value: bytes) -> Awaitable[object]:
+    def _send(self, key: bytes, value: bytes | None) -> Awaitable[object]:
         delivery: Awaitable[object] = self._table.send_changelog(0, key, value)
         return delivery
 

@@ -26,7 +26,7 @@ from schemas.control import (
 )
 from schemas.definitions import Analysis, Interval, Metric
 from schemas.imports import DAY_MS
-from schemas.partials import encode_partial
+from schemas.partials import ImportCount, encode_partial
 from stream_processors.accumulate.checkpoints import segment_record
 from stream_processors.accumulate.partition import Partition
 from stream_processors.accumulate.records import (
@@ -38,6 +38,7 @@ from stream_processors.accumulate.records import (
     write_record,
 )
 from stream_processors.accumulate.state import SEGMENTS
+from stream_processors.merge import changelog
 from stream_processors.merge.merging import Merger
 from tests.stream_processors.accumulate.builders import (
     T0,
@@ -157,12 +158,24 @@ def merged() -> dict[str, bytes]:
         units = [rate(900 * number, 40 * number), rate(910 * number, 61 * number)]
         sums = make_sums("checkout-color", units, units)
         merger.take(
-            offset, make_partial(partition, number, sums, changes=[change] if first else [])
+            offset,
+            make_partial(
+                partition,
+                number,
+                sums,
+                changes=[change] if first else [],
+                imports=[ImportCount("spend", 3, 70 + partition)] if number == 2 else None,
+            ),
         )
-    records = merger.records()
+    stored = {
+        changelog.Key.decode(key).name.kind: value
+        for key, value in merger.records().items()
+        if value
+    }
     return {
-        "merge-progress": records["progress"],
-        "merge-experiment": records["experiment/checkout-color"],
+        "merge-progress": stored["progress"],
+        "merge-experiment": stored["experiment"],
+        "merge-imports": stored["imports"],
     }
 
 

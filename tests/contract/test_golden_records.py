@@ -13,7 +13,7 @@ import pytest
 from schemas.batch import read_batch
 from schemas.control import DefinitionChange, SettingsChange, decode_record, decode_tick
 from schemas.imports import DAY_MS
-from schemas.partials import STATE_VERSION, decode_partial, sums_from_bytes
+from schemas.partials import STATE_VERSION, ImportCount, decode_partial, sums_from_bytes
 from stream_processors.accumulate.records import (
     CHUNK_COLUMNS,
     DAY_COLUMNS,
@@ -26,7 +26,11 @@ from stream_processors.accumulate.records import (
     read_record,
 )
 from stream_processors.merge.merging import Merger
-from stream_processors.merge.records import decode_experiment, decode_progress
+from stream_processors.merge.records import (
+    decode_experiment,
+    decode_imports,
+    decode_progress,
+)
 from tests.contract.golden import DEFINITION, FOLDER, SETTINGS, make_all
 from tests.stream_processors.accumulate.builders import T0
 from tests.stream_processors.merge.builders import (
@@ -48,6 +52,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "manifest": lambda value: read_record([value], Manifest),
     "merge-progress": decode_progress,
     "merge-experiment": decode_experiment,
+    "merge-imports": decode_imports,
 }
 
 
@@ -57,6 +62,7 @@ OLD = {
     "merge-experiment-2",
     "merge-experiment-3",
     "merge-progress-3",
+    "merge-progress-4",
     "partial-3",
     "segment-2",
     "segment-3",
@@ -114,12 +120,21 @@ def test_a_merger_from_before_imports_were_counted_stays_readable() -> None:
     progress, new = decode_progress(golden("merge-progress-3")), golden("merge-progress")
 
     assert progress.imports == []
-    assert msgspec.structs.replace(progress, imports=[None, None]) == decode_progress(new)
+    assert msgspec.structs.replace(progress, imports_tick=2) == decode_progress(new)
+
+
+def test_a_merger_from_before_imports_had_a_record_of_their_own_stays_readable() -> None:
+    progress = decode_progress(golden("merge-progress-4"))
+    experiment = golden("merge-experiment")
+    stored = {"progress": golden("merge-progress-4"), "experiment/checkout-color": experiment}
+
+    assert (progress.imports, progress.imports_tick) == ([None, None], 0)
+    assert Merger.load(stored, 2).next_offset == 4
 
 
 def test_sums_that_cannot_be_read_any_more_make_no_look_until_all_are_reported_anew() -> None:
     stored = {
-        "progress": golden("merge-progress"),
+        "progress": golden("merge-progress-4"),
         "experiment/checkout-color": golden("merge-experiment-2"),
     }
     merger = Merger.load(stored, 2)
@@ -189,6 +204,15 @@ def test_state_says_by_which_rules_it_was_made(name: str) -> None:
 
 
 # The contents once more, by hand: a builder and its reader could go wrong together.
+
+
+def test_the_stored_imports_are_those_of_both_partitions() -> None:
+    assert golden("merge-imports") == (
+        b"\x82\xaaimport_ids\x91\xa5spend\xa6counts\x92\x93\x00\x03F\x93\x00\x03G"
+    )
+    assert decode_imports(golden("merge-imports")) == [
+        [ImportCount("spend", 3, 70)], [ImportCount("spend", 3, 71)],
+    ]  # fmt: skip
 
 
 def test_the_stored_control_record_holds_definitions_settings_and_outcomes() -> None:
