@@ -65,7 +65,7 @@ _COMPACT_SOON = MappingProxyType(
 )
 
 _LARGE = MappingProxyType({"max.message.bytes": "4194304"})
-"""Of looks and snapshots; see ``schemas.look_size``."""
+"""Of looks and snapshots, see ``schemas.look_size``; of control records that carry a state."""
 
 _READ_AT_EVERY_START = MappingProxyType({"segment.bytes": "8388608"})
 """The segment that is written to is never compacted: a start reads all of it."""
@@ -112,7 +112,11 @@ OUTCOMES = Topic(
     "litmus.outcomes", key="command id", value="an outcome (JSON)", retention_ms=DAY_MS
 )
 CONTROL = Topic(
-    "litmus.control", key="tick number", value="a control record (JSON)", append_time=True
+    "litmus.control",
+    key="tick number",
+    value="a control record (JSON)",
+    append_time=True,
+    config=_LARGE,
 )
 MARKS = Topic(
     "litmus.marks",

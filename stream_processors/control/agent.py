@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import faust
+from aiokafka.errors import MessageSizeTooLargeError
 from faust.types import TP, AgentT, ChannelT, StreamT
 
-from schemas.control import TICK_INTERVAL_MS
+from schemas.control import SNAPSHOT_EVERY, TICK_INTERVAL_MS, ControlRecord
 from schemas.topics import COMMANDS, CONTROL, MARKS
 from stream_processors.control import telemetry
-from stream_processors.control.writing import Send, Writer
+from stream_processors.control.writing import Send, Writer, without_snapshot
 
 SOURCES = (CONTROL.name, COMMANDS.name, MARKS.name)
 
@@ -121,8 +122,18 @@ class LiveWriter:
         send = writer.append_next()
         if send is None:
             return False
-        await self._deliver(writer, [send])
+        await self._append(writer, send)
         return True
+
+    async def _append(self, writer: Writer, send: Send) -> None:
+        """Deliver a control record: without its snapshot, if the topic takes none so large."""
+        try:
+            await self._deliver(writer, [send])
+        except MessageSizeTooLargeError:
+            lean = without_snapshot(send)
+            if lean is None:
+                raise
+            await self._deliver(writer, [lean])
 
     async def _read_control(
         self, writer: Writer, offset: int, appended_ms: int, value: bytes
@@ -137,6 +148,7 @@ class LiveWriter:
             telemetry.TICK_INTERVAL.observe(now - self._ticked_at)
             telemetry.SETTLED_LAG.set((last.times.log_ms - last.times.settled_ms) / 1_000)
             telemetry.count_commands(last.record.outcomes)
+            _tell_missing_snapshot(last.record)
             telemetry.show_low_waters(writer.low_waters_ms())
             self._ticked_at = now
         await self._deliver(writer, sends)
@@ -186,6 +198,19 @@ def register_control_agent(
         await live_writer.keep_ticking()
 
     return control
+
+
+def _tell_missing_snapshot(record: ControlRecord) -> None:
+    if record.number % SNAPSHOT_EVERY or record.snapshot is not None:
+        return
+    telemetry.MISSING_SNAPSHOTS.inc()
+    _log.warning(
+        "tick %d carries no snapshot of all definitions, it would be too large: a start of any"
+        " process reads the control log from offset %d on, and takes longer every day. Fewer"
+        " metrics and segments in new experiments keep it from growing. If this began with an"
+        " upgrade: litmus topics create raises what litmus.control takes",
+        record.number, record.snapshot_offset,
+    )  # fmt: skip
 
 
 def _arguments(send: Send) -> tuple[Any, ...]:

@@ -24,6 +24,10 @@ LOW_WATER = Gauge(
 SETTLED_LAG = Gauge(
     "litmus_control_settled_lag_seconds", "How far the settled time is behind log time."
 )
+MISSING_SNAPSHOTS = Counter(
+    "litmus_control_missing_snapshots_total",
+    "Snapshots left out of the control log as too large; without them a start takes longer.",
+)
 UNREADABLE_MARKS = Counter("litmus_control_unreadable_marks_total", "Marks that were none.")
 
 

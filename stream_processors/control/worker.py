@@ -9,7 +9,7 @@ from schemas.topics import CONTROL_APP
 from schemas.topics import SOURCES as SOURCE_TOPICS
 from stream_processors.control.agent import SOURCES, LiveWriter, register_control_agent
 from stream_processors.control.resuming import resume
-from stream_processors.control.writing import Writer
+from stream_processors.control.writing import REQUEST_BYTES_MAX, Writer
 from stream_processors.seeking import resume_from_state
 from stream_processors.settings import WorkerSettings
 from stream_processors.worker import bind_topic, create_faust_app
@@ -24,6 +24,7 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveWriter]:
         # to read them all. Others stand by.
         table_standby_replicas=1,
         topic_partitions=1,
+        producer_max_request_size=REQUEST_BYTES_MAX,
     )
     live_writer = LiveWriter(app, partial(resume, settings.kafka, partial(_new_writer, settings)))
     register_control_agent(app, records=bind_topic(app, *SOURCES), live_writer=live_writer)

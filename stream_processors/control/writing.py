@@ -12,12 +12,12 @@ record n + 1 may send rows that need tick n. For the same reason the outcomes of
 published when record n + 1 is read, and n + 2 waits for their acknowledgement.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
+from aiokafka.codec import zstd_encode
 
 from schemas.control import (
     SNAPSHOT_EVERY,
@@ -31,12 +31,19 @@ from schemas.control import (
     SettingsChange,
     Times,
     Winner,
+    decode_record,
 )
 from schemas.topics import CONTROL, EVENTS, KIND_HEADER, KIND_TICK, OUTCOMES
 from stream_processors.control.commands import Received, fold
 
-SNAPSHOT_BYTES_MAX = 900_000
-"""Of a record with a snapshot, compressed as it is sent; a start reads more log without one."""
+SNAPSHOT_JSON_BYTES_MAX = 16_000_000
+"""Of a record with a snapshot: every reader decodes it, in 0.4 s of CPU at that size."""
+
+SNAPSHOT_BYTES_MAX = 4_000_000
+"""Of the same, compressed as it is sent: litmus.control takes 4,194,304."""
+
+REQUEST_BYTES_MAX = SNAPSHOT_JSON_BYTES_MAX + 1_000_000
+"""What the producer must take of one record, before it compresses it."""
 
 
 class LogGapError(Exception):
@@ -300,9 +307,27 @@ class Writer:
 
 
 def _with_snapshot(record: ControlRecord, state: ControlState) -> ControlRecord:
-    """Return ``record`` with its snapshot, unless the broker would refuse so large a record."""
+    """Return ``record`` with its snapshot, unless that makes it too large to be sent or read.
+
+    Without one a start reads more of the log; a record that is not taken would be the last tick.
+    """
     whole = msgspec.structs.replace(record, snapshot=state)
     value = msgspec.json.encode(whole)
-    if len(value) > SNAPSHOT_BYTES_MAX and len(zlib.compress(value, 1)) > SNAPSHOT_BYTES_MAX:
+    if len(value) > SNAPSHOT_JSON_BYTES_MAX:
+        return record
+    if len(value) > SNAPSHOT_BYTES_MAX and len(zstd_encode(value)) > SNAPSHOT_BYTES_MAX:
         return record
     return whole
+
+
+def without_snapshot(send: Send) -> Send | None:
+    """Return a control record to send in place of one that the broker refused as too large.
+
+    Returns:
+        The same without its snapshot, which no record but itself depends on; None: it has none.
+    """
+    record = decode_record(send.value)
+    if record.snapshot is None:
+        return None
+    lean = msgspec.structs.replace(record, snapshot=None)
+    return send._replace(value=msgspec.json.encode(lean))
