@@ -22,6 +22,10 @@ class Progress(Protocol):
         """Return how far every partition is stored."""
 
     @property
+    def begun(self) -> Mapping[Source, Position]:
+        """Return how far every partition was stored when this process began."""
+
+    @property
     def log_ends(self) -> Mapping[Source, int]:
         """Return where every partition ended when last heard of."""
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from clickhouse_connect.driver.client import Client
@@ -19,7 +20,15 @@ from schemas.topics import DEAD_LETTERS, EVENTS, LATE
 READERS = 2
 ROWS_MAX = 50_000
 ANSWER_TIMEOUT_S = 20.0
-QUERY_SETTINGS = {"max_execution_time": int(ANSWER_TIMEOUT_S)}
+QUERY_SETTINGS = {
+    "max_execution_time": int(ANSWER_TIMEOUT_S),
+    "max_memory_usage": 2 << 30,
+    "optimize_aggregation_in_order": 1,
+}
+"""A question that takes too much fails alone: chdb shares the memory of the process."""
+
+MESSAGES_AT_ONCE = 5_000
+"""Messages per partition that one query compares: a call that fails has moved the mark on."""
 PENDING_MAX = 64
 """Questions that are asked or wait for a reader; more are refused at once."""
 
@@ -80,6 +89,45 @@ class Checked(NamedTuple):
         return [("events", self.events), ("late", self.late), ("dead_letters", self.dead_letters)]
 
 
+class Mark(NamedTuple):
+    """Up to where the history has been compared with the log, and what was found below.
+
+    Attributes:
+        offsets: First offset of every partition that has not been compared.
+        events: Rows of litmus.events.
+        log_rows: The same by the index of batches.
+        late: Rows of litmus.late that are stored.
+        dead_letters: Records of litmus.dlq that are stored.
+    """
+
+    offsets: Mapping[Source, int]
+    events: Comparison
+    log_rows: int
+    late: int
+    dead_letters: int
+
+    @classmethod
+    def believed(cls, stored: Mapping[Source, Position]) -> "Mark":
+        """Return the mark of what is taken to be whole without a look at it."""
+        rows = _total(stored, EVENTS.name)
+        counts = (_total(stored, LATE.name), _total(stored, DEAD_LETTERS.name))
+        offsets = {source: position.next_offset for source, position in stored.items()}
+        return cls(offsets, Comparison(rows, 0, 0), rows, *counts)
+
+    def checked(self, stored: Mapping[Source, Position], looks_conflicting: int) -> Checked:
+        """Return the comparison, once the mark has come to what is stored."""
+        return Checked(
+            events=self.events,
+            late=_counted(self.late, _total(stored, LATE.name)),
+            dead_letters=_counted(self.dead_letters, _total(stored, DEAD_LETTERS.name)),
+            log_rows=self.log_rows,
+            offsets_rows={
+                s.partition: p.row_count for s, p in stored.items() if s.topic == EVENTS.name
+            },
+            looks_conflicting=looks_conflicting,
+        )
+
+
 class Span(NamedTuple):
     """Which rows of a time series; None: no bound.
 
@@ -105,7 +153,7 @@ class History:
         self._local = threading.local()
         self._pending = 0
         self._clients: list[Client] = []
-        self._checked: tuple[Mapping[Source, Position], Checked] | None = None
+        self._mark: Mark | None = None
 
     def close(self) -> None:
         """Close every client; nothing may be read after it."""
@@ -207,27 +255,54 @@ class History:
         return await self._run(lambda client: read_accounts(client, tick, offsets, QUERY_SETTINGS))
 
     async def check(
-        self, stored: Mapping[Source, Position], *, is_thorough: bool = True
+        self,
+        stored: Mapping[Source, Position],
+        *,
+        begun: Mapping[Source, Position] | None = None,
+        is_thorough: bool = False,
     ) -> Checked:
         """Compare the tables with the log, message by message.
 
         Args:
             stored: Where to stop: what lies above may be half stored.
-            is_thorough: Compare everything. Otherwise what was found in order by an earlier call
-                is believed, and only what came since is compared.
+            begun: What was stored before this process; it is believed to be whole.
+            is_thorough: Compare everything. Otherwise only what came since the last call, or since
+                ``begun``: what was found then is said again, and changes below are not seen.
 
         Raises:
-            HistoryUnavailableError: If ClickHouse does not answer.
+            HistoryUnavailableError: If ClickHouse does not answer, or not in time; what was
+                compared until then is not compared by the next call again.
         """
-        known = self._checked
-        if not is_thorough and known is not None and not _is_behind(stored, known[0]):
-            before, checked = known
-            found = await self._run(lambda client: _check_events(client, before, stored))
-            return found.added_to(checked, _rows_of(stored))
-        checked = await self._run(lambda client: _check_all(client, stored))
-        if not any(one.missing or one.extra for _, one in checked.tables()):
-            self._checked = (dict(stored), checked)
-        return checked
+        if is_thorough:
+            everything = Mark.believed({})
+            mark = await self._run(lambda client: _compared(client, everything, stored))
+            conflicting = await self._run(lambda client: _count(client, _CONFLICTING_LOOKS))
+            self._mark = mark
+            return mark.checked(stored, conflicting)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                mark = await self._compare_new(stored, begun or {})
+        except TimeoutError as error:
+            message = f"not all that is new was compared within {ANSWER_TIMEOUT_S:.0f} s; ask again"
+            raise HistoryUnavailableError(message) from error
+        conflicting = await self._run(lambda client: _count(client, _KNOWN_CONFLICTS))
+        return mark.checked(stored, conflicting)
+
+    async def _compare_new(
+        self, stored: Mapping[Source, Position], begun: Mapping[Source, Position]
+    ) -> Mark:
+        mark = self._mark
+        if mark is None or _is_beyond(mark, stored):
+            mark = Mark.believed(begun)
+            if _is_beyond(mark, stored):  # the history begins anew
+                mark = Mark.believed({})
+        while True:
+            before, ends = mark, _next_ends(mark, stored)
+            mark = await self._run(partial(_compared, begins=before, ends=ends))
+            if self._mark is None or self._mark is before or _is_beyond(self._mark, stored):
+                self._mark = mark
+            if ends == stored:
+                return mark
 
     async def _run(self, read: Callable[[Client], Answer]) -> Answer:
         def run() -> Answer:
@@ -244,7 +319,7 @@ class History:
         asked.add_done_callback(self._settle)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return await asyncio.shield(asked)
+                return await asked  # one that nobody waits for any more is not begun
         except TimeoutError as error:
             HISTORY_REFUSED.labels("slow").inc()
             message = f"no answer within {ANSWER_TIMEOUT_S:.0f} s"
@@ -329,79 +404,68 @@ FROM
     "{end}", "transform(kafka_partition, {partitions:Array(UInt32)}, {ends:Array(UInt64)}, 0)"
 )
 
-_COUNT_BELOW = """
+_COUNT_BETWEEN = """
 SELECT count() FROM {table} FINAL
-WHERE kafka_offset < transform(kafka_partition, {{partitions:Array(UInt32)}},
+WHERE kafka_offset >= transform(kafka_partition, {{partitions:Array(UInt32)}},
+    {{begins:Array(UInt64)}}, 0)
+AND kafka_offset < transform(kafka_partition, {{partitions:Array(UInt32)}},
     {{ends:Array(UInt64)}}, 0)"""
 
 _CONFLICTING_LOOKS = """
 SELECT count() FROM
 (
-    SELECT 1 FROM looks GROUP BY experiment_id, tick, log_id HAVING uniqExact(sha256) > 1
+    SELECT 1 FROM looks GROUP BY experiment_id, tick, log_id HAVING min(sha256) != max(sha256)
 )"""
+_KNOWN_CONFLICTS = "SELECT count() FROM conflicting_looks FINAL"
 
 
-class _Tail(NamedTuple):
-    """Rows of events since a check."""
-
-    events: Comparison
-    log_rows: int
-
-    def added_to(self, checked: Checked, rows: Mapping[int, int]) -> Checked:
-        events = Comparison(*(a + b for a, b in zip(checked.events, self.events, strict=True)))
-        log_rows = checked.log_rows + self.log_rows
-        return checked._replace(events=events, log_rows=log_rows, offsets_rows=rows)
-
-
-def _check_events(
-    client: Client, begins: Mapping[Source, Position], ends: Mapping[Source, Position]
-) -> _Tail:
-    sources = [source for source in ends if source.topic == EVENTS.name]
-    nowhere = Position(0, 0)
-    parameters = {
-        "partitions": [source.partition for source in sources],
-        "begins": [begins.get(source, nowhere).next_offset for source in sources],
-        "ends": [ends[source].next_offset for source in sources],
-    }
-    [counted] = _rows(client, _COMPARE, parameters)
+def _compared(client: Client, begins: Mark, ends: Mapping[Source, Position]) -> Mark:
+    """Return the mark moved on: what lies between it and the ends is compared."""
+    [counted] = _rows(client, _COMPARE, _between(begins, ends, EVENTS.name))
     *compared, log_rows = map(int, counted)
-    return _Tail(Comparison(*compared), log_rows)
-
-
-def _check_all(client: Client, stored: Mapping[Source, Position]) -> Checked:
-    events, log_rows = _check_events(client, {}, stored)
-    [[conflicting]] = _rows(client, _CONFLICTING_LOOKS)
-    return Checked(
-        events=events,
-        late=_check_count(client, "late", LATE.name, stored),
-        dead_letters=_check_count(client, "dead_letters", DEAD_LETTERS.name, stored),
-        log_rows=log_rows,
-        offsets_rows=_rows_of(stored),
-        looks_conflicting=int(conflicting),
+    late, dead_letters = (
+        _count(client, _COUNT_BETWEEN.format(table=table), _between(begins, ends, topic))
+        for table, topic in (("late", LATE.name), ("dead_letters", DEAD_LETTERS.name))
+    )
+    return Mark(
+        {**begins.offsets, **{source: position.next_offset for source, position in ends.items()}},
+        Comparison(*(a + b for a, b in zip(begins.events, compared, strict=True))),
+        begins.log_rows + log_rows,
+        begins.late + late,
+        begins.dead_letters + dead_letters,
     )
 
 
-def _check_count(
-    client: Client, table: str, topic: str, stored: Mapping[Source, Position]
-) -> Comparison:
-    sources = {source: p for source, p in stored.items() if source.topic == topic}
-    parameters = {
+def _between(begins: Mark, ends: Mapping[Source, Position], topic: str) -> dict[str, list[int]]:
+    sources = [source for source in ends if source.topic == topic]
+    return {
         "partitions": [source.partition for source in sources],
-        "ends": [position.next_offset for position in sources.values()],
+        "begins": [begins.offsets.get(source, 0) for source in sources],
+        "ends": [ends[source].next_offset for source in sources],
     }
-    [[found]] = _rows(client, _COUNT_BELOW.format(table=table), parameters)
-    difference = sum(position.row_count for position in sources.values()) - int(found)
-    return Comparison(int(found), max(0, difference), max(0, -difference))
 
 
-def _rows_of(stored: Mapping[Source, Position]) -> dict[int, int]:
-    return {s.partition: p.row_count for s, p in stored.items() if s.topic == EVENTS.name}
+def _next_ends(mark: Mark, stored: Mapping[Source, Position]) -> dict[Source, Position]:
+    return {
+        source: position._replace(
+            next_offset=min(position.next_offset, mark.offsets.get(source, 0) + MESSAGES_AT_ONCE)
+        )
+        for source, position in stored.items()
+    }
 
 
-def _is_behind(stored: Mapping[Source, Position], checked: Mapping[Source, Position]) -> bool:
-    """Return whether the history begins anew: it has less than was checked before."""
+def _is_beyond(mark: Mark, stored: Mapping[Source, Position]) -> bool:
+    """Return whether the history begins anew: it has less than was compared before."""
     nowhere = Position(0, 0)
-    return any(stored.get(s, nowhere).next_offset < p.next_offset for s, p in checked.items())
+    return any(stored.get(s, nowhere).next_offset < offset for s, offset in mark.offsets.items())
+
+
+def _counted(found: int, logged: int) -> Comparison:
+    return Comparison(found, max(0, logged - found), max(0, found - logged))
+
+
+def _total(stored: Mapping[Source, Position], topic: str) -> int:
+    return sum(position.row_count for source, position in stored.items() if source.topic == topic)
 
 
 _SERIES = """
@@ -440,3 +504,8 @@ def _timeseries_query(experiment_id: str, span: Span) -> tuple[str, dict[str, An
 
 def _rows(client: Client, query: str, parameters: dict[str, Any] | None = None) -> Any:
     return client.query(query, parameters=parameters, settings=QUERY_SETTINGS).result_rows
+
+
+def _count(client: Client, query: str, parameters: dict[str, Any] | None = None) -> int:
+    [[found]] = _rows(client, query, parameters)
+    return int(found)

@@ -35,6 +35,7 @@ class Sink:
         flush_interval_s: Seconds between two inserts.
 
     Attributes:
+        begun: How far every partition was stored when this process began.
         caught_up: Whether all that the log held at the start is stored.
         failure: What stopped the sink last; None while it runs.
         log_ends: Where every partition ended when last heard of.
@@ -57,6 +58,7 @@ class Sink:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
         self._writer: HistoryWriter | None = None
+        self.begun: Mapping[Source, Position] = {}
         self.log_ends: Mapping[Source, int] = {}
         self.caught_up = False
         self.failure: str | None = None
@@ -117,6 +119,8 @@ class Sink:
         if reader.trimmed_count:
             SINK_TRIMMED.inc(reader.trimmed_count)
             _log.warning("%d records left the log before they were stored", reader.trimmed_count)
+        if self._writer is None:
+            self.begun = dict(writer.stored)
         self._writer = writer
         flushed_s = recorded_s = time.monotonic()
         while not self._stop.is_set():

@@ -33,6 +33,14 @@ FLUSH_BYTES = 64 << 20
 
 TOPICS = (EVENTS.name, LATE.name, DEAD_LETTERS.name, LOOKS.name)
 
+LOOKS_AT_ONCE = 1_000
+"""Looks of which one query asks whether they are in conflict."""
+
+_CONFLICTS_AMONG = """
+SELECT experiment_id, tick, log_id FROM looks
+WHERE experiment_id IN {experiment_id:Array(String)} AND tick IN {tick:Array(UInt64)}
+GROUP BY experiment_id, tick, log_id HAVING min(sha256) != max(sha256)"""
+
 TICKS_OF = 0
 """Every partition has all ticks: those of one say what control agreed on."""
 
@@ -157,11 +165,30 @@ class HistoryWriter:
             effects = rows.effect_rows(self._looks)
             if effects is not None:
                 self._insert("look_rows", effects)
-            self._insert("looks", rows.look_rows(self._looks))
+            looks = rows.look_rows(self._looks)
+            self._insert("looks", looks)
+            self._note_conflicts(looks)
         if self._import_states:
             self._insert("import_states", imports.as_columns(self._import_states))
         if self._import_parts:
             self._insert("import_parts", imports.as_columns(self._import_parts))
+
+    def _note_conflicts(self, looks: pa.Table) -> None:
+        """Store which ticks of the looks just stored have looks of several identities.
+
+        By then all are there: a crash before the progress is recorded asks again.
+        """
+        for begin in range(0, len(looks), LOOKS_AT_ONCE):
+            some = looks.slice(begin, LOOKS_AT_ONCE)
+            parameters = {
+                name: some[name].unique().to_pylist() for name in ("experiment_id", "tick")
+            }
+            found = self._client.query(_CONFLICTS_AMONG, parameters=parameters).result_rows
+            if found:
+                columns = zip(
+                    ("experiment_id", "tick", "log_id"), zip(*found, strict=True), strict=True
+                )
+                self._insert("conflicting_looks", pa.table(dict(columns)))
 
     def _record_progress(self) -> None:
         changed = [(s, p) for s, p in self._read.items() if p != self._recorded.get(s)]

@@ -54,8 +54,8 @@ export async function getSegments(id, attribute) {
 /** Return a plan by an experiment's own numbers; `query`: metric, relative_effect, power, method. */
 export const getPlan = (id, query) => get(`${pathOf(id)}/plan?${new URLSearchParams(query)}`);
 
-/** Return the ledger; `thorough`: compare the whole history, not only what came since. */
-export const getLedger = ({ thorough }) => get(`/v1/ledger?thorough=${thorough}`);
+/** Return the ledger; of the history what is new is compared. */
+export const getLedger = () => get("/v1/ledger");
 
 const POINTS_WANTED = 600;
 

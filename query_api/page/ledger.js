@@ -7,7 +7,6 @@ import { Fields, flatten } from "./results.js";
 import { showError } from "./states.js";
 
 const PERIOD_MS = 2_000;
-const THOROUGH_EVERY = 15; // Every half minute the whole history is compared, else what came since.
 
 const VERDICTS = {
   balanced: ["Everything counted", "Every row has exactly one fate, and every stage has every row."],
@@ -54,7 +53,6 @@ const plainName = (name) => name.replaceAll("_", " ");
 export class LedgerView {
   #closed = false;
   #loading = false;
-  #turn = 0;
   #fields = null;
   #structure = "";
   #verdict = "";
@@ -89,9 +87,7 @@ export class LedgerView {
     if (this.#loading) return;
     this.#loading = true;
     try {
-      const thorough = this.#turn % THOROUGH_EVERY === 1;
-      this.#turn += 1;
-      const ledger = await getLedger({ thorough });
+      const ledger = await getLedger();
       if (!this.#closed) this.#show(ledger);
     } catch (error) {
       if (!this.#closed) this.#fail(error);

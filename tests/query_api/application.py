@@ -23,6 +23,7 @@ class StillSink:
 
     def __init__(self, stored: Mapping[Source, Position] | None = None) -> None:
         self.stored: Mapping[Source, Position] = stored or {}
+        self.begun: Mapping[Source, Position] = {}
         self.log_ends: Mapping[Source, int] = {}
         self.caught_up = True
         self.failure: str | None = None

@@ -16,7 +16,7 @@ from query_api.history.queries import (
 )
 from query_api.history.writer import HistoryWriter, Position
 from query_api.kafka_log import Source
-from schemas.topics import EVENTS, LOOKS
+from schemas.topics import EVENTS, LATE, LOOKS
 from tests.query_api.builders import (
     Event,
     FakeRecord,
@@ -122,7 +122,7 @@ async def test_rows_are_counted_on_over_inserts(history: History, client: Client
 
 async def compared(history: History, offsets: dict[int, int]) -> Comparison:
     stored = {Source(EVENTS.name, partition): Position(at, 0) for partition, at in offsets.items()}
-    return (await history.check(stored)).events
+    return (await history.check(stored, is_thorough=True)).events
 
 
 async def test_a_comparison_finds_what_is_missing_and_what_is_too_much(
@@ -150,6 +150,59 @@ async def test_rows_above_the_position_are_not_compared(history: History, client
 
     assert await compared(history, {0: 1}) == Comparison(rows=3, missing=0, extra=0)
     assert await compared(history, {}) == Comparison(rows=0, missing=0, extra=0)
+
+
+async def test_what_was_stored_before_the_process_is_believed_and_what_came_since_is_compared(
+    history: History, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each of four batches, and of each of four late ones, a row is lost."""
+    monkeypatch.setattr(queries, "MESSAGES_AT_ONCE", 1)  # several queries
+    batches = [
+        batch_record(offset, [Event()] * (offset + 2), topic=topic)
+        for topic in (EVENTS.name, LATE.name)
+        for offset in range(4)
+    ]
+    stored = store(client, batches).stored
+    begun = {Source(EVENTS.name, 0): Position(2, 5), Source(LATE.name, 0): Position(2, 5)}
+    for table in ("events", "late"):
+        client.command(f"DELETE FROM {table} WHERE row = 0")
+
+    found = await history.check(stored, begun=begun)
+    everything = await history.check(stored, is_thorough=True)
+
+    assert found.events == found.late == Comparison(rows=5 + 3 + 4, missing=2, extra=0)
+    assert found.log_rows == everything.log_rows == sum(found.offsets_rows.values()) == 14
+    assert everything.events == everything.late == Comparison(rows=10, missing=4, extra=0)
+
+
+async def test_a_history_that_begins_anew_is_compared_from_its_beginning(
+    history: History, client: Client
+) -> None:
+    batches = [batch_record(offset, [Event()] * 2) for offset in range(3)]
+    long = store(client, batches).stored
+    await history.check(long)
+    client.command("TRUNCATE TABLE events")
+    client.command("TRUNCATE TABLE batches")
+
+    found = await history.check(store(client, batches[:1]).stored, begun=long)
+
+    assert found.events == Comparison(rows=2, missing=0, extra=0)
+
+
+@pytest.mark.parametrize("is_thorough", [False, True])
+async def test_a_look_published_again_with_other_numbers_is_found_however_old_its_tick_is(
+    history: History, client: Client, *, is_thorough: bool
+) -> None:
+    writer = store(client, looks(list(range(1, 40))))
+    again = [look_value(3), look_value(7).replace(b"%064x" % 7, b"%064x" % 8)]
+    for offset, value in enumerate(again, 39):
+        writer.take(FakeRecord(LOOKS.name, 0, offset, value))
+    writer.flush(record_progress=True)
+
+    begun = {Source(LOOKS.name, 0): Position(41, 41)}
+    found = await history.check(writer.stored, begun=begun, is_thorough=is_thorough)
+
+    assert found.looks_conflicting == 1
 
 
 async def test_tables_that_are_not_there_are_an_unavailable_history(

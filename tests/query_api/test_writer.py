@@ -86,6 +86,9 @@ class DyingClient:
         self._left = inserts
         self._after = after
 
+    def query(self, *args: Any, **kwargs: Any) -> Any:
+        return self._client.query(*args, **kwargs)
+
     def insert_arrow(self, *args: Any, **kwargs: Any) -> Any:
         self._left -= 1
         if self._left < 0 and not self._after:

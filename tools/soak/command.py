@@ -281,7 +281,7 @@ class _Run:
             views_counted={},
         )
         try:
-            ledger = await self._ledger()
+            ledger = await self._ledger(thorough=True)
             views = {one: await self._views(one) for one in EXPERIMENTS}
         except httpx.HTTPError as error:
             return unread._replace(status=f"not read: {error!r}")
@@ -301,8 +301,8 @@ class _Run:
                 return [totals[variant] for variant in VARIANTS]
         return []
 
-    async def _ledger(self) -> dict[str, Any]:
-        response = await self._query.get("/v1/ledger")
+    async def _ledger(self, *, thorough: bool = False) -> dict[str, Any]:
+        response = await self._query.get("/v1/ledger", params={"thorough": thorough})
         response.raise_for_status()
         ledger: dict[str, Any] = response.json()
         return ledger
