@@ -1,8 +1,8 @@
 """The loop of the Kafka door: one thread takes, sends, commits and marks.
 
 An offset is committed only when every record below it is acknowledged as a row, a late row or a
-dead letter. A delivery that fails ends the process; the next one starts at the last commit, and
-what it sends again is known by its ids.
+dead letter. A delivery that fails ends the process; the next one starts at the last commit. Rows
+that it sends again are known by their ids; late rows and dead letters may then stand there twice.
 
 Where going on would lose something, the door halts: it lives, holds its partitions, takes nothing,
 is not ready, and says why until an operator has done something about it. A process that ended
@@ -32,6 +32,7 @@ from ingest_gateway.errors import ViewUnavailableError
 from ingest_gateway.log_ends import LogEnds
 from ingest_gateway.mark_rounds import ASK_TIMEOUT_S, MarkRounds, Source
 from ingest_gateway.marks import Hand, SourceProgress
+from ingest_gateway.offset_commits import OffsetCommits
 from ingest_gateway.producer import producer_config
 from ingest_gateway.settings import KafkaDoorSettings
 from ingest_gateway.sink import Message
@@ -58,6 +59,9 @@ MARK_AGE_S_MAX = 10.0
 """Without answers for longer than this the door is not ready: windows stay open meanwhile."""
 
 COMMIT_INTERVAL_S = 0.2
+COMMIT_ANSWER_S = 2.0
+"""A commit that is not answered, or failed, is sent again after this."""
+
 FRESH_SECONDS_MAX = 60.0
 
 HALT_POLL_S = 0.1
@@ -131,11 +135,13 @@ class KafkaDoor:
         )
         self._sources: dict[Source, SourceProgress] = {}
         self._gap: str | None = None
-        self._committed: dict[Source, int] = {}
+        self._commits = OffsetCommits()
         self._records_under_way = 0
         self._failure: str | None = None
         self._next_commit_s = 0.0
-        self._consumer = Consumer(_consumer_config(settings), logger=logger)
+        self._consumer = Consumer(
+            _consumer_config(settings) | {"on_commit": self._on_commit}, logger=logger
+        )
 
     def run(self, is_stopping: threading.Event) -> None:
         """Take records until told to stop.
@@ -320,34 +326,41 @@ class KafkaDoor:
 
     def _commit(self, *, asynchronous: bool) -> None:
         offsets = {source: progress.committable for source, progress in self._sources.items()}
-        changed = [
-            TopicPartition(*source, offset)
-            for source, offset in offsets.items()
-            if offset != self._committed.get(source)
-        ]
-        if not changed:
+        due = self._commits.due(offsets)
+        if not due:
             return
+        self._next_commit_s = time.monotonic() + COMMIT_ANSWER_S
         try:
-            self._consumer.commit(offsets=changed, asynchronous=asynchronous)
-            self._committed.update(offsets)
+            answered = self._consumer.commit(offsets=due, asynchronous=asynchronous)
         except KafkaException as error:
             # The next commit holds it too; until then a restart sends a little more again.
             logger.warning("commit_failed reason=%r", error.args[0].str())
+        else:
+            if answered is not None:
+                self._commits.answered(None, answered)
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._commits.answered(error, partitions)
+        if error is None:
+            self._next_commit_s = time.monotonic() + COMMIT_INTERVAL_S
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        positions, self._gap = committed_positions(
-            consumer, partitions, accepts_gaps=self._settings.source_gaps == "accept"
+        marks = last_marks(self._settings.kafka)
+        starts, self._gap, committed = committed_positions(
+            consumer,
+            partitions,
+            marked=marks,
+            accepts_gaps=self._settings.source_gaps == "accept",
         )
         if self._gap is not None:
             consumer.assign([])
             self._on_assigned()
             self._halt(Halt.SOURCE_GAP, self._gap)
             return
-        marks = last_marks(self._settings.kafka)
-        for source, position in positions.items():
-            self._sources[source] = SourceProgress(position, marks.get(source, 0))
-            self._committed[source] = position
-        consumer.assign([TopicPartition(*source, at) for source, at in positions.items()])
+        for source, start in starts.items():
+            self._sources[source] = SourceProgress(start, marks.get(source, 0))
+            self._commits.begin(source, committed.get(source))
+        consumer.assign([TopicPartition(*source, at) for source, at in starts.items()])
         self._go_on(Halt.SOURCE_GAP)
         self._on_assigned()
         logger.info("partitions_assigned sources=%s", sorted(self._sources))
@@ -365,6 +378,7 @@ class KafkaDoor:
             raise DoorFailedError("partitions were taken away while records waited to be sent")
         for one in partitions:
             self._sources.pop((one.topic, one.partition), None)
+            self._commits.forget((one.topic, one.partition))
         logger.info("partitions_left sources=%s", sorted(self._sources))
 
     def _on_producer_error(self, error: KafkaError) -> None:

@@ -15,7 +15,7 @@ class GatewaySettings(BaseSettings):
         kafka: Bootstrap address of the broker.
         bind: Address to listen on.
         gateway_port: Port to listen on.
-        partitions: Partitions of ``litmus.events``; the topic must have as many.
+        partitions: Partitions of ``litmus.events``; a door that finds another number ends.
         answer_timeout_ms: A request whose events are not acknowledged by then gets 503.
         delivery_timeout_ms: What the broker has not acknowledged by then is not sent any more.
         command_timeout_ms: A command that is in the log and has no outcome by then gets 503.
@@ -62,7 +62,7 @@ class KafkaDoorSettings(BaseSettings):
         bind: Address that the probe listens on.
         probe_port: Port of the probe.
         instance: Stable name of this door in its consumer group.
-        partitions: Partitions of ``litmus.events``; the topic must have as many.
+        partitions: Partitions of ``litmus.events``; a door that finds another number ends.
         delivery_timeout_ms: The door stops when a row is not acknowledged by then.
         mark_interval_ms: Time between two rounds of low-water marks.
         dead_letter_bytes_per_hour: What may be set aside on ``litmus.dlq``; beyond it the door

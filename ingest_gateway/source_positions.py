@@ -1,6 +1,8 @@
 """What a Kafka door starts from: topic ids, committed offsets, the marks that stand already."""
 
 import logging
+from collections.abc import Container
+from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Consumer, TopicCollection, TopicPartition
@@ -17,42 +19,77 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 10.0
 
 
+class Positions(NamedTuple):
+    """Where a door starts.
+
+    Attributes:
+        starts: First offset to read of each partition.
+        gap: What is missing, for an operator to decide on; None where nothing is.
+        committed: What the broker holds as committed; no entry where it holds nothing.
+    """
+
+    starts: dict[Source, int]
+    gap: str | None
+    committed: dict[Source, int]
+
+
 def committed_positions(
-    consumer: Consumer, partitions: list[TopicPartition], *, accepts_gaps: bool
-) -> tuple[dict[Source, int], str | None]:
+    consumer: Consumer,
+    partitions: list[TopicPartition],
+    *,
+    marked: Container[Source],
+    accepts_gaps: bool,
+) -> Positions:
     """Return where to start in each partition, its commit or its beginning, and what is missing.
 
     Args:
         consumer: Of the door.
         partitions: What it was given.
+        marked: Sources with a low-water mark: a door has held them before.
         accepts_gaps: Whether to go on where records are gone, as an operator has decided.
 
     Raises:
         KafkaException: If no broker answers.
     """
-    positions: dict[Source, int] = {}
+    found = Positions({}, None, {})
     gaps = []
     for one in consumer.committed(partitions, timeout=TIMEOUT_S):
         low, end = consumer.get_watermark_offsets(one, timeout=TIMEOUT_S)
         source = (one.topic, one.partition)
-        positions[source] = one.offset if low <= one.offset <= end else low
-        if one.offset < 0 or low <= one.offset <= end:
+        found.starts[source] = one.offset if low <= one.offset <= end else low
+        if one.offset >= 0:
+            found.committed[source] = one.offset
+        gap = _gap(source_name(source), one.offset, low=low, end=end, is_marked=source in marked)
+        if gap is None:
             continue
-        if one.offset > end:
-            gaps.append(f"{source_name(source)} ends at {end}, {one.offset} was taken already")
-        else:
-            gaps.append(f"{source_name(source)} lost the records {one.offset} to {low - 1}")
+        gaps.append(gap)
         if accepts_gaps:
-            logger.error("source_gap_accepted %s", gaps[-1])
-            report_lost_records(source_name(source), max(0, low - one.offset))
+            logger.error("source_gap_accepted %s", gap)
+            # How many are gone is not known where there is no commit.
+            known = max(0, low - one.offset) if one.offset >= 0 else 0
+            report_lost_records(source_name(source), known)
     if not gaps or accepts_gaps:
-        return positions, None
-    return positions, (
-        f"{'; '.join(gaps)}: the topic's retention was shorter than the door was away, or the "
+        return found
+    return found._replace(
+        gap=f"{'; '.join(gaps)}: the topic's retention was shorter than the door was away, or the "
         "topic was made anew. What is gone is missing in every result from then on. Bring the "
         "records back, or decide to go on without them: stop the experiments concerned, or start "
         "the door with LITMUS_SOURCE_GAPS=accept once. Until then no window closes"
     )
+
+
+def _gap(name: str, committed: int, *, low: int, end: int, is_marked: bool) -> str | None:
+    """Say what is missing of a source partition; ``committed`` is negative without a commit."""
+    if committed < 0:
+        if not is_marked or not low:
+            return None  # it is new to the doors, or all of it is there
+        return (
+            f"{name} begins at {low}, and may have lost records before that: a door has taken it "
+            "in, and the broker has forgotten how far (offsets.retention.minutes)"
+        )
+    if committed > end:
+        return f"{name} ends at {end}, {committed} was taken already"
+    return f"{name} lost the records {committed} to {low - 1}" if committed < low else None
 
 
 def last_marks(bootstrap: str) -> dict[Source, int]:
