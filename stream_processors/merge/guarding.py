@@ -233,15 +233,18 @@ def _planned(
     before: ComparisonPath,
     information: Information,
 ) -> Guarded:
-    """Return the guardrail as of the last official look, whatever came after it."""
+    """Return the guardrail as of the last official look, whatever came after it.
+
+    A look before the burn-in is none: it spends nothing, and is taken as soon as it can be.
+    """
     arms = _arms(effect)
     plans = plans_of(definition, metric, one_sided=True)
     rail = guardrail_of(metric, definition.analysis.alpha)
     state = before.guard
-    if arms is not None:
+    if arms is not None and effect.status == "ok":
         state = _guard_after(plans, rail, arms, state, information)
     if state is None:
-        return _undecided(metric, _held_back(effect, arms, information, plans), before)
+        return _undecided(metric, _held_back(effect, information, plans), before)
     at_look = [
         ArmMean(round(one.units), one.mean, one.std_error)
         for one in (state.control, state.treatment)
@@ -253,13 +256,14 @@ def _planned(
     return Guarded(_entry(metric, test, repeated_p_value(state.looks, plans.among_others)), path)
 
 
-def _held_back(effect: Effect, arms: _Arms | None, information: Information, plans: Plans) -> str:
+def _held_back(effect: Effect, information: Information, plans: Plans) -> str:
     """Return why no official look was taken yet: none was due, or what one that is lacks."""
     if is_stopped_between((), information, plans):
         return STOPPED_BEFORE_LOOK
     if not is_look_due((), information, plans):
         return "waiting_for_look"
-    return _status_of(effect) if arms is None else "zero_variance"
+    status = _status_of(effect)
+    return status if status != "ok" else "zero_variance"
 
 
 def _guard_after(

@@ -3,15 +3,21 @@
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.definitions import Metric, Variant
-from stream_processors.merge.look import Look
+from stream_processors.merge.look import Asked, Look, compute_looks
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.stats.sums import Sums
-from tests.stream_processors.merge.builders import finite_numbers_only, make_totals, rate
+from tests.stream_processors.merge.builders import (
+    finite_numbers_only,
+    make_cut,
+    make_totals,
+    rate,
+)
 from tests.stream_processors.merge.test_methods import (
     CONVERSION,
     define,
@@ -153,3 +159,56 @@ def test_a_unit_in_a_variant_without_a_weight_is_a_broken_split(
     assert look.results["verdict"]["reading"] == "sample_ratio_mismatch"
     entry = next(one for one in look.results["metrics"] if one["metric_id"] == "crash")
     assert "converted" not in entry["effects"][-1]["guardrail"]
+
+
+def kept(**fields: Any) -> Metric:
+    return Metric("keep", "conversion", "keep", role="guardrail", window_ms=HOUR_MS, **fields)
+
+
+def test_a_planned_look_of_a_guardrail_waits_for_the_burn_in_and_spends_nothing() -> None:
+    """38 of 1,900 against 0 of 100: Wald's standard error of the treatment is 0."""
+    definition = define("group_sequential", CONVERSION, kept())
+    first = look_at(
+        definition, make_totals([rate(1_900, 570), rate(100, 30)], [rate(1_900, 38), rate(100, 0)])
+    )
+    later = [rate(2_000, 600), rate(2_000, 600)], [rate(2_000, 40), rate(2_000, 41)]
+    taken = look_at(definition, make_totals(*later), first.path_after, 2)
+    straight = look_at(definition, make_totals(*later), tick=2)
+
+    effect = effect_of(first, "keep")
+    rail = effect["guardrail"]
+    assert rail["reason"] == effect["decision"]["status"] == "warming_up"
+    assert (rail["status"], rail["is_harmed"], rail["harm_p_value"]) == ("watched", False, None)
+    assert first.path_after.of("keep", "treatment").guard is None
+    guards = [look.path_after.of("keep", "treatment").guard for look in (taken, straight)]
+    assert guards[0] == guards[1]
+    assert guards[0] is not None
+
+
+def test_planned_looks_of_a_small_variant_seldom_show_harm_that_is_none() -> None:
+    """A/A, 95:5, 2 % of units convert; with looks before the burn-in it was one in four."""
+    rng, experiments, alpha = np.random.default_rng(20_261_122), 100, 0.05
+    definition = define("group_sequential", CONVERSION, kept(), spending="pocock")
+    units = np.array([[1_900, 100]]) * np.arange(1, 6)[:, None]
+    converted = rng.binomial((1_900, 100), 0.02, size=(experiments, 5, 2)).cumsum(axis=1)
+    paths = [ExperimentPath()] * experiments
+    shown = np.zeros(experiments, dtype=bool)
+    for index, (control, treatment) in enumerate(units.tolist()):
+        sold = [rate(control, 3 * control // 10), rate(treatment, 3 * treatment // 10)]
+        asked = [
+            Asked(
+                definition,
+                make_totals(
+                    sold,
+                    [rate(control, int(row[0])), rate(treatment, int(row[1]))],
+                    is_final=index == 4,
+                ),
+                make_cut(index + 1),
+                path,
+            )
+            for row, path in zip(converted[:, index], paths, strict=True)
+        ]
+        looks = compute_looks(asked)
+        paths = [look.path_after for look in looks]
+        shown |= [effect_of(look, "keep")["guardrail"]["is_harmed"] for look in looks]
+    assert shown.mean() <= alpha
