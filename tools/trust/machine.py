@@ -177,7 +177,7 @@ def _interleaved(streams: list[list[bytes]], random: Random) -> list[bytes]:
 
 def _merge(partials: list[bytes], partition_count: int, random: Random, kills: int) -> Outcome:
     dying = set(random.choices(range(1, len(partials)), k=kills))
-    merger, records = Merger(partition_count), dict[str, bytes]()
+    merger, held = Merger(partition_count), dict[str, bytes]()
     outcome = Outcome({}, [])
     offset = 0
     while offset < len(partials):
@@ -194,9 +194,13 @@ def _merge(partials: list[bytes], partition_count: int, random: Random, kills: i
             if offset in dying:
                 # In order, and only so many: the last ones were on their way.
                 written = written[: random.randint(0, len(written))]
-            records.update(written)
+            for key, value in written:
+                if value is None:
+                    held.pop(key, None)
+                else:
+                    held[key] = value
         if offset in dying:
             dying.discard(offset)
-            merger = Merger.load(records, partition_count)
+            merger = Merger.load(held, partition_count)
             offset = merger.next_offset
     return outcome
