@@ -111,9 +111,12 @@ class FixedHorizon(_Shown, frozen=True, kw_only=True):
 class AlwaysValid(_Shown, frozen=True, kw_only=True):
     """Confidence sequence: right at all looks together, past the burn-in."""
 
-    p_value: Annotated[float, _field("1 / e-value at this look, at most 1.")]
-    low: Annotated[float, _field("Lower end at this look.")]
-    high: Annotated[float, _field("Upper end at this look.")]
+    p_value: Annotated[
+        float | None,
+        _field("1 / e-value at this look, at most 1; null where this look has no sequence."),
+    ]
+    low: Annotated[float | None, _field("Lower end at this look; null as p_value is.")]
+    high: Annotated[float | None, _field("Upper end at this look; null as p_value is.")]
     running_p_value: Annotated[float, _field("Smallest so far: never grows.")]
     running_low: Annotated[
         float | None, _field("Highest lower end so far; null where the intersection is empty.")
@@ -211,7 +214,11 @@ class RelativeAlways(_Shown, frozen=True, kw_only=True):
     running_low: Annotated[float | None, _field("Highest lower end so far; null as in status.")]
     running_high: Annotated[float | None, _field("Lowest upper end so far; null as in status.")]
     status: Annotated[
-        str, _field("ok, or why there is none; empty_intersection: of the running interval.")
+        str,
+        _field(
+            "ok, or why this look has none; empty_intersection: of the running interval, which "
+            "stays where a later look has none."
+        ),
     ]
 
 

@@ -173,15 +173,16 @@ def _effect_columns(effect: Json | None, basis: str) -> Json:
     if effect is None:  # the control
         return {"control": "", "status": "", "interval": ""}
     source, relative = effect.get("absolute") or {}, effect.get("relative") or {}
-    interval = "fixed_horizon"
+    interval, decision = "fixed_horizon", effect.get("decision") or {}
     if basis == "matured":
-        decision = effect.get("decision") or {}
         interval = decision.get("method", "always_valid")
         if decision.get("of") == "cuped" and effect["cuped"] is not None:
             source, relative = effect["cuped"], effect["cuped"]["relative"]
     shown = source.get(_FIELDS.get(interval, interval)) or {}
     relative_shown = relative.get(_FIELDS.get(interval, interval)) or {}
-    is_looked_at = basis == "matured" and (effect.get("decision") or {}).get("status") != _TOO_SOON
+    # Of a fixed horizon one look is planned: before it nobody may read a p-value.
+    is_planned = interval != "fixed_horizon" or decision.get("status") == "ok"
+    is_looked_at = basis == "matured" and is_planned
     return {
         "control": effect.get("control", ""),
         "status": effect.get("status", ""),
@@ -197,10 +198,6 @@ def _effect_columns(effect: Json | None, basis: str) -> Json:
         "relative_low": relative_shown.get("low"),
         "relative_high": relative_shown.get("high"),
     }
-
-
-_TOO_SOON = "waiting_for_look"
-"""Of a fixed horizon before its one look: nobody may read a p-value then."""
 
 
 def _own(shown: Json, source: Json) -> float | None:

@@ -35,6 +35,7 @@ from stream_processors.merge.posteriors import (
     posterior_status,
 )
 from stream_processors.merge.questions import Question
+from stream_processors.stats.edges import OF_SEQUENCES
 from stream_processors.stats.effects import CupedEffect, Effect
 from stream_processors.stats.families import Candidate, family_of
 
@@ -85,11 +86,11 @@ class Told(NamedTuple):
 def open_effect(question: Question, effect: Effect, control: str) -> Entry:
     """Return an effect on all units with totals to date: pointwise, nothing to decide on."""
     entry = _head(question, effect, control)
-    if entry["status"] == "warming_up":
+    if entry["status"] in OF_SEQUENCES:
         entry["status"] = "ok"
     if effect.cuped is not None:
         entry["cuped"] = cuped_entry(effect.cuped)
-        if entry["cuped"]["status"] == "warming_up":
+        if entry["cuped"]["status"] in OF_SEQUENCES:
             entry["cuped"]["status"] = "ok"
     return entry
 
@@ -103,7 +104,7 @@ def matured_effect(
     units = effect.control.unit_count + effect.treatment.unit_count
     information = Information(units, final, at.tick, cap)
     entry = _head(question, effect, definition.control)
-    paths = _add_sequences(entry, effect, _at_cap(before, effect, cap, at.tick))
+    paths = _add_sequences(entry, effect, _at_cap(before, effect, cap, at.tick), cap)
     decides_on, deciding = _deciding(metric, effect)
     if method == "group_sequential":
         field = "adjusted" if decides_on == "cuped" else "plain"
@@ -151,19 +152,21 @@ def _at_cap(paths: EffectPaths, effect: Effect, cap: int | None, tick: int) -> E
     return EffectPaths(plain, adjusted)
 
 
-def _add_sequences(entry: Entry, effect: Effect, before: EffectPaths) -> EffectPaths:
+def _add_sequences(
+    entry: Entry, effect: Effect, before: EffectPaths, cap: int | None = None
+) -> EffectPaths:
     """Add the always-valid numbers of both estimates; return their paths after this look."""
     plain, adjusted = _sequence_after(before.plain, effect), before.adjusted
     if effect.sequence is not None and plain.is_empty:
         entry["status"] = "empty_intersection"
-    _add_always_valid(entry["absolute"], entry["relative"], effect, plain)
+    _add_always_valid(entry["absolute"], entry["relative"], effect, _shown(plain, effect, cap))
     cuped = effect.cuped
     if cuped is not None:
         adjusted = _sequence_after(adjusted, cuped)
         told = entry["cuped"] = cuped_entry(cuped)
         if cuped.sequence is not None and adjusted.is_empty:
             told["status"] = "empty_intersection"
-        _add_always_valid(told, told["relative"], cuped, adjusted)
+        _add_always_valid(told, told["relative"], cuped, _shown(adjusted, cuped, cap))
     return EffectPaths(plain, adjusted)
 
 
@@ -209,6 +212,18 @@ def _sequence_after(path: ComparisonPath, effect: Effect | CupedEffect) -> Compa
     if sequence is None:
         return path
     return path.after(sequence.p_value, sequence.low, sequence.high, effect.relative.sequence)
+
+
+def _shown(path: ComparisonPath, effect: Effect | CupedEffect, cap: int | None) -> ComparisonPath:
+    """Return the path whose running numbers a look shows: all that was found at its cap.
+
+    A rule may hold back the sequence of this look (one large order, and totals are sparse again).
+    The looks before hold all the same, and what they found is not taken back. Only sums that
+    contradict each other show nothing.
+    """
+    if effect.sequence is None and (path.cap != cap or effect.status == "invalid_input"):
+        return NO_LOOK
+    return path
 
 
 def _add_always_valid(
@@ -264,8 +279,8 @@ def _decision(
 ) -> Entry:
     """Return the numbers that decide, all of one method and of one estimate.
 
-    Planned looks that were taken stand, whatever the sums have become since; before the first,
-    what holds back one that is due is named (``held``).
+    Looks that were taken stand, planned ones and those of a sequence, whatever the sums have
+    become since; before the first planned one, what holds back one that is due is named (``held``).
     """
     method = definition.analysis.method
     is_cuped = decides_on == "cuped"
@@ -280,7 +295,7 @@ def _decision(
         numbers = None
     if numbers is None and status == "ok":
         status = _WITHOUT_NUMBERS[method]
-    if method == "group_sequential" and numbers is not None:
+    if method in ("group_sequential", "always_valid") and numbers is not None:
         status = "ok" if numbers["running_low"] is not None else "empty_intersection"
     elif method == "bayesian" and numbers is not None:
         status = "ok"  # A belief needs no test: rates have one also where no test is possible.
@@ -303,7 +318,7 @@ def _decision(
     return decision
 
 
-_OF_SEQUENCES = ("warming_up", "empty_intersection")
+_OF_SEQUENCES = OF_SEQUENCES | {"empty_intersection"}
 """Statuses of the always-valid numbers; what else decides does not mind them."""
 
 _WITHOUT_NUMBERS = {

@@ -145,14 +145,17 @@ def cuped_entry(cuped: CupedEffect) -> Entry:
 
 
 def always_valid_entry(sequence: SequentialTest | None, path: ComparisonPath) -> Entry | None:
-    """Return the test for all looks, at this one and over those so far."""
-    if sequence is None:
+    """Return the test for all looks, at this one and over those so far; None before the first.
+
+    What was shown stays: a look that has no sequence of its own has null numbers of its own only.
+    """
+    if sequence is None and path.low is None:
         return None
     is_empty = path.is_empty
     return {
-        "p_value": sequence.p_value,
-        "low": sequence.low,
-        "high": sequence.high,
+        "p_value": None if sequence is None else sequence.p_value,
+        "low": None if sequence is None else sequence.low,
+        "high": None if sequence is None else sequence.high,
         "running_p_value": path.p_value,
         "running_low": None if is_empty else path.low,
         "running_high": None if is_empty else path.high,
@@ -163,18 +166,22 @@ def relative_always_valid(interval: Interval | None, status: str, path: Comparis
     """Return the relative interval for all looks, at this one and over those so far.
 
     Args:
-        interval: Of this look.
+        interval: Of this look; where it has none, the looks so far keep theirs.
         status: Of the effect.
         path: After this look.
     """
-    if interval is None:
-        entry = dict.fromkeys(("low", "high", "running_low", "running_high"))
-        return entry | {"status": "undefined" if status == "ok" else status}
+    low, high = interval or (None, None)
     is_empty = path.is_relative_empty
+    if is_empty:
+        status = "empty_intersection"
+    elif interval is not None:
+        status = "ok"
+    elif status == "ok":
+        status = "undefined"
     return {
-        "low": interval.low,
-        "high": interval.high,
+        "low": low,
+        "high": high,
         "running_low": None if is_empty else path.relative_low,
         "running_high": None if is_empty else path.relative_high,
-        "status": "empty_intersection" if is_empty else "ok",
+        "status": status,
     }

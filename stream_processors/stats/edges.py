@@ -239,6 +239,9 @@ EDGE_RULES = (
     EdgeRule("control_negative", Hides.NOTHING, lambda pairs: pairs.control.mean < 0),
 )
 
+OF_SEQUENCES = frozenset(rule.status for rule in EDGE_RULES if rule.hides is Hides.SEQUENCE)
+"""Statuses of the rules that hold back the test for all looks, and no other."""
+
 
 def judge(pairs: Pairs) -> Verdicts:
     """Return what may be shown of every comparison, by the table."""

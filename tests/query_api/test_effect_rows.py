@@ -6,9 +6,13 @@ import msgspec
 import pytest
 
 from query_api.history.rows import Look, effect_rows
-from schemas.definitions import Analysis, Prior
+from schemas.definitions import Analysis, Metric, Prior
+from stream_processors.merge.look import compute_look
+from stream_processors.merge.path import ExperimentPath
+from stream_processors.stats.sums import Sums
 from tests.page.stub import RichExperiment
 from tests.query_api.builders import results
+from tests.stream_processors.merge.builders import make_cut, make_definition, make_totals
 
 METHODS = {
     "always_valid": Analysis(),
@@ -98,3 +102,28 @@ def test_looks_of_before_there_were_methods_are_read_as_always_valid() -> None:
     [row] = [one for (_, basis), one in rows_of(look).items() if basis == "matured"]
     always = look["metrics"][0]["effects"][0]["absolute"]["always_valid"]
     assert (row["interval"], row["low"]) == ("always_valid", always["low"])
+
+
+def test_a_fixed_horizon_has_a_p_value_at_its_one_look_only_however_sparse_its_totals() -> None:
+    orders = Metric("orders", "count", "purchase", window_ms=3_600_000)
+    definition = make_definition(metrics=(orders,), weights=(0.9, 0.1))
+    definition = msgspec.structs.replace(definition, analysis=METHODS["fixed_horizon"])
+    sparse = [Sums(9_000, 180, 180), Sums(1_000, 45, 45)]
+    found = []
+    for is_final in (False, True):
+        look = compute_look(
+            definition,
+            make_totals(sparse, is_final=is_final),
+            cut=make_cut(),
+            path_before=ExperimentPath(),
+        ).results
+        [effect] = look["metrics"][0]["effects"]
+        row = rows_of(look)["orders", "matured"]
+        assert row["status"] == effect["status"] == "sparse"
+        assert row["p_value"] == row["fixed_horizon_p_value"] == effect["decision"]["p_value"]
+        found.append(row["p_value"])
+        effect["decision"]["status"] = "sparse"  # as looks of an earlier version say it
+        assert rows_of(look)["orders", "matured"]["p_value"] is None
+
+    assert found[0] is None
+    assert found[1] < 0.001

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from schemas.definitions import Analysis, Definition, Metric, Prior
 from stream_processors.merge.look import Asked, Look, compute_look, compute_looks, recompute
 from stream_processors.merge.path import ExperimentPath
+from stream_processors.merge.rows import rows_of
 from stream_processors.merge.totals import Totals
 from stream_processors.stats.sums import JointSums, MetricSums, Sums, joint_sums
 from tests.stream_processors.merge.builders import (
@@ -140,6 +141,30 @@ def test_a_fixed_horizon_decides_at_the_last_look_only() -> None:
     assert effect_of(live)["decision"]["p_value"] is None
     assert live.results["verdict"]["reading"] == "waiting_for_look"
     assert last.results["verdict"]["reading"] == "improvement"
+
+
+SPARSE = [Sums(9_000, 180, 180), Sums(1_000, 45, 45)]
+"""Orders of too few units of the smaller variant for a sequence, enough for one look."""
+
+
+def test_a_planned_look_that_is_sparse_is_taken_and_read_in_one_voice() -> None:
+    definition = msgspec.structs.replace(
+        make_definition(metrics=(ORDERS,), weights=(0.9, 0.1)), analysis=planned("fixed_horizon")
+    )
+    live = look_at(definition, make_totals(SPARSE))
+    last = look_at(definition, make_totals(SPARSE, is_final=True))
+
+    assert effect_of(live, "orders")["status"] == "sparse"
+    assert effect_of(live, "orders")["decision"]["status"] == "waiting_for_look"
+    assert live.results["verdict"]["reading"] == "waiting_for_look"
+    assert [row.value["p_value"] for row in rows_of(live.results, 0)] == [None] * 4
+    effect = effect_of(last, "orders")
+    p_value = effect["absolute"]["fixed_horizon"]["p_value"]
+    assert (effect["decision"]["status"], effect["decision"]["p_value"]) == ("ok", p_value)
+    assert effect["adjusted"]["rejects"] is True
+    assert last.results["verdict"]["reading"] == "improvement"
+    assert [row.value["p_value"] for row in rows_of(last.results, 0)] == [None, p_value, None, None]
+    assert last.results["metrics"][1]["effects"][0]["status"] == "ok", "open units wait for nothing"
 
 
 def test_a_posterior_is_labelled_and_corrected_by_nothing() -> None:
