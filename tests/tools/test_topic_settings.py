@@ -23,16 +23,16 @@ PARTITIONS = 2
 def set_topic(bootstrap: str, topic: str, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     change = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    [future] = AdminClient({"bootstrap.servers": bootstrap}).incremental_alter_configs(
-        [change]
-    ).values()  # fmt: skip
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # it answers while it is held
+    [future] = admin.incremental_alter_configs([change]).values()
     future.result(30)
     wait_until(lambda: setting(bootstrap, topic, name) == value, f"{topic} has {name}={value}", 30)
 
 
 def setting(bootstrap: str, topic: str, name: str) -> str:
     asked = ConfigResource(ResourceType.TOPIC, topic)
-    [future] = AdminClient({"bootstrap.servers": bootstrap}).describe_configs([asked]).values()
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    [future] = admin.describe_configs([asked]).values()
     return str(future.result(30)[name].value)
 
 
