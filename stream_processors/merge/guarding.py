@@ -6,6 +6,7 @@ They are read on the effect as it is, not as a covariate adjusts it.
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from scipy import special
 
 from schemas.definitions import Definition, Metric
@@ -22,10 +23,13 @@ from stream_processors.merge.planned import (
 )
 from stream_processors.merge.posteriors import UNITS_MIN
 from stream_processors.merge.questions import Question
+from stream_processors.stats.bayes_beta import beta_posterior, compare_rates
+from stream_processors.stats.bayes_rate_intervals import chances_at_most, difference_intervals
 from stream_processors.stats.effects import Effect, Summary
 from stream_processors.stats.group_sequential import repeated_p_value
 from stream_processors.stats.guardrails import (
     ArmMean,
+    Contrast,
     Guardrail,
     GuardrailTest,
     Margin,
@@ -86,7 +90,7 @@ def guarded(
     if arms is None:
         return _undecided(metric, _status_of(effect), before)
     if analysis.method == "bayesian":
-        return Guarded(_believed(metric, rail, arms), before)
+        return Guarded(_believed(metric, rail, effect, arms), before)
     if not information.is_final:
         return _undecided(metric, "waiting_for_look", before)
     test = fixed_guardrail(*arms, rail, is_rate=metric.kind == "conversion")
@@ -318,34 +322,75 @@ _FIELDS = (
 )
 
 
-def _believed(metric: Metric, rail: Guardrail, arms: _Arms) -> Entry:
-    """Return the guardrail by a flat prior: chances in place of p-values.
+class _Belief(NamedTuple):
+    """Chances to be worse and within the margin, and both one-sided bounds of the gain."""
 
-    Of Student's t with Satterthwaite's degrees of freedom: the variances were estimated, too.
+    worse: float
+    within: float
+    low: float
+    high: float
+
+
+def _believed(metric: Metric, rail: Guardrail, effect: Effect, arms: _Arms) -> Entry:
+    """Return the guardrail by flat priors: chances in place of p-values.
+
+    A prior alone says nothing: with a uniform one, no crash among few units looks worse than none
+    among many. So whatever is said, the estimate has to be on the same side.
     """
     room, gain = room_of(*arms, rail), gain_of(*arms, rail.direction)
     entry = _undecided(metric, "zero_variance", ComparisonPath()).entry
-    if min(arm.unit_count for arm in arms) < UNITS_MIN:
+    counts = _counts(effect) if metric.kind == "conversion" else None
+    if counts is not None:
+        belief = _belief_of_rates(counts, rail)
+    elif min(arm.unit_count for arm in arms) < UNITS_MIN:
         return entry | {"reason": "insufficient"}
-    if room.std_error == 0 or gain.std_error == 0:
+    elif room.std_error == 0 or gain.std_error == 0:
         return entry
-    within = float(special.stdtr(room.degrees_of_freedom, room.estimate / room.std_error))
-    worse = float(special.stdtr(gain.degrees_of_freedom, -gain.estimate / gain.std_error))
-    reach = -float(special.stdtrit(gain.degrees_of_freedom, rail.alpha)) * gain.std_error
+    else:
+        belief = _belief_of_means(room, gain, rail.alpha)
     entry |= {
         "reason": None,
         "gain": gain.estimate,
-        "low": gain.estimate - reach,
-        "high": gain.estimate + reach,
-        "is_harmed": worse >= 1 - rail.alpha,
-        "chance_worse": worse,
+        "low": belief.low,
+        "high": belief.high,
+        "is_harmed": belief.worse >= 1 - rail.alpha and gain.estimate < 0,
+        "chance_worse": belief.worse,
     }
     if metric.margin is not None:
-        entry |= {"room": room.estimate, "chance_within_margin": within}
-        if within >= 1 - rail.alpha:
+        entry |= {"room": room.estimate, "chance_within_margin": belief.within}
+        if belief.within >= 1 - rail.alpha and room.estimate > 0:
             entry["status"] = "pass"
-        elif within <= rail.alpha:
+        elif belief.within <= rail.alpha and room.estimate < 0:
             entry["status"] = "fail"
     if entry["is_harmed"] and entry["status"] in ("undecided", "watched"):
         entry["status"] = "harm"
     return entry
+
+
+def _belief_of_means(room: Contrast, gain: Contrast, alpha: float) -> _Belief:
+    """Return it of Student's t with Satterthwaite's degrees: variances were estimated, too."""
+    reach = -float(special.stdtrit(gain.degrees_of_freedom, alpha)) * gain.std_error
+    return _Belief(
+        worse=float(special.stdtr(gain.degrees_of_freedom, -gain.estimate / gain.std_error)),
+        within=float(special.stdtr(room.degrees_of_freedom, room.estimate / room.std_error)),
+        low=gain.estimate - reach,
+        high=gain.estimate + reach,
+    )
+
+
+def _belief_of_rates(counts: tuple[RareCounts, RareCounts], rail: Guardrail) -> _Belief:
+    """Return it of two rates with uniform priors, by the integrals that their posteriors have."""
+    control, treatment = (
+        beta_posterior(np.array([float(one.unit_count)]), np.array([float(one.conversion_count)]))
+        for one in counts
+    )
+    low, high = difference_intervals(control, treatment, np.array([2 * rail.alpha]))
+    higher = float(compare_rates(control, treatment).chance_to_beat[0])
+    size, is_relative = rail.margin.size, rail.margin.scale == "relative"
+    if rail.direction == "decrease":
+        within = chances_at_most(control, treatment, np.array([size]), is_relative=is_relative)
+        return _Belief(higher, float(within[0]), -float(high[0]), -float(low[0]))
+    below = np.zeros(1)
+    if not is_relative or size < 1:  # No rate is lower by more than all of the other.
+        below = chances_at_most(control, treatment, np.array([-size]), is_relative=is_relative)
+    return _Belief(1 - higher, 1 - float(below[0]), float(low[0]), float(high[0]))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from schemas.definitions import Definition, Metric
 from stream_processors.merge import wording
-from stream_processors.merge.wording import Reason
+from stream_processors.merge.wording import BURN_IN_UNITS, Reason
 
 CROSSOVERS_MAX = 0.001
 """Share of units that were in two variants from which the reader is told."""
@@ -191,7 +191,7 @@ def _treatment(
                 waits.add(wording.wait_of(effect, metric, _fewest_units(entry)))
             reasons.append(_of_decision(definition, entry, effect, side))
         elif metric.role == "guardrail":
-            guardrails.append(_guardrail_state(effect))
+            guardrails.append(_guardrail_state(effect, _fewest_of_pair(entry, effect)))
             fewest = _fewest_units(entry)
             reasons.append(
                 wording.of_guardrail(effect, metric, guardrails[-1], fewest_units=fewest)
@@ -224,6 +224,12 @@ def _fewest_units(entry: Entry) -> int:
     return min(one["units"] for one in entry["variants"])
 
 
+def _fewest_of_pair(entry: Entry, effect: Entry) -> int:
+    """Return the units of the smaller variant of an effect."""
+    pair = (effect["variant"], effect["control"])
+    return min(one["units"] for one in entry["variants"] if one["variant"] in pair)
+
+
 def _about(
     treatments: Sequence[_Treatment], *, alarm: Reading | None = None
 ) -> list[wording.About]:
@@ -254,7 +260,7 @@ def _seen(treatments: Sequence[_Treatment]) -> wording.Seen:
     return wording.Seen(waits, tuple(harmed), is_worth_it=is_worth_it)
 
 
-def _guardrail_state(effect: Entry) -> str:
+def _guardrail_state(effect: Entry, fewest_units: int) -> str:
     """Return the status of a guardrail; harm only where it survives the correction.
 
     ``inconsistent`` where its looks contradict each other and neither failure nor harm is shown;
@@ -269,15 +275,18 @@ def _guardrail_state(effect: Entry) -> str:
     is_torn = effect["guardrail"]["reason"] == "empty_intersection"
     if is_torn and state not in ("fail", "harm"):
         return "inconsistent"
-    return "untested" if state == "watched" and _is_untested(effect) else state
+    return "untested" if state == "watched" and _is_untested(effect, fewest_units) else state
 
 
-def _is_untested(effect: Entry) -> bool:
+def _is_untested(effect: Entry, fewest_units: int) -> bool:
     """Return whether nothing was tested of a guardrail that is watched: no news, not good news.
 
     Where all units of both variants have the same value, there is nothing that a test could show.
+    Of the first few units neither that nor an exact test without harm says anything.
     """
     rail = effect["guardrail"]
+    if fewest_units < BURN_IN_UNITS:
+        return rail["reason"] is not None and not rail["is_harmed"]
     is_same = rail["reason"] == "zero_variance" and effect["absolute"]["estimate"] == 0
     return rail["reason"] is not None and rail["harm_p_value"] is None and not is_same
 

@@ -1,4 +1,4 @@
-"""Exact credible intervals of two rates' difference and relative difference, by integration.
+"""Exact credible intervals and chances of two rates' difference and ratio, by integration.
 
 With independent Beta posteriors of the control's rate C and the treatment's T, P(T - C <= d) and
 P(T / C - 1 <= r) are integrals of one density times the other's distribution. They are taken over
@@ -32,6 +32,9 @@ _DROP = 24.0
 _STEPS_MAX = 80
 _TOLERANCE = 1e-10
 _ODDS_MAX = 700.0
+_CHANCE_ALPHA = 1e-3
+"""What the ends of an integral for a chance are chosen by: 1e-9 of the chance is beyond them."""
+
 _REACH = 700.0
 """Where the search ends; differences stay within -1 and 1, and log ratios end far before."""
 _PAIRS_MAX = 1 << 12
@@ -76,6 +79,29 @@ def relative_intervals(
     return _intervals(control, treatment, alphas, is_relative=True)
 
 
+def chances_at_most(
+    control: Beta[Floats], treatment: Beta[Floats], bounds: Floats, *, is_relative: bool
+) -> Floats:
+    """Return the chance that treatment - control is a bound at most, of shape (n,).
+
+    Args:
+        control: Posteriors, parameters positive and finite, of shape (n,).
+        treatment: The same.
+        bounds: Differences; where relative, of treatment / control - 1, and above -1. Shape (n,).
+        is_relative: Which of the two.
+    """
+    found = np.empty(len(bounds))
+    is_many = np.min([*control, *treatment], axis=0) >= _MANY_FROM
+    for rows in _batches(is_many):
+        first, second = (Beta(one.a[rows], one.b[rows]) for one in (control, treatment))
+        at = np.log1p(bounds[rows]) if is_relative else bounds[rows]
+        spreads = [_moments(one, is_relative=is_relative)[1] for one in (first, second)]
+        t_leads = spreads[1] < spreads[0]
+        law = _law_of(first, second, t_leads, np.full(len(rows), _CHANCE_ALPHA))
+        found[rows] = _integral(law, np.where(t_leads, -at, at), ~t_leads, is_relative)[0]
+    return np.clip(found, 0.0, 1.0)
+
+
 def _intervals(
     control: Beta[Floats], treatment: Beta[Floats], alphas: Floats, *, is_relative: bool
 ) -> tuple[Floats, Floats]:
@@ -106,9 +132,7 @@ def _ends(
     )
     mean, spread = mean_t - mean_c, np.hypot(spread_c, spread_t)
     t_leads = spread_t < spread_c
-    leads = Beta(*(np.where(t_leads, t, c) for c, t in zip(control, treatment, strict=True)))
-    other = Beta(*(np.where(t_leads, c, t) for c, t in zip(control, treatment, strict=True)))
-    law = _Law(leads, other, *_span(leads, alphas), alphas)
+    law = _law_of(control, treatment, t_leads, alphas)
 
     def below(rows: NDArray[np.intp], at: Floats, *, upper: bool) -> tuple[Floats, Floats]:
         """Return P(difference <= at), or with ``upper`` P(difference > at), and the density."""
@@ -119,6 +143,14 @@ def _ends(
     low = _solved(lambda rows, at: below(rows, at, upper=False), alphas / 2, mean, spread)
     high = -_solved(lambda rows, at: below(rows, -at, upper=True), alphas / 2, -mean, spread)
     return low, high
+
+
+def _law_of(
+    control: Beta[Floats], treatment: Beta[Floats], t_leads: NDArray[np.bool_], alphas: Floats
+) -> _Law:
+    leads = Beta(*(np.where(t_leads, t, c) for c, t in zip(control, treatment, strict=True)))
+    other = Beta(*(np.where(t_leads, c, t) for c, t in zip(control, treatment, strict=True)))
+    return _Law(leads, other, *_span(leads, alphas), alphas)
 
 
 def _moments(rate: Beta[Floats], *, is_relative: bool) -> tuple[Floats, Floats]:

@@ -212,3 +212,65 @@ def test_planned_looks_of_a_small_variant_seldom_show_harm_that_is_none() -> Non
         paths = [look.path_after for look in looks]
         shown |= [effect_of(look, "keep")["guardrail"]["is_harmed"] for look in looks]
     assert shown.mean() <= alpha
+
+
+@pytest.mark.parametrize("kind", ["conversion", "count"])
+@pytest.mark.parametrize(("units", "is_tested"), [(1, False), (2, False), (99, False), (100, True)])
+def test_the_first_units_of_a_guardrail_are_no_good_news(
+    kind: Literal["conversion", "count"], units: int, *, is_tested: bool
+) -> None:
+    """No crash among a handful of units is what a treatment that crashes has, too."""
+    look = look_with(crash(kind), rate(units, 0), rate(units, 0))
+    said, text = reading_of(look)
+    assert said == ("improvement" if is_tested else "improvement_guardrails_open")
+    assert ("is not tested yet" in text) is not is_tested
+
+
+def test_harm_among_the_first_units_counts_all_the_same() -> None:
+    look = look_with(crash(), rate(60, 0), rate(60, 40))
+    assert reading_of(look)[0] == "guardrail_failed"
+
+
+MARGINS: tuple[Margins | None, ...] = (None, {"absolute": 0.01}, {"relative": 0.3})
+
+
+@pytest.mark.parametrize("margin", MARGINS)
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+@pytest.mark.parametrize("arms", [((1_900, 24), (100, 0)), ((200, 1), (200, 9)), ((40, 9), (9, 0))])
+def test_a_believed_guardrail_of_a_rate_has_the_chances_of_its_posteriors(
+    arms: tuple[tuple[int, int], tuple[int, int]],
+    direction: Literal["increase", "decrease"],
+    margin: Margins | None,
+) -> None:
+    """Against draws of both Beta posteriors, and the posterior that stands beside it."""
+    metric = kept(direction=direction, margin=margin)
+    effect = effect_of(look_with(metric, *(rate(*arm) for arm in arms), method="bayesian"), "keep")
+    rail, posterior = effect["guardrail"], effect["absolute"]["posterior"]
+    rng = np.random.default_rng(20_261_122)
+    control, treatment = (rng.beta(1 + k, 1 + n - k, 400_000) for n, k in arms)
+    gain = treatment - control if direction == "increase" else control - treatment
+    assert rail["chance_worse"] == pytest.approx(1 - posterior["chance"], abs=1e-9)
+    assert rail["chance_worse"] == pytest.approx(np.mean(gain < 0), abs=4e-3)
+    assert np.mean(gain < rail["low"]) == pytest.approx(0.05, abs=2e-3)
+    assert np.mean(gain > rail["high"]) == pytest.approx(0.05, abs=2e-3)
+    if margin is not None:
+        room = margin.get("absolute", margin.get("relative", 0.0) * control)
+        assert rail["chance_within_margin"] == pytest.approx(np.mean(gain > -room), abs=4e-3)
+
+
+def test_a_small_variant_without_conversions_is_not_believed_to_be_harmed() -> None:
+    """Student's t of it was certain; the posterior says 0.73."""
+    look = look_with(kept(), rate(1_900, 24), rate(100, 0), method="bayesian")
+    rail = effect_of(look, "keep")["guardrail"]
+    assert (rail["status"], rail["is_harmed"]) == ("watched", False)
+    assert rail["chance_worse"] == pytest.approx(0.728, abs=1e-3)
+
+
+@pytest.mark.parametrize("margin", [None, {"absolute": 1e-4}])
+def test_a_prior_alone_shows_no_harm(margin: Margins | None) -> None:
+    """A uniform prior expects more crashes of few units: it has none to show for it."""
+    look = look_with(crash(margin=margin), rate(10_000, 0), rate(100, 0), method="bayesian")
+    rail = effect_of(look, "crash")["guardrail"]
+    assert rail["chance_worse"] > 0.98
+    assert rail["status"] == ("watched" if margin is None else "undecided")
+    assert rail["is_harmed"] is False

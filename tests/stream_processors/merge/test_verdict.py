@@ -41,6 +41,14 @@ TORN_GUARD = {**TORN, "state": "undecided", "reason": "empty_intersection", "rej
 HARM_WITHIN = {**UP, "state": "pass", "is_harmed": True}
 
 
+def gains(low: float | None, high: float | None) -> dict[str, float | None]:
+    """The bounds of a guardrail whose margin is 0.01, and of which less is better."""
+    if low is None or high is None:
+        return dict.fromkeys(("gain", "low", "high", "room", "room_low", "room_high"))
+    gain = {"gain": -(low + high) / 2, "low": -high, "high": -low}
+    return gain | {f"room_{end}": gain[end] + 0.01 for end in ("low", "high")}
+
+
 def effect(metric: str, says: dict[str, Any], variant: str = "treatment") -> dict[str, Any]:
     status = says.get("status", "ok")
     low, high = says.get("low"), says.get("high")
@@ -59,6 +67,7 @@ def effect(metric: str, says: dict[str, Any], variant: str = "treatment") -> dic
             "margin": 0.01,
             "reason": says.get("reason"),
             "is_harmed": says.get("is_harmed", says.get("state") == "harm"),
+            **gains(low, high),
         }
     if status == "ok":
         rejects = says.get("survives", says.get("rejects", False))
@@ -88,7 +97,11 @@ def results_of(
                 "role": METRICS[metric].role,
                 "basis": "matured",
                 "overflowed": 0,
-                "variants": [{"units": 40}, {"units": 60}],
+                "variants": [
+                    {"variant": "control", "units": 40},
+                    {"variant": "treatment", "units": 60},
+                    {"variant": "arm-2", "units": 60},
+                ],
                 "effects": [
                     effect(metric, one, variant)
                     for variant, one in zip(

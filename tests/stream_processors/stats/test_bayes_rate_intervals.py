@@ -7,7 +7,11 @@ import pytest
 from scipy import stats
 
 from stream_processors.stats.bayes_beta import Beta, compare_rates
-from stream_processors.stats.bayes_rate_intervals import difference_intervals, relative_intervals
+from stream_processors.stats.bayes_rate_intervals import (
+    chances_at_most,
+    difference_intervals,
+    relative_intervals,
+)
 from stream_processors.stats.planning import plan
 from stream_processors.stats.planning_inputs import PlanInputs
 from stream_processors.stats.tails import Floats
@@ -52,6 +56,21 @@ def test_ends_leave_half_of_alpha_on_each_side(*, is_relative: bool) -> None:
         for end, tail in ((below, stats.beta(*t).cdf), (above, stats.beta(*t).sf)):
             moved = rates * (1 + end) if is_relative else rates + end
             assert np.mean(tail(moved)) == pytest.approx(0.025, rel=2e-5)
+
+
+@pytest.mark.parametrize("is_relative", [False, True])
+@pytest.mark.parametrize("bound", [-0.4, -0.01, 0.0, 0.002, 0.5])
+def test_a_chance_is_the_sum_over_a_fine_grid(*, bound: float, is_relative: bool) -> None:
+    control, treatment = (betas([pair[arm] for pair in PAIRS]) for arm in (0, 1))
+    bounds = np.full(len(PAIRS), bound)
+    found = chances_at_most(control, treatment, bounds, is_relative=is_relative)
+    for (c, t), chance in zip(PAIRS, found, strict=True):
+        rates = stats.beta(*c).ppf(GRID)
+        moved = rates * (1 + bound) if is_relative else rates + bound
+        assert chance == pytest.approx(np.mean(stats.beta(*t).cdf(moved)), abs=2e-5)
+    if bound == 0:
+        expected = 1 - compare_rates(control, treatment).chance_to_beat
+        np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
 def test_an_interval_stays_within_what_is_possible_and_agrees_with_the_chance() -> None:
