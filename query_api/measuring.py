@@ -58,19 +58,24 @@ def read(definition: dict[str, Any], results: dict[str, Any], metric_id: str | N
         "alpha": definition["analysis"]["alpha"],
         "method": definition["analysis"]["method"],
         "weights": _weights(definition, control_id),
-        "decision_metrics": max(1, sum(one["role"] == "decision" for one in definition["metrics"])),
         "window": metric["window"],
         "units_per_day": _units_per_day(definition, results),
     }
+    if metric["kind"] == "quantile":
+        question["quantile"] = metric["quantile"]
     if metric["kind"] != "conversion":
         question["sd"] = control["std_error"] * control["units"] ** 0.5
     if metric["role"] == "guardrail" and metric["margin"]:
+        # Passing is not corrected for several comparisons, nor adjusted by a covariate.
         question["margin"] = metric["margin"]
+    else:
+        deciding = sum(one["role"] == "decision" for one in definition["metrics"])
+        question |= {"decision_metrics": max(1, deciding)} | _covariate(entry)
     hypothesis = definition.get("hypothesis") or {}
     if metric["role"] == "decision" and hypothesis.get("minimum_effect"):
         sign = 1 if metric["direction"] == "increase" else -1
         question["effect"] = {"relative": sign * hypothesis["minimum_effect"]}
-    question |= _sequential(definition["analysis"]) | _covariate(entry)
+    question |= _sequential(definition["analysis"])
     known = {name: value for name, value in question.items() if value is not None}
     all_units = sum(one["units"] for one in entry["variants"])
     as_of = results["look"]["as_of"]

@@ -157,9 +157,10 @@ def _unread_errors(question: Question) -> Iterator[FieldError]:
     }
     if question.spending != "power":
         unread["spending_power"] = f"is read where spending is power, and it is {question.spending}"
+    if question.kind != "quantile":
+        unread["quantile"] = "is read of kind quantile alone"
     if question.kind != "quantile" or question.sd is not None:
-        for name in ("quantile", "density"):
-            unread[name] = "is read of kind quantile without sd alone"
+        unread["density"] = "is read of kind quantile without sd alone"
     if question.kind == "conversion":
         unread["treatment_sd"] = "must not be given for a conversion: its rates say it"
     if question.weights is not None:
@@ -168,6 +169,11 @@ def _unread_errors(question: Question) -> Iterator[FieldError]:
         unread["ramp"] = "is read together with units_per_day alone"
     if question.covariate_correlation == 0:
         unread["covariate_share"] = "is read together with covariate_correlation alone"
+    if question.margin is not None:
+        for name in ("decision_metrics", "correction"):
+            unread[name] = "must not be given with a margin: passing is not corrected"
+        why = "must not be given with a margin: a guardrail is read without a covariate"
+        unread["covariate_correlation"] = why
     if goal == "sample_size":
         unread["units"] = unread["days"] = "must not be given where the units are asked for"
     if goal == "power":

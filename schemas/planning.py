@@ -61,7 +61,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Positive | None, Meta(description="The treatment's, where it differs from the control's.")
     ] = None
     quantile: Annotated[
-        Chance | None, Meta(description="Of kind quantile, with density instead of sd: which one.")
+        Chance | None,
+        Meta(description="Of kind quantile: which one. With sd, too: a rare one waits longer."),
     ] = None
     density: Annotated[
         Positive | None,
@@ -106,7 +107,10 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
     decision_metrics: Annotated[
         Annotated[int, Meta(ge=1, le=100)],
-        Meta(description="Metrics that decide; with the variants they make the family."),
+        Meta(
+            description="Metrics that decide; with the variants they make the family. Not with a "
+            "margin: passing is not corrected."
+        ),
     ] = 1
     correction: Annotated[
         Literal["bonferroni", "none"],
@@ -253,7 +257,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     method: Annotated[str, Meta(description="How the results will be read, as asked.")]
     formula: Annotated[Formula, Meta(description="By what all this was computed.")]
     alpha: Annotated[float, Meta(description="Error probability of the whole family, as asked.")]
-    comparisons: Annotated[int, Meta(description="Size of the family.")]
+    comparisons: Annotated[int, Meta(description="Size of the family; 1 with a margin.")]
     alpha_per_comparison: Annotated[float, Meta(description="Level of each comparison.")]
     wanted_power: Annotated[
         float | None, Meta(description="The power that was asked for; null where it is the answer.")

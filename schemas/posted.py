@@ -45,6 +45,9 @@ TAU_MIN, TAU_MAX = 1e-12, 1e15
 BURN_IN_UNITS = 100
 """Units of every variant before a test among looks starts; as in ``stats.edges``."""
 
+BURN_IN_RANK = 30
+"""Of a quantile: units of every variant on either side of it; as in ``stats.quantiles``."""
+
 PLANNED_LOOKS_MAX = 100
 DEFAULT_LOOKS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -493,14 +496,34 @@ def _units_max_errors(body: DefinitionBody) -> Iterable[FieldError]:
         return
     pairs = [(weight, control.weight) for weight in weights if weight > 0]
     share = min(min(pair) / sum(pair) for pair in pairs)
-    needed = math.ceil(BURN_IN_UNITS / share)
+    in_each, why = _most_units(body.metrics)
+    needed = math.ceil(in_each / share - 1e-9)
     if 2 <= units < needed:
         message = (
             f"units_max == {units}, must be {needed} or more: these are the units of a pair, "
-            f"both arms together, and a look needs {BURN_IN_UNITS} in each, of which the smaller "
+            f"both arms together, and a look {why}needs {in_each} in each, of which the smaller "
             f"gets {share:.3g} of the pair"
         )
         yield FieldError("analysis.units_max", message)
+
+
+def _most_units(metrics: Sequence[MetricBody]) -> tuple[int, str]:
+    """Return the longest burn-in of all metrics with planned looks, and whose it is.
+
+    Of a quantile of events only the events count, and how many a unit brings is not known.
+    """
+    found = BURN_IN_UNITS, ""
+    for metric in metrics:
+        is_read = metric.role in ("decision", "guardrail") and metric.of != "events"
+        if metric.kind != "quantile" or not is_read or metric.quantile is None:
+            continue
+        # Outside it is said elsewhere; nearer to 0 or 1 no number of units is a plan.
+        if not 1e-9 <= metric.quantile <= 1 - 1e-9:
+            continue
+        in_each = math.ceil(BURN_IN_RANK / min(metric.quantile, 1 - metric.quantile))
+        if in_each > found[0]:
+            found = in_each, f"at quantile {metric.quantile} of {metric.id} "
+    return found
 
 
 def _are_fractions(looks: Sequence[float]) -> bool:

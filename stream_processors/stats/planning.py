@@ -29,6 +29,7 @@ from stream_processors.stats.planning_inputs import (
     deciding_chance,
 )
 from stream_processors.stats.planning_methods import Planner, planner_of
+from stream_processors.stats.planning_sequential import looks_taken
 from stream_processors.stats.roots import root_between
 
 __all__ = ["Formula", "PlanError", "PlanInputs", "PlanResult", "plan"]
@@ -186,8 +187,22 @@ def _answer(inputs: PlanInputs, planner: Planner, *, effect: float, units: float
         n_star=details.n_star,
         boundaries=details.boundaries,
         assurance=details.assurance,
-        notes=_notes(inputs),
+        notes=(*_notes(inputs), *_burn_in_notes(inputs, worst, units)),
     )
+
+
+def _burn_in_notes(inputs: PlanInputs, design: Design, units: float) -> tuple[str, ...]:
+    """Return what the burn-in takes from a plan, where it takes a planned look or half of it."""
+    burn_in = math.ceil(design.burn_in_units - 1e-6)
+    if inputs.method == "group_sequential":
+        taken = looks_taken(inputs.planned_looks, design, units)
+        missed = [f"{look:g}" for look in inputs.planned_looks if look not in taken]
+        if missed:
+            early = f"nothing is found at {', '.join(missed)} of the units"
+            return (f"no look is taken before the burn-in of about {burn_in:,} units: {early}",)
+    if inputs.method == "always_valid" and 2 * burn_in > units:
+        return (f"nothing is found before the burn-in of about {burn_in:,} units",)
+    return ()
 
 
 def _split(units: int, shares: tuple[float, ...]) -> tuple[int, ...]:
@@ -255,6 +270,8 @@ def _notes(inputs: PlanInputs) -> tuple[str, ...]:
         )
     if inputs.kind == "quantile":
         notes.append("a quantile's normal approximation needs many units beyond the quantile")
+        if inputs.quantile is None and inputs.method in ("always_valid", "group_sequential"):
+            notes.append("without its quantile a plan does not know how long the burn-in is")
     if inputs.method == "always_valid":
         notes.append(
             f"power over a run of {inputs.looks} equal looks; looking more often only adds to it"

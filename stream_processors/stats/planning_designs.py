@@ -8,8 +8,14 @@ estimate times the units, under the null hypothesis and under the truth.
 import math
 from typing import Literal, NamedTuple
 
-from stream_processors.stats.edges import BURN_IN_CONVERSIONS, BURN_IN_UNITS
+from stream_processors.stats.edges import (
+    BURN_IN_CONVERSIONS,
+    BURN_IN_UNITS,
+    EFFECTIVE_UNITS_MIN,
+    SPARSE_UNITS_MAX,
+)
 from stream_processors.stats.planning_inputs import PlanError, PlanInputs
+from stream_processors.stats.quantiles import BURN_IN_RANK
 
 
 class Design(NamedTuple):
@@ -25,8 +31,9 @@ class Design(NamedTuple):
         arm_variances: Variance of a unit's value in control and treatment, as they enter.
         sides: 2 or 1.
         alpha: Level of this comparison.
-        burn_in_units: Units of all variants before a sequence starts: 100 in each of the two, and
-            of rates 30 that converted and 30 that did not, as expected.
+        burn_in_units: Units of all variants before a sequence starts, or a planned look is taken:
+            100 in each of the two; of rates 30 that converted and 30 that did not, as expected;
+            of quantiles 30 on either side; of all others what ``edges`` asks of unequal variants.
     """
 
     signal: float
@@ -45,7 +52,12 @@ class Design(NamedTuple):
 
 
 def comparisons_in(inputs: PlanInputs) -> int:
-    """Return the size of the family: treatments times decision metrics."""
+    """Return how many comparisons share alpha: treatments times decision metrics.
+
+    A guardrail with a margin shares with none: all have to pass, so passing is not corrected.
+    """
+    if inputs.margin is not None:
+        return 1
     return (len(inputs.weights) - 1) * inputs.decision_metrics
 
 
@@ -142,14 +154,46 @@ def design_of(inputs: PlanInputs, effect: float, treatment: int) -> Design:
 
 
 def _burn_in_units(inputs: PlanInputs, effect: float, pair: tuple[float, float]) -> float:
-    rarer = 1.0, 1.0
+    needed = [float(BURN_IN_UNITS)] * 2
     if inputs.kind == "conversion":
         rates = inputs.baseline, inputs.baseline + effect
-        rarer = min(rates[0], 1 - rates[0]), min(rates[1], 1 - rates[1])
-    return max(
-        max(BURN_IN_UNITS, BURN_IN_CONVERSIONS / one) / share
-        for one, share in zip(rarer, pair, strict=True)
-    )
+        needed = [max(BURN_IN_UNITS, BURN_IN_CONVERSIONS / min(one, 1 - one)) for one in rates]
+    elif inputs.kind == "quantile":
+        # A spread without its quantile does not say how many units lie beyond it.
+        beyond = 0.5 if inputs.quantile is None else min(inputs.quantile, 1 - inputs.quantile)
+        needed = [max(BURN_IN_UNITS, BURN_IN_RANK / beyond)] * 2
+    units = max(one / share for one, share in zip(needed, pair, strict=True))
+    if inputs.kind in ("conversion", "quantile"):
+        return units
+    return max(units, _sparse_units(inputs, effect, pair))
+
+
+SPARSE_DEVIATIONS = 2
+"""Standard errors of the mean by which a plan stays clear of the rule: it goes by chance."""
+
+
+def _sparse_units(inputs: PlanInputs, effect: float, pair: tuple[float, float]) -> float:
+    """Return the units of all variants from which on they are not ``sparse``: see ``edges``.
+
+    The rule counts what came, so half of the experiments would still wait where it is just met:
+    n mean²/s² has a relative standard error of about s/(mean √N), of which some are added.
+    """
+    smaller, larger = min(pair), max(pair)
+    if smaller == larger:
+        return 0.0
+    total = smaller + larger
+    weights = pair[0] / total, pair[1] / total
+    control, treatment = (one / variance_factor(inputs) for one in arm_variances(inputs, effect))
+    between = weights[0] * weights[1] * effect**2
+    variance = weights[0] * control + weights[1] * treatment + between
+    imbalance = (larger - smaller) ** 2 / (larger * total)
+    mean = inputs.baseline + weights[1] * effect
+    # Compared by products: a mean of 0 has no number of units that would do.
+    if SPARSE_UNITS_MAX * mean**2 <= EFFECTIVE_UNITS_MIN * variance * imbalance:
+        return SPARSE_UNITS_MAX / smaller
+    of_smaller = EFFECTIVE_UNITS_MIN * variance * imbalance / mean**2
+    spare = math.sqrt(smaller / (EFFECTIVE_UNITS_MIN * imbalance * total))
+    return min(SPARSE_UNITS_MAX, of_smaller * (1 + SPARSE_DEVIATIONS * spare)) / smaller
 
 
 def _of_rates(design: Design, inputs: PlanInputs, effect: float) -> Design:

@@ -110,20 +110,33 @@ def _bayesian(inputs: PlanInputs) -> Planner:
 def _group_sequential(inputs: PlanInputs) -> Planner:
     spending = Spending(inputs.spending, inputs.spending_power)
 
-    def run_for(design: Design) -> planning_sequential.Run:
-        return planning_sequential.group_run(
-            design.alpha, design.sides, spending, inputs.planned_looks
-        )
+    def run_of(design: Design, looks: tuple[float, ...]) -> planning_sequential.Run:
+        return planning_sequential.group_run(design.alpha, design.sides, spending, looks)
+
+    def run_for(design: Design, units: float) -> planning_sequential.Run | None:
+        looks = planning_sequential.looks_taken(inputs.planned_looks, design, units)
+        return run_of(design, looks) if looks else None
 
     def power(design: Design, units: float) -> float:
-        return run_for(design).power(planning_fixed.normal_drift(design, units), design.sides)
+        run = run_for(design, units)
+        if run is None:
+            return 0.0
+        return run.power(planning_fixed.normal_drift(design, units), design.sides)
 
-    def units(design: Design, power: float) -> float:
-        drift = planning_sequential.group_drift(run_for(design), power, design.sides)
-        return design.variance * (drift / design.signal) ** 2
+    def units(design: Design, power_wanted: float) -> float:
+        whole = run_of(design, inputs.planned_looks)
+        drift = planning_sequential.group_drift(whole, power_wanted, design.sides)
+        found: float = design.variance * (drift / design.signal) ** 2
+        if found * inputs.planned_looks[0] >= design.burn_in_units:
+            return found
+        return planning_sequential.units_for(
+            lambda count: power(design, count), power_wanted, guess=found
+        )
 
     def details(design: Design, units: float) -> Details:
-        run = run_for(design)
+        run = run_for(design, units)
+        if run is None:
+            return Details()
         return Details(
             expected_share=run.expected_share(planning_fixed.normal_drift(design, units)),
             expected_share_null=run.expected_share(0.0),

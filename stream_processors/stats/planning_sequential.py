@@ -73,6 +73,13 @@ def group_run(
     return run_of(planned_looks, boundaries(planned_looks, plan), sides)
 
 
+def looks_taken(
+    planned_looks: tuple[float, ...], design: Design, units: float
+) -> tuple[float, ...]:
+    """Return the planned looks that come after the burn-in: before it none is taken."""
+    return tuple(look for look in planned_looks if look * units >= design.burn_in_units - 1e-6)
+
+
 def group_drift(run: Run, power: float, sides: Literal[1, 2]) -> float:
     """Return the drift at which a run reaches a power."""
     return root_between(lambda drift: run.power(drift, sides) - power, 0.0, DRIFT_MAX, xtol=1e-12)

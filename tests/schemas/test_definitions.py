@@ -27,7 +27,7 @@ from schemas.definitions import (
 from schemas.look_size import look_bytes
 from schemas.posted import definition_errors
 from stream_processors.merge import wording
-from stream_processors.stats import edges
+from stream_processors.stats import edges, quantiles
 
 POSTED: dict[str, Any] = {
     "id": "checkout-color",
@@ -277,6 +277,18 @@ def test_planned_looks_need_units_beyond_the_burn_in_in_every_variant(
 
 def test_the_burn_in_that_plans_are_held_against_is_that_of_the_statistics() -> None:
     assert edges.BURN_IN_UNITS == posted.BURN_IN_UNITS == wording.BURN_IN_UNITS
+    assert quantiles.BURN_IN_RANK == posted.BURN_IN_RANK
+
+
+def test_planned_looks_at_a_rare_quantile_need_units_beyond_it() -> None:
+    rare = {"id": "load", "kind": "quantile", "event": "load", "window": "1h", "quantile": 0.99}
+    (error,) = errors_of(**sequential(units_max=5_999), metrics=[rare])
+    assert error.field == "analysis.units_max"
+    assert "must be 6000 or more" in error.message
+    assert "quantile 0.99 of load needs 3000 in each" in error.message
+    assert errors_of(**sequential(units_max=6_000), metrics=[rare]) == []
+    for unread in ({"role": "secondary"}, {"of": "events"}, {"quantile": 0.5}):
+        assert errors_of(**sequential(units_max=5_999), metrics=[rare | unread]) == [], unread
 
 
 def test_every_broken_rule_is_named_at_once() -> None:

@@ -258,6 +258,9 @@ def _merged(given: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
         taken.pop("weights", None)
     if given.get("goal") == "minimum_effect" or "margin" in given:
         taken.pop("effect", None)
+    if "margin" in given:  # Of a guardrail's pass nothing reads them.
+        for name in ("decision_metrics", "covariate_correlation"):
+            taken.pop(name, None)
     return taken | given
 
 

@@ -296,6 +296,17 @@ def test_an_effect_beyond_the_margin_is_never_shown_to_be_within_it() -> None:
     assert found.units is found.power is None
 
 
+def test_guardrails_that_pass_share_alpha_with_nothing() -> None:
+    """All of them have to pass, so passing is not corrected: nor is its plan."""
+    asked = rate(margin=0.1, direction="decrease")
+    alone = plan(asked)
+    several = plan(dataclasses.replace(asked, decision_metrics=3, weights=(1.0, 1.0, 1.0)))
+    assert several.alpha_per_comparison == alone.alpha_per_comparison == 0.05
+    assert several.comparisons == 1
+    assert several.units_by_variant == (alone.units_by_variant[0],) * 3
+    assert not any("shared" in note for note in several.notes)
+
+
 def test_several_variants_share_alpha_and_the_smallest_decides() -> None:
     asked = rate(effect=0.1, weights=(0.5, 0.3, 0.2), decision_metrics=2)
     found = plan(asked)

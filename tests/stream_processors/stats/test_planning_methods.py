@@ -9,7 +9,9 @@ import pytest
 from scipy import stats
 
 from stream_processors.stats import planning_bayes
+from stream_processors.stats.comparisons import Comparison, compare_all
 from stream_processors.stats.edges import BURN_IN_UNITS
+from stream_processors.stats.effects import Plan
 from stream_processors.stats.group_sequential import GroupPlan, boundaries
 from stream_processors.stats.guardrails import ArmMean, Guardrail, Margin, sequential_guardrail
 from stream_processors.stats.planning import PlanError, PlanInputs, plan
@@ -23,6 +25,7 @@ from stream_processors.stats.planning_sample_ratio import (
 from stream_processors.stats.planning_sequential import group_drift, run_of
 from stream_processors.stats.sample_ratio import sample_ratio_log_e_value
 from stream_processors.stats.sequential import critical_value, mixture_variance
+from stream_processors.stats.sums import JointSums, MetricSums
 from tests.stream_processors.stats.oracles import CASES
 
 RUNS = 20_000
@@ -365,3 +368,65 @@ def test_units_loss_and_power_of_the_split_are_one_equation(check: Any) -> None:
     loss = sample_ratio_loss(units, planned, 2, power=0.9, check=check)
     assert loss == pytest.approx(0.05, rel=1e-6)
     assert sample_ratio_loss(10, planned, 2, power=0.9, check=check) is None
+
+
+def rare_counts(**fields: Any) -> PlanInputs:
+    """Orders of 2 % of the units against 4 %, of which one in ten is treated."""
+    about = {"kind": "count", "baseline": 0.02, "deviation": 0.14, "treatment_deviation": 0.196}
+    return PlanInputs(
+        **(about | {"effect": 1.0, "weights": (9.0, 1.0), "method": "always_valid"} | fields)
+    )
+
+
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential"])
+def test_a_plan_of_rare_values_waits_until_they_are_no_longer_sparse(method: Any) -> None:
+    found = plan(rare_counts(method=method))
+    assert found.units_control_exact is not None
+    assert found.power is not None
+    too_few = plan(rare_counts(method=method, goal="power", units=found.units * 9 // 10))
+    assert too_few.power == 0
+    assert any("before the burn-in" in note for note in found.notes)
+
+
+def test_a_plan_of_rare_values_keeps_its_power_in_the_comparisons_themselves() -> None:
+    """Simulated: the sequence starts at the end of the plan, and finds what it promised."""
+    found = plan(rare_counts())
+    rng, runs = np.random.default_rng(11), 1_500
+    arms = [
+        [
+            MetricSums(JointSums(units, (int(orders),), (int(orders),)))
+            for orders in rng.binomial(units, rate, runs)
+        ]
+        for units, rate in zip(found.units_by_variant, (0.02, 0.04), strict=True)
+    ]
+    asked = [
+        Comparison("count", control, treatment, Plan(0.05, found.n_star or 0))
+        for control, treatment in zip(*arms, strict=True)
+    ]
+    sequences = [effect.sequence for effect in compare_all(asked)]
+    started = [one for one in sequences if one is not None]
+    assert len(started) > 0.95 * runs
+    rejected = sum(one.p_value <= 0.05 for one in started) / runs
+    assert found.power is not None
+    assert rejected == pytest.approx(found.power, abs=0.04)
+    assert rejected > 0.8
+
+
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential"])
+def test_a_plan_of_a_rare_quantile_waits_for_units_beyond_it(method: Any) -> None:
+    about = {"kind": "quantile", "baseline": 1_000.0, "quantile": 0.99, "density": 5e-5}
+    found = plan(PlanInputs(**about, effect=0.5, method=method))
+    assert 3_000 <= min(found.units_by_variant) <= max(found.units_by_variant) <= 3_001
+    fewer = plan(PlanInputs(**about, effect=0.5, method=method, goal="power", units=5_998))
+    assert fewer.power == 0
+
+
+def test_planned_looks_before_the_burn_in_are_not_counted_and_are_named() -> None:
+    looks = (0.05, 0.5, 1.0)
+    found = plan(total(goal="power", units=1_000, effect=0.2, method="group_sequential",
+                       planned_looks=looks))  # fmt: skip
+    later = plan(total(goal="power", units=1_000, effect=0.2, method="group_sequential",
+                       planned_looks=looks[1:]))  # fmt: skip
+    assert (found.power, found.boundaries) == (later.power, later.boundaries)
+    assert "nothing is found at 0.05 of the units" in " ".join(found.notes)
+    assert not any("burn-in" in note for note in later.notes)

@@ -11,6 +11,7 @@ from query_api.measuring import NotMeasuredError, UnknownMetricError, read
 from query_api.planning import answer, read_question
 from tests.page.stub import Experiment, StubServer, World
 from tools.cli import app
+from tools.errors import LitmusError
 from tools.planning.command import answers_to
 
 RATE = ("--kind", "conversion", "--baseline", "0.05", "--relative-effect", "0.1")
@@ -219,8 +220,24 @@ def test_a_guardrail_is_planned_with_its_margin() -> None:
     about = {"role": "guardrail", "margin": {"relative": 0.05}}
     measured = read(definition(metric=about), results(), "spend")
     assert measured.question["margin"] == {"relative": 0.05}
-    assert "effect" not in measured.question
+    assert not {"effect", "decision_metrics", "covariate_correlation"} & measured.question.keys()
     assert answers_to({}, measured)[0].goal == "sample_size"
+
+
+def test_a_margin_that_is_given_leaves_out_what_is_of_decisions() -> None:
+    measured = read(definition(), results(), None)
+    assert {"decision_metrics", "covariate_correlation"} <= measured.question.keys()
+    (found,) = answers_to({"margin": {"relative": 0.05}}, measured)
+    assert found.alpha_per_comparison == 0.05
+    with pytest.raises(LitmusError, match="--decision-metrics: 2, must not be given with a margin"):
+        answers_to({"margin": {"relative": 0.05}, "decision_metrics": 2}, measured)
+
+
+def test_a_quantile_is_planned_with_the_wait_of_its_rank() -> None:
+    measured = read(definition(metric={"kind": "quantile", "quantile": 0.99}), results(), None)
+    assert measured.question["quantile"] == 0.99
+    (found,) = answers_to({"effect": {"relative": 3.0}}, measured)
+    assert min(found.units_by_variant) >= 3_000
 
 
 @pytest.mark.parametrize(
