@@ -172,11 +172,15 @@ const REASONS = {
   ),
   decision_waiting: withoutInterval,
   decision_invalid: withoutInterval,
-  guardrail_pass: words("good", "Within the margin", "The whole interval lies inside the margin."),
+  guardrail_pass: words(
+    "good",
+    "Within the margin",
+    "The bound that decides lies inside the margin.",
+  ),
   guardrail_fail: words(
     "bad",
     "The guardrail is broken",
-    "The whole interval lies outside the agreed margin.",
+    "The bound that decides lies outside the agreed margin.",
   ),
   guardrail_harm: words(
     "bad",
@@ -186,7 +190,7 @@ const REASONS = {
   guardrail_undecided: (effect) =>
     effect.guardrail?.reason
       ? withoutInterval({ status: effect.guardrail.reason })
-      : words("open", "Not settled yet", "The interval reaches across the margin.")(),
+      : words("open", "Not settled yet", "The margin lies between the bounds that decide.")(),
   guardrail_untested: (effect) => withoutInterval({ status: effect.guardrail.reason }),
   guardrail_invalid: withoutInterval,
 };

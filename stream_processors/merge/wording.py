@@ -345,10 +345,35 @@ def of_guardrail(effect: Entry, metric: Metric, state: str, *, fewest_units: int
     elif state in ("undecided", "untested") and rail["reason"] in _WAITS:
         said += f": it {_WAITS[_wait(rail['reason'], metric, fewest_units)]}"
     said += _by_exact_test(rail, state)
-    text = f"{metric.id}: {effect['variant']} {said}{_size(effect)}."
+    text = f"{metric.id}: {effect['variant']} {said}{_guarded_size(rail, metric, state)}."
     # Programs know it as open: that is what it is.
     code = "undecided" if state == "inconsistent" else state
     return Reason(f"guardrail_{code}", metric.id, effect["variant"], text)
+
+
+def _guarded_size(rail: Entry, metric: Metric, state: str) -> str:
+    """Return the difference that is guarded with the one-sided bound that decides, if one does.
+
+    Not the interval of ``decision``: that has two ends, and may be adjusted by a covariate.
+    """
+    if rail["gain"] is None:
+        return ""
+    sign = 1 if metric.direction == "increase" else -1
+    shown, low, high = f": {sign * rail['gain']:+.4g}", rail["low"], rail["high"]
+    room_low, room_high = rail["room_low"], rail["room_high"]
+    if state == "pass" and room_low is not None and room_low > 0:
+        return f"{shown}, with room to the margin of at least {room_low:.4g}"
+    if state == "fail" and room_high is not None and room_high < 0:
+        return f"{shown}, beyond the margin by at least {-room_high:.4g}"
+    within = rail.get("chance_within_margin")
+    if state in ("pass", "fail") and within is not None:
+        return f"{shown}, within the margin with a chance of {_percent(within, signed=False)}"
+    if state == "harm" and high is not None and high < 0:
+        return f"{shown} (at {'most' if sign > 0 else 'least'} {sign * high:+.4g})"
+    if low is None or high is None:
+        return shown
+    ends = sorted((sign * low, sign * high))
+    return f"{shown} (one-sided bounds {ends[0]:+.4g} and {ends[1]:+.4g})"
 
 
 def _by_exact_test(rail: Entry, state: str) -> str:
