@@ -121,7 +121,9 @@ def _running(
     shown = effect["absolute"]["always_valid"]
     if shown is None:
         return before or (1.0, -math.inf, math.inf)
-    if effect["status"] == "empty_intersection":
+    if shown["running_low"] is None:
+        # Empty once, empty for good; the effect's own status is that of this look.
+        assert effect["status"] == "empty_intersection" or (before and before[1] == math.inf)
         return shown["running_p_value"], math.inf, -math.inf
     return shown["running_p_value"], shown["running_low"], shown["running_high"]
 
