@@ -78,8 +78,10 @@ export const estimateOf = (metric) =>
 /** Return the interval of a method, or null while it has none; `of`: of which estimate. */
 export function intervalOf(effect, method, of = "absolute") {
   const interval = effect?.[of]?.[METHODS[method].field];
-  const isWhole = typeof interval?.low === "number" && typeof interval.high === "number";
-  return isWhole ? interval : null;
+  if (typeof interval?.low === "number" && typeof interval.high === "number") return interval;
+  // A look may have no interval of its own; what was found at earlier ones stays.
+  const isKept = [interval?.running_low, interval?.running_high].every(Number.isFinite);
+  return isKept ? { ...interval, low: interval.running_low, high: interval.running_high } : null;
 }
 
 /** Return what the interval of a method is around: its own estimate, where it has one. */

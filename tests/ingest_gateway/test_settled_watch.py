@@ -2,6 +2,7 @@
 
 import logging
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -16,7 +17,8 @@ from schemas.topics import EVENTS
 from stream_processors.control.writing import Writer
 from tests.ingest_gateway.test_events_route import metric
 from tests.ingest_gateway.worlds import LATENESS_MS, PARTITIONS, World, control_on
-from tests.stack import Broker, create_fresh_topics, wait_until
+from tests.stack import create_fresh_topics, wait_until
+from tools.broker import EmbeddedBroker
 
 SOURCE = "litmus.metrics/0"
 
@@ -112,22 +114,28 @@ def test_a_gateway_that_starts_while_control_is_silent_counts_the_silence_before
 
 
 def test_on_a_broker_the_lag_grows_once_control_is_gone_and_the_clock_is_known(
-    broker: Broker,
+    tmp_path: Path,
 ) -> None:
-    create_fresh_topics(broker.bootstrap, PARTITIONS)
+    # Of its own: on the shared one another control ticks for the whole folder.
+    with EmbeddedBroker(tmp_path / "broker") as broker:
+        create_fresh_topics(broker.bootstrap, PARTITIONS)
+        hold_the_lag(broker.bootstrap)
+
+
+def hold_the_lag(bootstrap: str) -> None:
     failures: list[Exception] = []
     settled = SettledWatch(alert_s=1, stop_s=2)
     follower = ControlFollower(
-        broker.bootstrap, partition_count=PARTITIONS, on_failure=failures.append, settled=settled
+        bootstrap, partition_count=PARTITIONS, on_failure=failures.append, settled=settled
     )
     try:
-        with control_on(broker.bootstrap):
+        with control_on(bootstrap):
             follower.start()
             wait_until(lambda: follower.is_caught_up, "the control log is read")
             assert settled.state is Settled.CURRENT
         wait_until(lambda: settled.state is Settled.STOPPED, "the lag grows")
         skew_s = follower.clock.skew_s(wall_clock_ms(), time.monotonic())
-        with control_on(broker.bootstrap):
+        with control_on(bootstrap):
             wait_until(lambda: settled.state is Settled.CURRENT, "control is back")
     finally:
         follower.stop()

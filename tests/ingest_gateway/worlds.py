@@ -235,7 +235,7 @@ def control_on(bootstrap: str) -> Iterator[None]:
 
         def send(one: Send) -> None:
             def on_delivery(error: Any, _message: Any) -> None:
-                assert error is None
+                assert error is None, error
                 control.acknowledge(one)
 
             producer.produce(
