@@ -103,6 +103,8 @@ def test_posted_events_move_the_page_and_its_numbers_are_those_of_the_api(
     stack: Stack, driver: Any
 ) -> None:
     experiment_id = start_experiment(stack)
+    address = f"{stack.query_url}/v1/experiments/{experiment_id}"
+    eventually(lambda: httpx.get(address, timeout=30).is_success, "the query API knows it")
     driver.get(f"{stack.query_url}/#/experiments/{experiment_id}")
     for first in range(0, UNITS_PER_VARIANT, 100):
         post_units(stack, experiment_id, first, 100)

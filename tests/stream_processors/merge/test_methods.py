@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -697,6 +697,7 @@ def random_totals(data: Any, definition: Definition, *, is_final: bool) -> Total
 
 @pytest.mark.parametrize("method", METHODS)
 @given(data=st.data())
+@settings(max_examples=40, deadline=None)
 def test_every_look_can_be_computed_again_from_its_record(method: Method, data: Any) -> None:
     definition = define(method, CONVERSION, ORDERS, REFUNDS, ADJUSTED, CLICKS)
     path = ExperimentPath()

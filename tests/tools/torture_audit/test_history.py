@@ -29,13 +29,15 @@ def test_a_history_that_is_whole_has_no_differences_and_sql_makes_the_same_sums(
     [
         (f"ALTER TABLE events DELETE {OF_WITNESS}", "rows: expected"),
         ("INSERT INTO events SELECT * REPLACE (row + 100 AS row) FROM events LIMIT 1", "rows:"),
-        (
+        pytest.param(
             "INSERT INTO events SELECT * REPLACE (10000 AS kafka_offset) FROM events LIMIT 1",
             "expected none",
+            marks=pytest.mark.long,
         ),
-        (
+        pytest.param(
             "ALTER TABLE events UPDATE timestamp = addMilliseconds(timestamp, 1) " + OF_WITNESS,
             "sums of timestamps",
+            marks=pytest.mark.long,
         ),
         ("ALTER TABLE events UPDATE variant = 't' WHERE event_id = 'w-a'", "clickhouse sums: x"),
     ],
