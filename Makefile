@@ -30,7 +30,7 @@ define rounds
 	$(BIN)/python -m pytest -m alone
 endef
 
-test: setup ## Run the tests (under 15 minutes on two cores)
+test: setup ## Run the tests (some 17 minutes on two cores)
 	$(call rounds,not machine and not long)
 
 test-all: setup ## Run the tests with every drawn world, not a third of them
