@@ -28,7 +28,7 @@ from ingest_gateway.clock_watch import ClockWatch
 from ingest_gateway.control_view import View
 from ingest_gateway.errors import ViewUnavailableError
 from ingest_gateway.log_ends import LogEnds
-from ingest_gateway.partition_count import require_partition_count
+from ingest_gateway.partition_count import ask_partition_count
 from ingest_gateway.producer import LOG_LEVEL_CRITICAL
 from ingest_gateway.settled_watch import SettledWatch
 from ingest_gateway.telemetry import report_view
@@ -216,7 +216,7 @@ class ControlFollower:
         partition = TopicPartition(CONTROL.name, 0)
         while not self._is_stopping.is_set():
             try:
-                require_partition_count(self._consumer, self._partition_count, timeout_s=1.0)
+                ask_partition_count(self._consumer, self._partition_count, timeout_s=1.0)
                 low, end = self._consumer.get_watermark_offsets(partition, timeout=1.0)
             except KafkaException as error:
                 logger.info("control_log_awaited reason=%r", error.args[0].str())

@@ -20,9 +20,10 @@ from faust.types import TopicT
 from prometheus_client import generate_latest
 
 from schemas.log_lines import log_to_stdout
+from schemas.partition_count import PartitionCountError
 from schemas.probe import serve_probe
 from stream_processors import telemetry
-from stream_processors.broker_wait import wait_for_broker
+from stream_processors.broker_wait import await_partitions, wait_for_broker
 from stream_processors.group_watch import GroupWatch
 from stream_processors.patient_client import use_patient_clients
 from stream_processors.seeking import SeekingTableManager, seek_to_state
@@ -109,6 +110,10 @@ def run_process(
     telemetry.show(app)
     log_to_stdout()
     asyncio.run(wait_for_broker(settings.kafka))
+    try:
+        await_partitions(settings.kafka, settings.partitions)
+    except PartitionCountError as error:
+        sys.exit(str(error))
     run_worker(app)
 
 
