@@ -5,10 +5,11 @@ The rules are in ``kernels``, the state in ``partition``; here messages come in 
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 from confluent_kafka import Message
@@ -20,7 +21,8 @@ from stream_processors.accumulate.control_history import control_history
 from stream_processors.accumulate.imported import Imported
 from stream_processors.accumulate.outbox import Changelog, Outbox, Publish, Written
 from stream_processors.accumulate.partition import Partition
-from stream_processors.accumulate.recovery import Found
+from stream_processors.accumulate.recovery import Found, Recovered
+from stream_processors.accumulate.state import CELLS
 from stream_processors.accumulate.writing import Write
 from stream_processors.settings import IDS_MAX
 
@@ -28,6 +30,8 @@ TICK_AGE_S_MAX = 5.0
 FINISH_S_MAX = 2.0
 
 _log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 Records = Callable[[Sequence[int]], Mapping[int, Mapping[bytes, bytes]]]
 """Given partitions: what the changelog holds of each. Blocks; called from a thread."""
@@ -160,24 +164,27 @@ class LivePartitions:
             )
             read_s = time.monotonic() - began
             size = sum(len(value) for one in records.values() for value in one.values())
-            found = {
-                number: await asyncio.to_thread(
-                    Found, number, records[number].items(), log_id=log_id
-                )
-                for number in numbers
-            }
-            del records
+            found = await _side_by_side(
+                lambda number: Found(number, records[number].items(), log_id=log_id), numbers
+            )
+            records = {}  # what was read is not kept longer than needed
             found_s = time.monotonic() - began
             await history.check({number: one.proofs for number, one in found.items()})
             states = await history.states_at(
                 {one.start.tick for one in found.values() if one.start}
             )
         controlled_s = time.monotonic() - began
-        for number in numbers:
-            one = found.pop(number)  # what it read is not kept longer than needed
+
+        def build(number: int) -> Recovered:
+            one = found.pop(number)  # nor is what it held
             control = states[one.start.tick] if one.start else None
-            partition, superseded = await asyncio.to_thread(one.build, control, writer=self._writer)
-            partition.checkpoints.clock = self._clock
+            return one.build(control, writer=self._writer)
+
+        built = await _side_by_side(build, numbers)
+        for number, (partition, superseded) in built.items():
+            if self._clock is not None:
+                cells = int(partition.state.counts[CELLS])
+                partition.checkpoints.keep_pace(self._clock, cells=cells)
             self.partitions[number] = partition
             self.imported[number] = Imported()
             self._outboxes[number] = Outbox(
@@ -191,6 +198,23 @@ class LivePartitions:
             " definitions and log checked by %.2f",
             len(numbers), time.monotonic() - began, size / 1e6, read_s, found_s, controlled_s,
         )  # fmt: skip
+
+
+async def _side_by_side(
+    call: Callable[[int], _Result], numbers: Sequence[int]
+) -> dict[int, _Result]:
+    """Return what a blocking call returns for each; as many run at a time as there are cores.
+
+    Most of what they do is done in kernels, which let others run.
+    """
+    free = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def result(number: int) -> _Result:
+        async with free:
+            return await asyncio.to_thread(call, number)
+
+    results = await asyncio.gather(*(result(number) for number in numbers))
+    return dict(zip(numbers, results, strict=True))
 
 
 async def _in_threads(

@@ -17,6 +17,7 @@ from stream_processors.accumulate.partition import Partition
 from stream_processors.accumulate.records import CHUNK, MANIFEST, SEGMENT, decode_key
 from stream_processors.accumulate.recovery import recover
 from stream_processors.accumulate.state import DAYS, SEGMENTS
+from stream_processors.accumulate.writing import CELLS_PER_SHORT_CYCLE, CYCLE_TICKS
 from tests.stream_processors.accumulate.builders import (
     LOG_ID,
     T0,
@@ -178,7 +179,7 @@ def test_whoever_catches_up_writes_segments_no_more_often_than_they_were_made() 
     written = {}
     for pace in (1, 10):
         partition = Partition(0, writer="a", log_id=LOG_ID)
-        partition.checkpoints.clock = lambda: now_s[0]
+        partition.checkpoints.keep_pace(lambda: now_s[0], cells=0)
         changelog: Changelog = {}
         written[pace] = 0
         for offset, message in enumerate(log):
@@ -198,3 +199,22 @@ def test_whoever_catches_up_writes_segments_no_more_often_than_they_were_made() 
         assert final_bytes(recovered(log, changelog)) != []
 
     assert written[10] < written[1] / 5
+
+
+def test_whoever_comes_back_writes_no_segment_before_a_cycle_has_passed() -> None:
+    now_s = 50.0
+    partition = Partition(0, writer="a", log_id=LOG_ID)
+    partition.checkpoints.keep_pace(lambda: now_s, cells=CELLS_PER_SHORT_CYCLE * 2)
+    began_at_s = None
+    offset = 0
+    for number in range(1, 61):
+        now_s += 0.2
+        partition.apply(offset, *batch([assignment(f"u{number}", f"e{number}", T0 + 200 * number)]))
+        changes = [DefinitionChange(definition())] if number == 1 else []
+        ticked = partition.apply(offset + 1, *tick(number, T0 + 200 * number, *changes))
+        offset += 2
+        assert ticked is not None
+        if began_at_s is None and any(decode_key(one.key).kind == SEGMENT for one in ticked.writes):
+            began_at_s = now_s
+
+    assert began_at_s == pytest.approx(50.0 + 2 * CYCLE_TICKS * 0.2)
