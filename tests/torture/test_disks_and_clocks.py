@@ -6,8 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from tools.settings import CHECKOUT, Settings
 from tools.torture.clocks import Clocks
 from tools.torture.schedule import DISKS
@@ -43,7 +41,7 @@ def test_a_disk_is_full_and_has_room_again_and_nobody_else_sees_it(tmp_path: Pat
         env=Settings().environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -71,9 +69,11 @@ def test_a_clock_goes_wrong_and_right_again_in_a_process_that_runs(tmp_path: Pat
         for offset_s in (0, 30, -30, 0):
             clocks.step("it", offset_s * 1_000)
             time.sleep(READ_EVERY_S + 0.1)
+            before_s = time.time()
             print("now", file=process.stdin, flush=True)
             told_ns, told_s = map(float, process.stdout.readline().split())
+            after_s = time.time()
 
-            assert told_ns / 1e9 - time.time() == pytest.approx(offset_s, abs=5)
-            assert told_s - time.time() == pytest.approx(offset_s, abs=5)
+            for told in (told_ns / 1e9, told_s):
+                assert before_s - 0.001 <= told - offset_s <= after_s + 0.001
         print(file=process.stdin, flush=True)

@@ -33,9 +33,16 @@ async def answer(port: int, sent: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(sent)
-        return await asyncio.wait_for(reader.readexactly(len(sent)), 10)
+        return await asyncio.wait_for(reader.readexactly(len(sent)), 60)
     finally:
         writer.close()
+
+
+async def answer_s(port: int) -> float:
+    """Return how many seconds an answer takes."""
+    began_s = time.monotonic()
+    assert await answer(port, b"x") == b"x"
+    return time.monotonic() - began_s
 
 
 async def test_bytes_pass_unchanged() -> None:
@@ -47,14 +54,13 @@ async def test_bytes_pass_unchanged() -> None:
 async def test_a_slow_link_holds_up_both_ways_until_it_is_mended() -> None:
     async with proxied() as (proxy, port):
         await proxy.change("echo", delay_ms=100)
-        began = time.monotonic()
-        assert await answer(port, b"x") == b"x"
-        assert time.monotonic() - began >= 0.2
+        assert await answer_s(port) >= 0.2
 
         await proxy.change("echo")
-        began = time.monotonic()
-        assert await answer(port, b"x") == b"x"
-        assert time.monotonic() - began < 0.2
+        # A busy machine may answer late now and then, a slow link answers late always.
+        async with asyncio.timeout(60):
+            while await answer_s(port) >= 0.2:
+                pass
 
 
 async def test_a_stalled_link_keeps_its_connections_and_their_bytes() -> None:
@@ -66,7 +72,7 @@ async def test_a_stalled_link_keeps_its_connections_and_their_bytes() -> None:
             await asyncio.wait_for(reader.read(7), 0.3)
 
         await proxy.change("echo")
-        assert await asyncio.wait_for(reader.readexactly(7), 10) == b"waiting"
+        assert await asyncio.wait_for(reader.readexactly(7), 60) == b"waiting"
         writer.close()
 
 
@@ -74,10 +80,10 @@ async def test_a_cut_link_resets_connections_old_and_new() -> None:
     async with proxied() as (proxy, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"x")
-        assert await asyncio.wait_for(reader.readexactly(1), 10) == b"x"
+        assert await asyncio.wait_for(reader.readexactly(1), 60) == b"x"
         await proxy.change("echo", is_cut=True)
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(reader.readexactly(1), 10)
+            await asyncio.wait_for(reader.readexactly(1), 60)
         writer.close()
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await answer(port, b"y")

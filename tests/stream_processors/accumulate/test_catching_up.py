@@ -50,7 +50,7 @@ class Log:
         try:
             for start in range(cursors[0] or 0, len(self._records), 2):
                 self.is_reading.set()
-                assert self.gate.wait(10)
+                assert self.gate.wait(60)
                 yield self._records[start : start + 2]
         finally:
             self.is_closed = True
@@ -96,7 +96,7 @@ async def test_an_interrupted_reader_is_closed_and_what_it_applied_stays(
 ) -> None:
     log = Log(7)
     catching_up = asyncio.create_task(live.catch_up(log.read))
-    assert await asyncio.to_thread(log.is_reading.wait, 10)
+    assert await asyncio.to_thread(log.is_reading.wait, 60)
 
     catching_up.cancel()  # as by a rebalance, while a thread waits for the broker
     log.gate.set()

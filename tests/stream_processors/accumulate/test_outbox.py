@@ -89,7 +89,7 @@ async def outbox(broker: SlowBroker):  # noqa: ANN201
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0)
 

@@ -41,7 +41,6 @@ class QueryApi(httpx.AsyncBaseTransport):
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "ASK_EVERY_S", 0.01)
-    monkeypatch.setattr(command, "STALL_TIMEOUT_S", 0.2)
 
 
 async def wait_for_the_data(query_api: QueryApi) -> tuple[bool, End]:
@@ -57,7 +56,10 @@ async def test_it_waits_while_the_ledger_moves_however_slowly() -> None:
     assert end.are_stopped()
 
 
-async def test_it_gives_up_when_nothing_moves_and_says_what_is_wrong() -> None:
+async def test_it_gives_up_when_nothing_moves_and_says_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "STALL_TIMEOUT_S", 0.2)
     came, end = await wait_for_the_data(QueryApi(SCHEDULE.fresh_count - 1))
 
     assert not came
