@@ -18,8 +18,8 @@ from tools.errors import LitmusError, StartError
 from tools.home import DATA_FORMAT, STOP_GRACE_SECONDS, Home, process_created, write_json
 from tools.logs import LogFile, last_lines
 from tools.narration import Narrator
-from tools.processes import Plan, ProcessSpec
-from tools.requests import Request, take_requests
+from tools.processes import ACCUMULATE, Plan, ProcessSpec
+from tools.requests import Request, forget_requests, refuse, take_requests
 from tools.settings import CHECKOUT
 
 DEATHS_MAX = 5
@@ -105,7 +105,7 @@ class Supervisor:
         self._failure: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
         home.logs.mkdir(parents=True, exist_ok=True)
-        take_requests(home)  # what was asked of one before this is forgotten
+        forget_requests(home)
         self._stages = [
             (stage, [Child(spec, LogFile(self._log_path(spec.name))) for spec in stage.processes])
             for stage in plan.stages
@@ -320,28 +320,49 @@ class Supervisor:
     async def _follow(self) -> None:
         while True:
             self._show_new_lines()
-            for request in take_requests(self._home):
-                self._heed(request)
+            for asked_as, request in take_requests(self._home).items():
+                problem = self._heed(request)
+                if problem is not None:
+                    refuse(self._home, asked_as, problem)
+                    self._narrator.warn(f"cannot {request.action} {request.name}: {problem}")
             await asyncio.sleep(_FOLLOW_SECONDS)
 
-    def _heed(self, request: Request) -> None:
-        known = {child.spec.name: child for child in self.children}
-        is_known, is_running = request.name in known, not self._stop.is_set()
-        if request.action == "add" and self._plan.another and is_running and not is_known:
-            child = Child(self._plan.another(request.name), LogFile(self._log_path(request.name)))
-            self._stages[-1][1].append(child)
-            self.children.append(child)
-            self._tasks += [
-                asyncio.create_task(work(child)) for work in (self._keep_up, self._probe)
-            ]
-            self._narrator.say(f"{request.name} is added")
-        elif request.action == "drain" and is_running and is_known:
-            child = known[request.name]
-            child.is_leaving = True
-            self._tasks.append(asyncio.create_task(self._drain(child)))
-            self._narrator.say(f"{request.name} is drained")
-        else:
-            self._narrator.warn(f"cannot {request.action} {request.name}")
+    def _heed(self, request: Request) -> str | None:
+        """Begin what is asked; return None, or why it is refused."""
+        if self._stop.is_set():
+            return "The stack stops."
+        if request.action == "add":
+            return self._add(request.name)
+        return self._let_go(request.name)
+
+    def _add(self, name: str) -> str | None:
+        if self._plan.another is None:
+            return "No worker can be added to this stack."
+        if name in {child.spec.name for child in self.children}:
+            return f"{name} runs already: another request was faster. Ask again."
+        child = Child(self._plan.another(name), LogFile(self._log_path(name)))
+        self._stages[-1][1].append(child)
+        self.children.append(child)
+        self._tasks += [asyncio.create_task(work(child)) for work in (self._keep_up, self._probe)]
+        self._narrator.say(f"{name} is added")
+        return None
+
+    def _let_go(self, name: str) -> str | None:
+        workers = {one.spec.name: one for one in self.children if _is_accumulate(one)}
+        # Those that leave already take nothing over.
+        staying = sorted(one for one, child in workers.items() if not child.is_leaving)
+        if name not in staying:
+            return f"No worker that stays is called {name!r}; there are: {', '.join(staying)}"
+        if staying == [name]:
+            return (
+                f"{name} is the only accumulate worker that stays: nobody could take over. "
+                "`litmus worker add` starts another one; `litmus down` stops the stack."
+            )
+        child = workers[name]
+        child.is_leaving = True
+        self._tasks.append(asyncio.create_task(self._drain(child)))
+        self._narrator.say(f"{name} is drained")
+        return None
 
     async def _drain(self, child: Child) -> None:
         child.signal(signal.SIGUSR2)
@@ -388,6 +409,10 @@ class Supervisor:
             "processes": [child.described() for child in self.children],
         }
         write_json(self._home.stack, description)
+
+
+def _is_accumulate(child: Child) -> bool:
+    return child.spec.name.startswith(ACCUMULATE)
 
 
 def _pause_seconds(failures: int) -> float:

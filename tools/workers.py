@@ -12,7 +12,7 @@ from schemas.topics import EVENTS
 from tools.errors import LitmusError, NotRunningError
 from tools.home import Home
 from tools.processes import ACCUMULATE, accumulate_name, probe_state
-from tools.requests import Request, ask
+from tools.requests import Request, ask, refusal
 from tools.topics import partition_counts
 
 SECONDS_MAX = 120.0
@@ -29,10 +29,11 @@ def add_worker(home: Home) -> str:
     names = {entry["name"] for entry in accumulate_workers(home)}
     numbers = (number for number in range(len(names) + 1))
     name = next(one for one in map(accumulate_name, numbers) if one not in names)
-    ask(home, Request("add", name))
+    asked_as = ask(home, Request("add", name))
     _wait(
         lambda: any(one["name"] == name and one["ready"] for one in accumulate_workers(home)),
         f"{name} did not get ready",
+        lambda: refusal(home, asked_as),
     )
     _wait_owned(home)
     return name
@@ -43,20 +44,16 @@ def drain_worker(home: Home, name: str) -> None:
 
     Raises:
         NotRunningError: If no stack runs from this home.
-        LitmusError: If there is no such worker, or no other one.
+        LitmusError: If there is no such worker, or no other one that stays.
     """
     names = sorted(entry["name"] for entry in accumulate_workers(home))
     if name not in names:
         raise LitmusError(f"No accumulate worker is called {name!r}; there are: {', '.join(names)}")
-    if len(names) == 1:
-        raise LitmusError(
-            f"{name} is the only accumulate worker: nobody could take over. "
-            "`litmus worker add` starts another one; `litmus down` stops the stack."
-        )
-    ask(home, Request("drain", name))
+    asked_as = ask(home, Request("drain", name))
     _wait(
         lambda: all(one["name"] != name for one in accumulate_workers(home)),
         f"{name} did not end",
+        lambda: refusal(home, asked_as),
     )
     _wait_owned(home)
 
@@ -95,9 +92,16 @@ def _wait_owned(home: Home) -> None:
     _wait(is_settled, "partitions did not come to rest")
 
 
-def _wait(is_done: Callable[[], bool], problem: str) -> None:
+def _wait(
+    is_done: Callable[[], bool], problem: str, why_not: Callable[[], str | None] | None = None
+) -> None:
     deadline = time.monotonic() + SECONDS_MAX
-    while not is_done():
+    while True:
+        refused = why_not() if why_not is not None else None
+        if refused is not None:
+            raise LitmusError(refused)
+        if is_done():
+            return
         if time.monotonic() > deadline:
             raise LitmusError(f"{problem} within {SECONDS_MAX:.0f} s; see `litmus logs`")
         time.sleep(_POLL_SECONDS)
