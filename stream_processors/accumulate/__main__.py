@@ -6,6 +6,7 @@ from schemas.arrow import leave_pandas_out
 from stream_processors.accumulate import telemetry
 from stream_processors.accumulate.agent import LivePartitions
 from stream_processors.accumulate.auditing import LiveAudit
+from stream_processors.accumulate.preloading import preload_meanwhile
 from stream_processors.accumulate.worker import create_app
 from stream_processors.worker import Questions, run_process
 
@@ -19,4 +20,5 @@ def questions(app: faust.App, live: LivePartitions) -> Questions:
 
 if __name__ == "__main__":
     leave_pandas_out()
+    preload_meanwhile()
     run_process(create_app, questions)
