@@ -83,6 +83,7 @@ class KafkaSink:
         on_fatal: Called on the loop when the producer cannot go on: the process must end.
         message_timeout_ms: After this a message that is not acknowledged has failed.
         queue_bytes_max: Bytes that wait for their acknowledgement; more are refused.
+        clock_s: Monotonic seconds.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class KafkaSink:
         on_fatal: Callable[[str], None],
         message_timeout_ms: int = 10_000,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_fatal = on_fatal
-        self._connection = Connection(time.monotonic)
+        self._clock_s = clock_s
+        self._connection = Connection(clock_s)
         self._outstanding: dict[_Publication, float] = {}
         self._acknowledged_at_s = 0.0
         self._settled: deque[_Publication] = deque()
@@ -123,7 +126,7 @@ class KafkaSink:
         if self.is_stalled:
             raise NotSentError(f"the broker acknowledged nothing for {STALLED_S_MAX} s")
         publication = _Publication(len(messages), self._loop.create_future())
-        self._outstanding[publication] = time.monotonic()
+        self._outstanding[publication] = self._clock_s()
         try:
             for index, message in enumerate(messages):
                 self._produce(
@@ -148,7 +151,7 @@ class KafkaSink:
         if oldest_s is None:
             return False
         waits_since_s = max(oldest_s, self._acknowledged_at_s)
-        return time.monotonic() - waits_since_s > STALLED_S_MAX
+        return self._clock_s() - waits_since_s > STALLED_S_MAX
 
     @property
     def queue_depth(self) -> int:
@@ -197,7 +200,7 @@ class KafkaSink:
             publication.failure = error.str()
         else:
             self._connection.take_delivery()
-            self._acknowledged_at_s = time.monotonic()
+            self._acknowledged_at_s = self._clock_s()
             publication.deliveries[index] = Delivery(
                 message.topic(), message.partition(), message.offset()
             )
