@@ -24,6 +24,7 @@ from tools.logged_settings import settings as logged_settings
 from tools.narration import Narrator
 from tools.planning.command import plan
 from tools.reading_logs import follow_logs, show_logs
+from tools.recounting import recount as let_recount
 from tools.settings import Settings
 from tools.soak.command import soak
 from tools.stack import (
@@ -195,6 +196,16 @@ def doctor(*, as_json: AsJson = False) -> None:
                 console.print(f"{mark} {finding.subject:<12}", end="")
                 console.print(finding.detail, markup=False, soft_wrap=True)
         sys.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@app.command()
+def recount() -> None:
+    """Empty what the engine remembers; its next start counts the log anew. The stack is down."""
+    console = Console(highlight=False)
+    with _explained(console):
+        names = let_recount(_settings())
+        console.print(f"emptied {', '.join(names)}; events, looks and history are as they were")
+        console.print("`litmus up` counts litmus.events anew")
 
 
 @app.command(hidden=True)

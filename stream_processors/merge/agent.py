@@ -4,9 +4,10 @@ What is merged is decided in ``merging``; here messages come in, records go out,
 written only after the looks that it knows of are acknowledged.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import faust
@@ -17,7 +18,7 @@ from schemas.control import TICKS_PER_SECOND
 from schemas.partials import decode_partial
 from schemas.topics import LEDGER, LOOKS, SNAPSHOT_ROWS, SNAPSHOTS, Topic
 from stream_processors.merge import telemetry
-from stream_processors.merge.merging import MergedTick, Merger
+from stream_processors.merge.merging import LIMITS, Limits, MergedTick, Merger
 from stream_processors.merge.repeating import SnapshotRepeats
 
 TICK_AGE_S_MAX = 5.0
@@ -38,6 +39,13 @@ Publish = Callable[[list[Send]], Awaitable[None]]
 """Returns once the broker has all of them; raises if one was not delivered."""
 
 
+Message = tuple[int, bytes]
+"""Offset and value."""
+
+ReadFrom = Callable[[int], Generator[list[Message], None, None]]
+"""Yields what is in ``litmus.partials`` from an offset on, in order, to its end. Blocks."""
+
+
 class MergedRecords(Protocol):
     """What merge remembers: a table and its changelog."""
 
@@ -56,12 +64,31 @@ class OffsetGapError(Exception):
 
 
 class LiveMerger:
-    """The merger of this process while it holds the partition; otherwise it stands by."""
+    """The merger of this process while it holds the partition; otherwise it stands by.
 
-    def __init__(self, *, partition_count: int, records: MergedRecords, publish: Publish) -> None:
+    Args:
+        partition_count: Partitions of ``litmus.events``.
+        records: What merge remembers.
+        publish: Sends records.
+        read_from: Reads again what was left to the topic while a partition was away.
+        limits: What fits.
+    """
+
+    def __init__(
+        self,
+        *,
+        partition_count: int,
+        records: MergedRecords,
+        publish: Publish,
+        read_from: ReadFrom,
+        limits: Limits = LIMITS,
+    ) -> None:
         self._partition_count = partition_count
         self._records = records
         self._publish = publish
+        self._read_from = read_from
+        self._limits = limits
+        self._waits_for: list[int] = []
         self._loaded = False
         self._merged_at = time.monotonic()
         self._rows_before: dict[str, int] | None = None
@@ -73,7 +100,7 @@ class LiveMerger:
         """Load what was remembered, or stand by when another process holds the partition."""
         self.merger = None
         if assigned:
-            merger = Merger.load(self._records.read(), self._partition_count)
+            merger = Merger.load(self._records.read(), self._partition_count, self._limits)
             self._offset = merger.next_offset
             self._repeats.keep_current(merger.experiments)
             self.merger = merger
@@ -90,17 +117,15 @@ class LiveMerger:
         merger = self.merger
         if merger is None or offset < self._offset:
             return  # not ours, or delivered again
-        if offset != self._offset:
-            raise OffsetGapError(
-                f"litmus.partials: offset == {offset}, must be {self._offset}. What lies between "
-                "left the topic before it was merged: a partition reported nothing for as long "
-                "as the topic keeps partials, or merge did not run. Stop the engine, delete the "
-                "topics litmus.partials and of the changelogs those of accumulate and merge "
-                "(`litmus topics list` names them), run `litmus topics create` and start: both "
-                "count litmus.events anew"
-            )
+        _require_next(offset, self._offset)
         self._offset = offset + 1
-        merged = merger.take(offset, decode_partial(value))
+        await self._take(merger, offset, value)
+        while merger is self.merger and merger.next_offset != self._offset:
+            await self._read_again(merger)
+        self._say_who_is_waited_for(merger)
+
+    async def _take(self, merger: Merger, offset: int, value: bytes) -> None:
+        merged = merger.take(offset, decode_partial(value), size=len(value))
         if not merged:
             return
         for tick in merged:
@@ -110,6 +135,37 @@ class LiveMerger:
             return  # handed over meanwhile: the next owner publishes these ticks again
         await self._records.write(merger.records())
         self._merged_at = time.monotonic()
+
+    async def _read_again(self, merger: Merger) -> None:
+        """Take what was left to the topic, as far as the merger goes on with one offset."""
+        messages = self._read_from(merger.next_offset)
+        try:
+            while some := await asyncio.to_thread(next, messages, None):
+                for offset, value in some:
+                    if merger is not self.merger or merger.next_offset == self._offset:
+                        return
+                    _require_next(offset, merger.next_offset)
+                    await self._take(merger, offset, value)
+                    if merger.next_offset != offset + 1:
+                        return
+        finally:
+            await asyncio.to_thread(messages.close)
+        if merger is self.merger and merger.next_offset < self._offset:
+            _require_next(self._offset, merger.next_offset)
+
+    def _say_who_is_waited_for(self, merger: Merger) -> None:
+        waits_for = merger.behind() if merger.is_full else []
+        if waits_for and not self._waits_for:
+            _log.warning(
+                "waits for partitions %s since tick %d: no more reports of the others are held in "
+                "memory, they are read again from litmus.partials, which keeps them for a day",
+                waits_for,
+                merger.tick,
+            )
+        elif self._waits_for and not merger.is_full:
+            _log.info("caught up at tick %d: waits for no partition", merger.tick)
+        if waits_for or not merger.is_full:
+            self._waits_for = waits_for
 
     def readiness(self) -> dict[str, Any]:
         """Return whether ticks are merged as they come."""
@@ -154,6 +210,18 @@ def register_merge_agent(
             await records.ack(event)
 
     return merge
+
+
+def _require_next(offset: int, expected: int) -> None:
+    if offset != expected:
+        raise OffsetGapError(
+            f"litmus.partials: offset == {offset}, must be {expected}. What lies between "
+            "left the topic before it was merged: a partition reported nothing for as long "
+            "as the topic keeps partials, or merge did not run. Stop the stack and all workers "
+            "(`litmus down`), run `litmus recount`, which empties litmus.partials and what "
+            "accumulate and merge remember, and start again (`litmus up`): they count "
+            "litmus.events anew, and publish the same looks"
+        )
 
 
 def encode(value: Any) -> bytes:

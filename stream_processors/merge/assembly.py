@@ -25,6 +25,7 @@ class Report(NamedTuple):
         settings: The logged settings at the tick.
         experiments: What is due and changed.
         imports: What was taken of imports; None: as in the report before.
+        size: Bytes of its messages.
     """
 
     first_offset: int
@@ -37,6 +38,13 @@ class Report(NamedTuple):
     settings: Settings
     experiments: list[ExperimentSums]
     imports: list[ImportCount] | None
+    size: int
+
+
+class _Part(NamedTuple):
+    offset: int
+    partial: Partial
+    size: int
 
 
 class PartitionReports:
@@ -45,15 +53,17 @@ class PartitionReports:
     Attributes:
         last_tick: Last tick that was completely reported.
         complete: Whole reports that wait for those of other partitions.
+        waiting_bytes: Of their messages.
     """
 
     def __init__(self, last_tick: int) -> None:
         self.last_tick = last_tick
         self.complete: deque[Report] = deque()
-        self._parts: dict[str, list[tuple[int, Partial]]] = {}
+        self.waiting_bytes = 0
+        self._parts: dict[str, list[_Part]] = {}
 
-    def take(self, offset: int, partial: Partial) -> None:
-        """Put one part in. Ticks that are complete already are ignored.
+    def take(self, offset: int, partial: Partial, size: int) -> None:
+        """Put one part in, a message of ``size`` bytes. Ticks that are complete are ignored.
 
         Raises:
             PartialGapError: If the tick before was never complete.
@@ -71,23 +81,30 @@ class PartitionReports:
         parts = self._parts.get(partial.writer)
         if parts is None or partial.part != len(parts):
             return
-        if parts and parts[0][1].parts != partial.parts:
+        if parts and parts[0].partial.parts != partial.parts:
             return
-        parts.append((offset, partial))
+        parts.append(_Part(offset, partial, size))
         if len(parts) == partial.parts:
             self.complete.append(_joined(parts))
+            self.waiting_bytes += self.complete[-1].size
             self.last_tick = partial.tick
             self._parts.clear()
 
+    def pop(self) -> Report:
+        """Hand over the oldest whole report."""
+        report = self.complete.popleft()
+        self.waiting_bytes -= report.size
+        return report
+
     def first_offset(self) -> int | None:
         """Return the smallest offset of a part that is not merged yet; None without any."""
-        offsets = [report.first_offset for report in self.complete]
-        offsets += [parts[0][0] for parts in self._parts.values() if parts]
-        return min(offsets, default=None)
+        if self.complete:
+            return self.complete[0].first_offset  # parts are taken tick by tick
+        return min((parts[0].offset for parts in self._parts.values() if parts), default=None)
 
 
-def _joined(parts: list[tuple[int, Partial]]) -> Report:
-    first_offset, first = parts[0]
+def _joined(parts: list[_Part]) -> Report:
+    first_offset, first, _ = parts[0]
     return Report(
         first_offset=first_offset,
         state_version=first.state_version,
@@ -97,6 +114,7 @@ def _joined(parts: list[tuple[int, Partial]]) -> Report:
         ledger=first.ledger,
         changes=first.changes,
         settings=first.settings,
-        experiments=experiments_of(part for _, part in parts),
+        experiments=experiments_of(part.partial for part in parts),
         imports=first.imports,
+        size=sum(part.size for part in parts),
     )

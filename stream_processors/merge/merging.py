@@ -17,7 +17,8 @@ from schemas.hashing import stable_hash64
 from schemas.look_size import LOOK_BYTES_MAX
 from schemas.partials import READABLE_VERSION, Ledger, Partial
 from schemas.times import format_time_ms
-from stream_processors.merge.assembly import PartitionReports, Report
+from stream_processors.merge.alignment import WAITING_BYTES_MAX, Alignment, Waiting
+from stream_processors.merge.assembly import Report
 from stream_processors.merge.changelog import (
     EXPERIMENT_KIND,
     IMPORTS,
@@ -39,8 +40,6 @@ from stream_processors.merge.records import (
     kept_progress,
 )
 from stream_processors.merge.rows import Row, rows_of
-
-BEHIND_TICKS = 10
 
 
 class LogMismatchError(Exception):
@@ -71,15 +70,17 @@ class SkippedLook(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What fits into a message.
+    """What fits into a message, and into memory.
 
     Attributes:
         record_bytes: Of the changelog; an experiment that is larger is remembered in parts.
         look_bytes: Of a look or a snapshot; one that is larger is skipped.
+        waiting_bytes: Of messages that wait for those of other partitions; see ``alignment``.
     """
 
     record_bytes: int = RECORD_BYTES_MAX
     look_bytes: int = LOOK_BYTES_MAX
+    waiting_bytes: int = WAITING_BYTES_MAX
 
 
 LIMITS = Limits()
@@ -115,7 +116,6 @@ class Merger:
     what ``records`` returned, in its order; ``records`` is called before the next ``take``.
 
     Attributes:
-        next_offset: First offset of ``litmus.partials`` that was not taken.
         tick: Last tick that was merged; 0 before the first.
         times: Its times.
         settings: The logged settings at that tick.
@@ -124,13 +124,13 @@ class Merger:
 
     def __init__(self, partition_count: int, limits: Limits = LIMITS) -> None:
         self._limits = limits
-        self.next_offset = 0
         self.log_id = ""
         self.tick = 0
         self.times = Times(0, 0, 0)
         self.settings = Settings()
         self.experiments: dict[str, MergedExperiment] = {}
-        self._partitions = [PartitionReports(0) for _ in range(partition_count)]
+        self._partition_count = partition_count
+        self._alignment = self._align(0)
         self._offsets = [0] * partition_count
         self._ledgers = [Ledger()] * partition_count
         self._imports: Imports = [None] * partition_count
@@ -142,8 +142,22 @@ class Merger:
         self._imports_unwritten = False
         self._changelog = Changelog()
 
-    def take(self, offset: int, partial: Partial) -> list[MergedTick]:
-        """Take one message; return the ticks that it completes, oldest first.
+    @property
+    def next_offset(self) -> int:
+        """Return which offset of ``litmus.partials`` to take next.
+
+        After a ``take`` it may lie before what was taken, or jump ahead again: of partitions that
+        are ahead of another no more is held than fits, the rest is read again when it is needed.
+        """
+        return self._alignment.next_offset
+
+    def take(self, offset: int, partial: Partial, *, size: int = 0) -> list[MergedTick]:
+        """Take one message; return the tick that it completes, if any.
+
+        Args:
+            offset: Of the message; what lies before ``next_offset`` is ignored.
+            partial: What it says.
+            size: Its bytes. Without it a small message is assumed.
 
         Raises:
             LogMismatchError: If it is of another control log or an unknown partition.
@@ -151,34 +165,41 @@ class Merger:
         """
         if offset < self.next_offset:
             return []
-        if partial.partition >= len(self._partitions):
+        if partial.partition >= self._partition_count:
             raise LogMismatchError(
-                f"partition == {partial.partition}, must be below {len(self._partitions)}"
+                f"partition == {partial.partition}, must be below {self._partition_count}"
             )
         if self.log_id and partial.log_id != self.log_id:
             raise LogMismatchError(f"log_id == {partial.log_id!r}, must be {self.log_id!r}")
         self.log_id = partial.log_id
-        self.next_offset = offset + 1
-        self._partitions[partial.partition].take(offset, partial)
-        merged = []
-        while all(reports.complete for reports in self._partitions):
-            merged.append(self._merge([reports.complete.popleft() for reports in self._partitions]))
-        return merged
+        reports = self._alignment.take(offset, partial, size)
+        return [] if reports is None else [self._merge(reports)]
 
     def behind(self) -> list[int]:
         """Return the partitions that hold looks back: far behind the newest tick of any."""
-        newest = max(reports.last_tick for reports in self._partitions)
-        return [
-            partition
-            for partition, reports in enumerate(self._partitions)
-            if newest - reports.last_tick > BEHIND_TICKS
-        ]
+        return self._alignment.behind()
+
+    def waiting(self) -> Waiting:
+        """Return what waits for partitions that have not reported."""
+        return self._alignment.waiting()
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether reports are left to the topic, because as many as may be are held."""
+        return self._alignment.is_full()
 
     @property
     def resume_offset(self) -> int:
         """Return where to go on after a restart: the smallest offset that is not merged."""
-        offsets = (reports.first_offset() for reports in self._partitions)
-        return min((one for one in offsets if one is not None), default=self.next_offset)
+        return self._alignment.resume_offset()
+
+    def _align(self, offset: int) -> Alignment:
+        return Alignment(
+            self._partition_count,
+            tick=self.tick,
+            offset=offset,
+            bytes_max=self._limits.waiting_bytes,
+        )
 
     def records(self) -> dict[str, bytes | None]:
         """Return what changed since the last call, to be written in this order; None deletes.
@@ -226,19 +247,18 @@ class Merger:
         return merger
 
     def _resume(self, progress: ProgressRecord, imports: Imports) -> None:
-        if len(progress.offsets) != len(self._partitions):
+        if len(progress.offsets) != self._partition_count:
             raise LogMismatchError(
-                f"records of {len(progress.offsets)} partitions, must be {len(self._partitions)}"
+                f"records of {len(progress.offsets)} partitions, must be {self._partition_count}"
             )
         self.log_id, self.tick, self.times = progress.log_id, progress.tick, progress.times
         self.settings = progress.settings
-        self.next_offset = progress.resume_offset
+        self._alignment = self._align(progress.resume_offset)
         self._offsets, self._ledgers = list(progress.offsets), list(progress.ledgers)
         if imports:
             self._imports, self._imports_tick = list(imports), progress.imports_tick
         if progress.imports:
             self._imports_tick, self._imports_unwritten = progress.tick, True
-        self._partitions = [PartitionReports(progress.tick) for _ in progress.offsets]
 
     def _progress(self) -> ProgressRecord:
         return ProgressRecord(

@@ -52,6 +52,38 @@ class LookCollector(Collector):
         yield age
 
 
+class WaitingCollector(Collector):
+    """Shows what waits for partitions that have not reported; nothing while it stands by.
+
+    Args:
+        merger: Returns what merges here; None on a process that stands by.
+    """
+
+    def __init__(self, merger: Callable[[], Merger | None]) -> None:
+        self._merger = merger
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as they stand now."""
+        behind = GaugeMetricFamily(
+            "litmus_merge_behind_ticks",
+            "Ticks that a partition has not reported and another has: looks wait for the most.",
+            labels=["partition"],
+        )
+        held = GaugeMetricFamily(
+            "litmus_merge_waiting_bytes",
+            "Bytes of reports held in memory until all partitions have reported.",
+        )
+        merger = self._merger()
+        if merger is not None:
+            waiting = merger.waiting()
+            for partition, ticks in enumerate(waiting.ticks):
+                behind.add_metric([str(partition)], ticks)
+            held.add_metric([], waiting.bytes)
+        yield behind
+        yield held
+
+
 def show(merger: Callable[[], Merger | None]) -> None:
-    """Register the age of the looks that ``merger`` makes."""
+    """Register the age of the looks that ``merger`` makes, and what waits in it."""
     REGISTRY.register(LookCollector(merger, lambda: time.time_ns() // 1_000_000))
+    REGISTRY.register(WaitingCollector(merger))

@@ -1,14 +1,21 @@
 """The merge app: where the merger meets Faust."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Generator, Mapping
+from contextlib import closing
 
 import faust
 from faust.types import TP
 
 from schemas.topics import MERGE_APP, MERGED_TABLE, PARTIALS
-from stream_processors.log_reading import read_newest
-from stream_processors.merge.agent import LiveMerger, Send, encode, register_merge_agent
+from stream_processors.log_reading import read_newest, read_to_end
+from stream_processors.merge.agent import (
+    LiveMerger,
+    Message,
+    Send,
+    encode,
+    register_merge_agent,
+)
 from stream_processors.seeking import resume_from_state
 from stream_processors.settings import WorkerSettings
 from stream_processors.worker import bind_topic, create_faust_app
@@ -26,6 +33,7 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveMerger]:
         partition_count=settings.partitions,
         records=records,
         publish=Publisher(app).publish,
+        read_from=lambda offset: read_partials(settings.kafka, offset),
     )
     register_merge_agent(app, partials=bind_topic(app, PARTIALS.name), live=live)
 
@@ -36,6 +44,16 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveMerger]:
 
     resume_from_state(app, sources=[PARTIALS.name], load=load, cursor=live.cursor)
     return app, live
+
+
+def read_partials(servers: str, offset: int) -> Generator[list[Message], None, None]:
+    """Yield what is in ``litmus.partials`` from an offset on, to its end. Blocks, for a thread.
+
+    If the offset is not there any more, it begins with the first one that is.
+    """
+    with closing(read_to_end(servers, PARTIALS.name, {0: offset})) as batches:
+        for messages in batches:
+            yield [(message.offset(), message.value() or b"") for message in messages]
 
 
 class TableRecords:

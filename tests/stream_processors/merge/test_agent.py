@@ -3,7 +3,8 @@
 The table here is what a broker keeps of it: a crash loses the last writes, never those before.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Generator, Mapping
 
 import msgspec
 import pytest
@@ -12,10 +13,19 @@ from faust.types import TP
 from schemas.control import TICKS_PER_SECOND, DefinitionChange
 from schemas.partials import Ledger, encode_partial
 from schemas.topics import LEDGER, LOOKS, PARTIALS, SNAPSHOT_ROWS, SNAPSHOTS
-from stream_processors.merge.agent import LiveMerger, OffsetGapError, Send, encode
+from stream_processors.merge.agent import (
+    LiveMerger,
+    Message,
+    OffsetGapError,
+    ReadFrom,
+    Send,
+    encode,
+)
+from stream_processors.merge.alignment import REPORT_BYTES_MIN
 from stream_processors.merge.changelog import PROGRESS, Key
+from stream_processors.merge.merging import LIMITS, Limits
 from stream_processors.merge.repeating import REPEAT_TICKS
-from stream_processors.merge.telemetry import LookCollector
+from stream_processors.merge.telemetry import LookCollector, WaitingCollector
 from tests.stream_processors.merge.builders import (
     make_definition,
     make_partial,
@@ -70,11 +80,19 @@ class Outside:
         return found
 
 
-def start(outside: Outside) -> LiveMerger:
+def nothing_again(offset: int) -> Generator[list[Message], None, None]:
+    raise AssertionError(f"nothing was left to the topic, {offset} was read again")
+
+
+def start(
+    outside: Outside, read_from: ReadFrom = nothing_again, limits: Limits = LIMITS
+) -> LiveMerger:
     return LiveMerger(
         partition_count=2,
         records=outside,
         publish=outside.publish,
+        read_from=read_from,
+        limits=limits,
     )
 
 
@@ -192,7 +210,9 @@ async def test_a_missing_partial_stops_the_worker() -> None:
     await live.load(HELD)
     await live.take(0, log[0])
 
-    with pytest.raises(OffsetGapError, match=r"offset == 2, must be 1\..*count litmus.events anew"):
+    with pytest.raises(
+        OffsetGapError, match=r"offset == 2, must be 1\..*litmus recount`.*count litmus.events anew"
+    ):
         await live.take(2, log[2])
 
 
@@ -332,3 +352,111 @@ async def test_the_age_of_looks_is_shown_by_who_makes_them_and_by_nobody_else() 
     assert ages() == [42]
     await live.load(frozenset())
     assert ages() == []
+
+
+class Absence:
+    """A log in which partition 1 is away for ``ticks`` ticks, and then reports them in one go.
+
+    Attributes:
+        log: What the topic holds.
+        first_kept: The topic holds nothing before.
+        reads: Offsets from which it was read again.
+    """
+
+    limits = Limits(waiting_bytes=2 * 4 * REPORT_BYTES_MIN)
+
+    def __init__(self, ticks: int) -> None:
+        both = make_log(ticks)
+        self.log = both[::2] + both[1::2]
+        self.first_kept = 0
+        self.reads: list[int] = []
+
+    def read_from(self, offset: int) -> Generator[list[Message], None, None]:
+        """Yield messages three at a time, as a broker: from the first one that is still there."""
+        self.reads.append(offset)
+        first = max(offset, self.first_kept)
+        messages = list(enumerate(self.log))[first:]
+        for at in range(0, len(messages), 3):
+            yield messages[at : at + 3]
+
+
+async def test_what_is_left_to_the_topic_is_read_again_and_gives_the_same_records(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    absence, unlimited, outside = Absence(20), Outside(), Outside()
+    reference, live = start(unlimited), start(outside, absence.read_from, Absence.limits)
+    await reference.load(HELD)
+    await live.load(HELD)
+    held = WaitingCollector(lambda: live.merger)
+
+    def shown() -> list[float]:
+        return [sample.value for family in held.collect() for sample in family.samples]
+
+    await drive(reference, absence.log)
+    with caplog.at_level(logging.INFO):
+        await drive(live, absence.log, until=20)
+        assert shown() == [0, 20, 4 * REPORT_BYTES_MIN]
+        await drive(live, absence.log)
+
+    assert live.cursor(SOURCE) == len(absence.log)
+    assert shown() == [0, 0, 0]
+    assert absence.reads
+    assert outside.table.keys() == unlimited.table.keys()
+    for topic in (LOOKS, SNAPSHOTS, SNAPSHOT_ROWS):
+        assert len(outside.sent(topic)) >= 20
+        assert outside.sent(topic) == unlimited.sent(topic)
+    [warned] = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert warned.startswith("waits for partitions [1] since tick 0: ")
+    assert "caught up at tick " in caplog.text
+
+
+@pytest.mark.parametrize("died_at", [5, 15, 22, 27, 33])
+async def test_a_restart_amid_an_absence_gives_the_same_looks(died_at: int) -> None:
+    absence, unlimited, outside = Absence(17), Outside(), Outside()
+    reference, live = start(unlimited), start(outside, absence.read_from, Absence.limits)
+    await reference.load(HELD)
+    await drive(reference, absence.log)
+    await live.load(HELD)
+    await drive(live, absence.log, until=died_at)
+
+    second = start(outside, absence.read_from, Absence.limits)
+    await second.load(HELD)
+    await drive(second, absence.log)
+
+    assert outside.looks() == unlimited.looks()
+    assert len(outside.looks()) == 17
+    assert outside.table.keys() == unlimited.table.keys()
+
+
+async def test_what_left_the_topic_while_a_partition_was_away_stops_the_worker() -> None:
+    absence, outside = Absence(20), Outside()
+    live = start(outside, absence.read_from, Absence.limits)
+    await live.load(HELD)
+    await drive(live, absence.log, until=20)
+    absence.first_kept = 10
+
+    with pytest.raises(
+        OffsetGapError,
+        match=r"offset == 10, must be 4\..*litmus recount`.*count litmus.events anew",
+    ):
+        await drive(live, absence.log)
+
+    assert sorted(outside.looks()) == [1, 2, 3, 4]
+
+
+async def test_who_loses_the_partition_while_it_reads_again_leaves_it_to_the_next() -> None:
+    absence, outside = Absence(20), Outside()
+
+    def read_and_lose(offset: int) -> Generator[list[Message], None, None]:
+        live.merger = None
+        yield from absence.read_from(offset)
+
+    live = start(outside, read_and_lose, Absence.limits)
+    await live.load(HELD)
+    for offset, value in enumerate(absence.log):
+        await live.take(offset, value)
+    second = start(outside, absence.read_from, Absence.limits)
+    await second.load(HELD)
+    await drive(second, absence.log)
+
+    assert [one.value["look"]["tick"] for one in outside.sent(LOOKS)] == list(range(1, 21))

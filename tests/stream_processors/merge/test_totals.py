@@ -181,7 +181,7 @@ def test_an_experiment_whose_sums_come_in_pieces_is_whole_in_the_report() -> Non
     for number, (experiments, pieces) in enumerate(parts):
         one = make_partial(0, 1, *experiments, part=number, parts=len(parts))
         sent = encode_partial(msgspec.structs.replace(one, pieces=pieces))
-        reports.take(number, decode_partial(sent))
+        reports.take(number, decode_partial(sent), len(sent))
 
     [report] = reports.complete
     assert len(parts) > 2
