@@ -15,6 +15,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.seeds import Draw
 from tests.stack import broker, stack, topics
 from tools.settings import CHECKOUT, SHARED
 
@@ -42,6 +43,11 @@ LONGEST = (
 """Groups that begin before the others: begun last, they would keep one core idle."""
 
 _WORDS = {"alone": r"mark\.alone", "machine and not alone": r"mark\.machine|\bstack: "}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw few worlds where the long ones are left out."""
+    Draw.are_few = "not long" in config.getoption("markexpr")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

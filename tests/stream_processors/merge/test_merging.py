@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.control import DefinitionChange, Settings, SettingsChange
@@ -19,6 +19,7 @@ from schemas.partials import STATE_VERSION, ImportCount, Partial
 from stream_processors.merge.assembly import PartialGapError
 from stream_processors.merge.changelog import PROGRESS, Key
 from stream_processors.merge.merging import LogMismatchError, MergedTick, Merger
+from tests.seeds import examples
 from tests.stream_processors.merge.builders import (
     CONVERSION,
     COUNT,
@@ -144,7 +145,7 @@ def feed(merger: Merger, *partials: Partial) -> list[MergedTick]:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_an_undisturbed_stream_has_every_look_once(seed: int) -> None:
     world = make_world(random.Random(seed))
     ticks = run(clean_stream(world), world.partition_count)
@@ -156,7 +157,7 @@ def test_an_undisturbed_stream_has_every_look_once(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_repeats_and_frozen_writers_change_nothing(seed: int) -> None:
     rng = random.Random(seed)
     world = make_world(rng)
@@ -169,7 +170,7 @@ def test_repeats_and_frozen_writers_change_nothing(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_restarts_that_lose_writes_repeat_looks_and_change_none(seed: int) -> None:
     rng = random.Random(seed)
     world = make_world(rng)
@@ -182,7 +183,7 @@ def test_restarts_that_lose_writes_repeat_looks_and_change_none(seed: int) -> No
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_an_upgrade_amid_crashes_mixes_no_rules_and_leaves_no_look_out(seed: int) -> None:
     rng = random.Random(seed)
     world = make_world(rng)
@@ -197,7 +198,7 @@ def test_an_upgrade_amid_crashes_mixes_no_rules_and_leaves_no_look_out(seed: int
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_state_after_a_restart_is_the_state_before_it(seed: int) -> None:
     rng = random.Random(seed)
     world = make_world(rng)
