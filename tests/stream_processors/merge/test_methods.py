@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -17,6 +17,7 @@ from stream_processors.merge.path import ExperimentPath
 from stream_processors.merge.rows import rows_of
 from stream_processors.merge.totals import Totals
 from stream_processors.stats.sums import JointSums, MetricSums, Sums, joint_sums
+from tests.seeds import Draw, examples
 from tests.stream_processors.merge.builders import (
     CONVERSION,
     finite_numbers_only,
@@ -697,7 +698,7 @@ def random_totals(data: Any, definition: Definition, *, is_final: bool) -> Total
 
 @pytest.mark.parametrize("method", METHODS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_every_look_can_be_computed_again_from_its_record(method: Method, data: Any) -> None:
     definition = define(method, CONVERSION, ORDERS, REFUNDS, ADJUSTED, CLICKS)
     path = ExperimentPath()
@@ -758,7 +759,8 @@ def test_equal_variants_are_seldom_told_apart(method: Method) -> None:
 
     A false reading at any look counts. The bound is three standard errors above alpha.
     """
-    experiments = 60 if method == "group_sequential" else 300
+    few, many = (40, 60) if method == "group_sequential" else (150, 300)
+    experiments = few if Draw.are_few else many
     looks, step, alpha = 10, 500, 0.1
     definition = msgspec.structs.replace(
         define(method, CONVERSION, ORDERS, variants=3, alpha=alpha, n_star=5_000)
