@@ -7,6 +7,7 @@ import random
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ import websockets
 from clickhouse_connect.driver.client import Client
 from prometheus_client import REGISTRY
 
+from query_api import live as live_module
 from query_api.live import DROPS_MAX, EvictedError, Live, TooManyClientsError
 from query_api.parts import wait_until
 from query_api.snapshots import Snapshots
@@ -23,6 +25,15 @@ from tests.query_api.application import Application, serving
 from tests.query_api.builders import NOW_MS, as_of_ms, snapshot_value
 
 ID = "checkout-color"
+PATIENCE_S = 60.0
+
+connect: Any = partial(websockets.connect, open_timeout=PATIENCE_S, ping_interval=None)
+
+
+@pytest.fixture(autouse=True)
+def _no_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that takes long gets each look once all the same."""
+    monkeypatch.setattr(live_module, "HEARTBEAT_S", 3_600.0)
 
 
 @pytest.fixture
@@ -36,14 +47,14 @@ def address(app: Application, experiment_id: str = ID) -> str:
 
 
 async def tick_from(client: Any) -> int | None:
-    look = json.loads(await asyncio.wait_for(client.recv(), 5))["look"]
+    look = json.loads(await asyncio.wait_for(client.recv(), PATIENCE_S))["look"]
     return None if look is None else int(look["tick"])
 
 
 async def test_a_websocket_gets_the_present_look_and_then_each_newer(app: Application) -> None:
     app.publish(3)
     app.clock.now_ms = as_of_ms(3) + 84
-    async with websockets.connect(address(app)) as client:
+    async with connect(address(app)) as client:
         first = json.loads(await client.recv())
         assert first == (await app.http.get(f"/v1/experiments/{ID}/results")).json()
         assert first["look"]["age_ms"] == 84
@@ -59,17 +70,22 @@ async def test_a_websocket_gets_the_present_look_and_then_each_newer(app: Applic
     assert ticks in ([5, 8], [8])
 
 
-async def test_a_look_that_stays_current_comes_again_with_its_age(app: Application) -> None:
+async def test_a_look_that_stays_current_comes_again_with_its_age(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The look is of tick 3; the ledger says that nothing had changed up to tick 7."""
+    monkeypatch.setattr(live_module, "HEARTBEAT_S", 0.1)
     app.publish(3)
-    async with websockets.connect(address(app)) as client:
+    async with connect(address(app)) as client:
         first = json.loads(await client.recv())
         as_of = format_time_ms(as_of_ms(7))
         ledger = {"log_id": first["look"]["log_id"], "tick": 7, "as_of": as_of}
         app.parts.snapshots.take_ledger(msgspec.json.encode(ledger))
         app.clock.now_ms = as_of_ms(7) + 120
 
-        again = json.loads(await asyncio.wait_for(client.recv(), 5))
+        again = first
+        while again["look"]["current_at"] != as_of:  # heartbeats that were on their way
+            again = json.loads(await asyncio.wait_for(client.recv(), PATIENCE_S))
 
     assert again["look"]["tick"] == 3
     assert again["look"]["sha256"] == first["look"]["sha256"]
@@ -79,7 +95,7 @@ async def test_a_look_that_stays_current_comes_again_with_its_age(app: Applicati
 
 async def test_a_follower_of_a_draft_sees_it_start(app: Application) -> None:
     app.publish(None)
-    async with websockets.connect(address(app)) as client:
+    async with connect(address(app)) as client:
         assert await tick_from(client) is None
         app.publish(1)
         assert await tick_from(client) == 1
@@ -87,7 +103,7 @@ async def test_a_follower_of_a_draft_sees_it_start(app: Application) -> None:
 
 async def test_a_websocket_for_an_unknown_experiment_is_a_problem(app: Application) -> None:
     with pytest.raises(websockets.InvalidStatus) as refusal:
-        await websockets.connect(address(app, "nobody"))
+        await connect(address(app, "nobody"))
 
     assert refusal.value.response.status_code == 404
     assert json.loads(refusal.value.response.body)["code"] == "unknown_experiment"
@@ -95,7 +111,7 @@ async def test_a_websocket_for_an_unknown_experiment_is_a_problem(app: Applicati
 
 async def test_what_a_follower_says_is_ignored(app: Application) -> None:
     app.publish(3)
-    async with websockets.connect(address(app)) as client:
+    async with connect(address(app)) as client:
         await tick_from(client)
         await client.send("hello")
         await client.send(b"hello")
@@ -105,11 +121,11 @@ async def test_what_a_follower_says_is_ignored(app: Application) -> None:
 
 async def test_a_page_of_another_site_may_not_follow(app: Application) -> None:
     app.publish(3)
-    async with websockets.connect(address(app), origin=f"http://{app.address}") as client:
+    async with connect(address(app), origin=f"http://{app.address}") as client:
         assert await tick_from(client) == 3
 
     with pytest.raises(websockets.InvalidStatus) as refusal:
-        await websockets.connect(address(app), origin="https://example.org")
+        await connect(address(app), origin="https://example.org")
     assert json.loads(refusal.value.response.body)["code"] == "forbidden_origin"
 
 
@@ -131,14 +147,14 @@ async def test_events_get_the_present_look_and_then_each_newer(app: Application)
 
 async def test_a_client_that_leaves_is_forgotten(app: Application) -> None:
     app.publish(3)
-    async with websockets.connect(address(app)) as client:
+    async with connect(address(app)) as client:
         await client.recv()
         assert clients("websocket") == 1
     await until_clients_are(0)
 
 
 async def until_clients_are(count: int) -> None:
-    assert await wait_until(lambda: clients("websocket") == count, timeout_s=10)
+    assert await wait_until(lambda: clients("websocket") == count, timeout_s=PATIENCE_S)
 
 
 def clients(transport: str) -> float:
@@ -154,7 +170,7 @@ async def test_a_client_that_takes_nothing_is_disconnected_and_costs_the_others_
     evicted_before = REGISTRY.get_sample_value("litmus_query_live_evicted_total") or 0.0
     publish_large(app, 1, incompressible)
     with contextlib.closing(await stuck_client(app)):
-        async with websockets.connect(address(app), max_size=None) as healthy:
+        async with connect(address(app), max_size=None) as healthy:
             assert await tick_from(healthy) == 1
             for tick in range(2, 2_000):
                 publish_large(app, tick, incompressible)
@@ -247,12 +263,12 @@ async def test_one_client_too_many_is_refused_over_either_transport_until_anothe
         async with app.http.stream("GET", events) as followed_over_http:
             lines = followed_over_http.aiter_lines()
             await anext(lines)
-            async with websockets.connect(address(app)):
+            async with connect(address(app)):
                 with pytest.raises(websockets.InvalidStatus) as refusal:
-                    await websockets.connect(address(app))
+                    await connect(address(app))
                 over_http = await app.http.get(events)
             await until_clients_are(0)
-            async with websockets.connect(address(app)) as later:
+            async with connect(address(app)) as later:
                 assert await tick_from(later) == 3
 
     denial = refusal.value.response
