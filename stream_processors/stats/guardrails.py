@@ -137,8 +137,8 @@ def fixed_guardrail(
 ) -> GuardrailTest:
     """Return a guardrail at one planned look.
 
-    Means by Welch's t. Rates by the score test where the margin is absolute, which also works
-    when nobody converted, by z where it is relative.
+    Means by Welch's t. Rates by the score test, which also works when nobody converted, but z for
+    the room of a relative margin.
 
     Args:
         control: At least two units.
@@ -152,10 +152,12 @@ def fixed_guardrail(
     gain = gain_of(control, treatment, guardrail.direction)
     if room.std_error == 0 or gain.std_error == 0:
         return _undecided(control, guardrail, room=room.estimate, gain=gain.estimate)
-    sides = [
-        _normal_side(one, guardrail.alpha) if is_rate else _t_side(one, guardrail.alpha)
-        for one in (room, gain)
-    ]
+    if is_rate:
+        # Wald's error of a small variant is small where it has few conversions by chance: of 1,000
+        # units beside 19,000, at 5 %, z would call 6.5 % worse that are not, of 200 8.9 %.
+        harm = _score_side(control, treatment, guardrail, added=0.0)
+        return _judged(control, guardrail, room=_normal_side(room, guardrail.alpha), gain=harm)
+    sides = [_t_side(one, guardrail.alpha) for one in (room, gain)]
     return _judged(control, guardrail, room=sides[0], gain=sides[1])
 
 
@@ -249,27 +251,30 @@ def _sequential_sides(contrasts: Sequence[Contrast], alpha: float, k: float) -> 
 
 
 def _rate_guardrail(control: ArmMean, treatment: ArmMean, guardrail: Guardrail) -> GuardrailTest:
-    rates = _rate(control), _rate(treatment)
-    sign, margin = _sign(guardrail.direction), guardrail.margin.size
+    room, gain = (
+        _score_side(control, treatment, guardrail, added=added)
+        for added in (guardrail.margin.size, 0.0)
+    )
+    return _judged(control, guardrail, room=room, gain=gain)
+
+
+def _score_side(
+    control: ArmMean, treatment: ArmMean, guardrail: Guardrail, *, added: float
+) -> _Side:
+    rates, sign = (_rate(control), _rate(treatment)), _sign(guardrail.direction)
     low, high = score_bounds(*rates, alpha=guardrail.alpha)
     low, high = (low, high) if sign > 0 else (-high, -low)
-    critical = -float(special.ndtri(guardrail.alpha))
-    sides = []
-    for added in (margin, 0.0):
-        z = sign * score_statistic(rates[0], rates[1], -sign * added)
-        estimate = sign * (treatment.mean - control.mean) + added
-        sides.append(
-            _Side(
-                estimate=estimate,
-                std_error=estimate / z if z and math.isfinite(z) else 0.0,
-                low=low + added,
-                high=high + added,
-                p_value=float(special.ndtr(-z)),
-                opposite_p_value=float(special.ndtr(z)),
-                critical_value=critical,
-            )
-        )
-    return _judged(control, guardrail, room=sides[0], gain=sides[1])
+    z = sign * score_statistic(rates[0], rates[1], -sign * added)
+    estimate = sign * (treatment.mean - control.mean) + added
+    return _Side(
+        estimate=estimate,
+        std_error=estimate / z if z and math.isfinite(z) else 0.0,
+        low=low + added,
+        high=high + added,
+        p_value=float(special.ndtr(-z)),
+        opposite_p_value=float(special.ndtr(z)),
+        critical_value=-float(special.ndtri(guardrail.alpha)),
+    )
 
 
 def _rate(arm: ArmMean) -> Rate:

@@ -245,3 +245,29 @@ def test_watched_all_the_time_it_passes_at_the_margin_seldom_and_far_from_it_alw
             )
     assert passed["at"] / experiments <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / experiments)
     assert passed["far"] / experiments > 0.95
+
+
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+def test_harm_of_a_rate_is_the_score_test_whatever_the_scale_of_its_margin(
+    direction: Literal["increase", "decrease"],
+) -> None:
+    """4 of 200 beside 190 of 3,800: Wald's standard error of so few is too small by chance."""
+    control, treatment = (
+        ArmMean(units, rate, math.sqrt(rate * (1 - rate) / (units - 1)))
+        for units, rate in ((3_800, 0.05), (200, 0.02))
+    )
+    found = [
+        fixed_guardrail(control, treatment, Guardrail(Margin(size, scale), direction), is_rate=True)
+        for size, scale in ((0.2, "relative"), (0.01, "absolute"))
+    ]
+
+    relative, absolute = found
+    assert relative.harm_p_value == absolute.harm_p_value
+    assert (relative.low, relative.high) == (absolute.low, absolute.high)
+    # Pooled: z = (.02 - .05) / √(p (1 - p) (1/200 + 1/3,800)) with p = 194 / 4,000.
+    p = 194 / 4_000
+    z = -0.03 / math.sqrt(p * (1 - p) * (1 / 200 + 1 / 3_800))
+    tail = 0.5 * math.erfc(-z / math.sqrt(2))
+    assert absolute.harm_p_value == pytest.approx(
+        tail if direction == "increase" else 1 - tail, rel=0.01
+    )
