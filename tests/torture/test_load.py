@@ -22,6 +22,7 @@ from tools.torture.load import Accepted, Load
 
 NOW_MS = 1_795_284_000_000
 STEADY = ["x"]
+RECORDS = 150
 
 
 def _is_nameless(item: Event | Hostile) -> bool:
@@ -110,8 +111,11 @@ async def test_all_is_answered_in_the_end_through_doors_that_fail(
             )
             await load.prefill(2_500, lambda _: None)
             is_over = asyncio.Event()
-            asyncio.get_running_loop().call_later(1.5, is_over.set)
-            await load.run(is_over, rate=800)
+            async with asyncio.timeout(300), asyncio.TaskGroup() as tasks:
+                tasks.create_task(load.run(is_over, rate=800))
+                while load.records < RECORDS or not load.retries:
+                    await asyncio.sleep(0.05)
+                is_over.set()
             await load.close()
 
     entries = list(read_journal(tmp_path / "journal"))
