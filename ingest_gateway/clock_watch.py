@@ -15,6 +15,7 @@ import logging
 from collections import deque
 from typing import NamedTuple
 
+from ingest_gateway.reminder import Reminder
 from ingest_gateway.telemetry import report_clock_skew
 from schemas.times import format_time_ms
 
@@ -31,9 +32,6 @@ AGREE_S = 0.4
 DOUBT_S = 1.5
 """After a start, an old last record may mean a silent log or a clock that is ahead. Within this
 time a log that is written to has said which."""
-
-REPEAT_S = 60.0
-"""A skew that lasts is said again this often."""
 
 
 class _Reading(NamedTuple):
@@ -53,8 +51,7 @@ class ClockWatch:
         self._ahead_ms: float | None = None
         self._lately: deque[_Reading] = deque()
         self._doubted_since_s: float | None = None
-        self._said_at_s = float("-inf")
-        self._was_skewed = False
+        self._skewed = Reminder(calm=False)
 
     @property
     def is_known(self) -> bool:
@@ -116,10 +113,9 @@ class ClockWatch:
             return
         report_clock_skew(skew_s)
         problem = self.problem(own_ms, now_s)
+        if not self._skewed.is_due(problem is not None, now_s):
+            return
         if problem is None:
-            if self._was_skewed:
-                logger.info("clock_in_step skew_s=%.1f", skew_s)
-        elif not self._was_skewed or now_s - self._said_at_s >= REPEAT_S:
-            self._said_at_s = now_s
+            logger.info("clock_in_step skew_s=%.1f", skew_s)
+        else:
             logger.error("clock_skewed skew_s=%.1f %s", skew_s, problem)
-        self._was_skewed = problem is not None

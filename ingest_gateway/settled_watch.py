@@ -11,15 +11,13 @@ grows with the clock.
 import logging
 from enum import StrEnum
 
+from ingest_gateway.reminder import Reminder
 from ingest_gateway.telemetry import report_settled_lag
 
 logger = logging.getLogger(__name__)
 
 SILENT_S = 10.0
 """After so long without a record, control is what to look at first."""
-
-REPEAT_S = 60.0
-"""An alert that lasts is repeated this often."""
 
 
 class Settled(StrEnum):
@@ -41,7 +39,7 @@ class SettledWatch:
     def __init__(self, *, alert_s: float, stop_s: float) -> None:
         self._alert_s = alert_s
         self._stop_s = stop_s
-        self._said_at_s = float("-inf")
+        self._behind = Reminder(Settled.CURRENT)
         self._read_lag_s = 0.0
         self._appended_s: float | None = None
         self._silent_s = 0.0
@@ -71,15 +69,17 @@ class SettledWatch:
         self._silent_s = now_s - self._appended_s
         self.lag_s = self._read_lag_s + self._silent_s
         report_settled_lag(self.lag_s)
-        before, self.state = self.state, self._state()
+        self.state = self._state()
+        if self._behind.is_due(self.state, now_s):
+            self._say()
+        return self.state
+
+    def _say(self) -> None:
         if self.state is Settled.CURRENT:
-            if before is not Settled.CURRENT:
-                logger.info("settled_current lag_s=%.0f", self.lag_s)
-        elif self.state is not before or now_s - self._said_at_s >= REPEAT_S:
-            self._said_at_s = now_s
+            logger.info("settled_current lag_s=%.0f", self.lag_s)
+        else:
             level = logging.ERROR if self.state is Settled.STOPPED else logging.WARNING
             logger.log(level, "settled_%s lag_s=%.0f %s", self.state, self.lag_s, self.advice)
-        return self.state
 
     @property
     def advice(self) -> str:
