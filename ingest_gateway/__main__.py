@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest_gateway.app import OpenParts, create_app
 from ingest_gateway.commands import Commands
-from ingest_gateway.control_follower import ControlFollower
+from ingest_gateway.control_follower import FRESH_SHARE, ControlFollower
 from ingest_gateway.dead_letter_ceiling import DeadLetterCeiling
 from ingest_gateway.group_commit import GroupCommit
 from ingest_gateway.imports import ImportDoor
@@ -99,6 +99,7 @@ def kafka_parts(settings: GatewaySettings, end: Callable[[str], None]) -> OpenPa
             settled=SettledWatch(
                 alert_s=settings.settled_lag_alert_s, stop_s=settings.settled_lag_max_s
             ),
+            fresh_timeout_s=FRESH_SHARE * settings.answer_timeout_ms / 1_000,
         )
         group_commit = GroupCommit(
             sink,

@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 
 POLL_TIMEOUT_S = 0.1
 FRESH_TIMEOUT_S = 1.5
-"""Less than a request may take in all: `answer_timeout_ms` of the settings."""
+FRESH_SHARE = 5 / 6
+"""Of what a request may take in all, `answer_timeout_ms` of the settings: 1.5 s of its 1.8."""
 
 
 class ControlFollower:
@@ -50,6 +51,7 @@ class ControlFollower:
         partition_count: ``LITMUS_PARTITIONS``.
         on_failure: Called on the thread when following cannot go on: the process must end.
         settled: Is told how far settled time is behind.
+        fresh_timeout_s: How long reading the log to its end may take.
 
     Attributes:
         settled: The same.
@@ -63,12 +65,14 @@ class ControlFollower:
         partition_count: int,
         on_failure: Callable[[Exception], None],
         settled: SettledWatch,
+        fresh_timeout_s: float = FRESH_TIMEOUT_S,
     ) -> None:
         self.settled = settled
+        self._fresh_timeout_s = fresh_timeout_s
         self.clock = ClockWatch()
         self._partition_count = partition_count
         self._consumer = Consumer(_consumer_config(bootstrap), logger=logger)
-        self._ends = LogEnds(connection_config(bootstrap), timeout_s=FRESH_TIMEOUT_S)
+        self._ends = LogEnds(connection_config(bootstrap), timeout_s=fresh_timeout_s)
         self._on_failure = on_failure
         self._view = View()
         self._caught_up = threading.Event()
@@ -107,7 +111,7 @@ class ControlFollower:
     async def fresh(self) -> ControlState:
         """Return a state that holds every change answered before this call."""
         try:
-            async with asyncio.timeout(FRESH_TIMEOUT_S):
+            async with asyncio.timeout(self._fresh_timeout_s):
                 end_offset = await self._ask_for_end()
                 await asyncio.wrap_future(self._view.read_to(end_offset))
         except (TimeoutError, KafkaException) as error:
@@ -119,9 +123,9 @@ class ControlFollower:
         """Do the same on a thread without an event loop."""
         reached: Future[None] | None = None
         try:
-            end_offset = int(self._query_end().result(FRESH_TIMEOUT_S).offset)
+            end_offset = int(self._query_end().result(self._fresh_timeout_s).offset)
             reached = self._view.read_to(end_offset)
-            reached.result(FRESH_TIMEOUT_S)
+            reached.result(self._fresh_timeout_s)
         except (TimeoutError, KafkaException) as error:
             if reached is not None:
                 reached.cancel()

@@ -29,7 +29,7 @@ async def test_a_gateway_with_another_number_answers_nothing_and_ends_with_what_
     failures: list[str] = []
     settings = GatewaySettings(kafka=gateway_broker, partitions=OTHER)
     app = create_app(kafka_parts(settings, failures.append))
-    async with app.router.lifespan_context(app), asyncio.timeout(30):
+    async with app.router.lifespan_context(app), asyncio.timeout(60):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             while not failures:
@@ -68,7 +68,7 @@ async def test_a_door_that_starts_before_its_broker_waits_and_then_comes_up(
         await asyncio.sleep(1.5)  # longer than it waits for one answer
         assert (follower.is_caught_up, failures) == (False, [])
         async with Proxy({"broker": (port, int(gateway_broker.rpartition(":")[2]))}):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not follower.is_caught_up:
                     await asyncio.sleep(0.02)
     finally:
