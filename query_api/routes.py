@@ -9,7 +9,12 @@ from fastapi import APIRouter, Depends, Query, Response
 from starlette.requests import HTTPConnection
 
 from query_api import ledger
-from query_api.history.queries import HistoryUnavailableError, Span, StoredLook
+from query_api.history.queries import (
+    HistoryTooSlowError,
+    HistoryUnavailableError,
+    Span,
+    StoredLook,
+)
 from query_api.parts import Parts, wait_until
 from query_api.problems import (
     ProblemError,
@@ -271,6 +276,9 @@ def _refuse_undeclared(snapshot: Snapshot, attribute: str) -> None:
 
 
 def _history_problem(error: HistoryUnavailableError) -> ProblemError:
+    if isinstance(error, HistoryTooSlowError):
+        advice = "Ask later, or for less: a shorter span of time, one metric, a longer step"
+        return ProblemError(503, "history_timeout", f"the history: {error}. {advice}")
     return ProblemError(503, "history_unavailable", f"the history does not answer: {error}")
 
 

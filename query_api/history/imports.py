@@ -117,7 +117,7 @@ def as_columns(rows: Sequence[ImportState] | Sequence[ImportPart]) -> pa.Table:
 
 
 def read_accounts(
-    client: Client, tick: int, offsets: Mapping[int, int], settings: dict[str, int]
+    client: Client, tick: int, offsets: Mapping[int, int], settings: Mapping[str, float]
 ) -> list[ImportAccount]:
     """Return the counts of every import as of a tick that all partitions are stored beyond.
 
@@ -135,7 +135,7 @@ def read_accounts(
         "partitions": list(offsets) or [0],
         "offsets": list(offsets.values()) or [0],
     }
-    found = client.query(_ACCOUNTS, parameters=parameters, settings=settings)
+    found = client.query(_ACCOUNTS, parameters=parameters, settings=dict(settings))
     return [ImportAccount(name, *map(int, counts)) for name, *counts in found.result_rows]
 
 

@@ -1,7 +1,12 @@
-"""Reads of the history. They run in threads of their own, one client each."""
+"""Reads of the history. They run in threads of their own, one client each.
+
+Nothing can call a query back, but no query runs on after the limit of the question that it is for,
+counted from when it was asked: ClickHouse ends it then. Nobody waits for its answer any more.
+"""
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,7 +26,6 @@ READERS = 2
 ROWS_MAX = 50_000
 ANSWER_TIMEOUT_S = 20.0
 QUERY_SETTINGS = {
-    "max_execution_time": int(ANSWER_TIMEOUT_S),
     "max_memory_usage": 2 << 30,
     "optimize_aggregation_in_order": 1,
 }
@@ -34,9 +38,39 @@ PENDING_MAX = 64
 
 Answer = TypeVar("Answer")
 
+_TOO_SLOW = ("TIMEOUT_EXCEEDED", "TOO_SLOW")
+"""What ClickHouse calls the end of a query that has used up its time."""
+
 
 class HistoryUnavailableError(RuntimeError):
     """ClickHouse did not answer."""
+
+
+class HistoryTooSlowError(HistoryUnavailableError):
+    """ClickHouse did not answer within the limit of a question; the query has ended."""
+
+
+class Reader(NamedTuple):
+    """A client for the length of one question.
+
+    Attributes:
+        client: Asks ClickHouse.
+        ends_at_s: When the question's time is up, on ``time.monotonic``.
+    """
+
+    client: Client
+    ends_at_s: float
+
+    def settings(self) -> dict[str, float]:
+        """Return the settings of the next query: it has what is left of the question's time.
+
+        Raises:
+            HistoryTooSlowError: If nothing is left.
+        """
+        left_s = self.ends_at_s - time.monotonic()
+        if left_s <= 0:
+            raise HistoryTooSlowError("the question's time is up")
+        return QUERY_SETTINGS | {"max_execution_time": left_s}
 
 
 class StoredLook(NamedTuple):
@@ -167,14 +201,14 @@ class History:
         """Return the last look of an experiment up to a tick, or up to a time.
 
         Raises:
-            HistoryUnavailableError: If ClickHouse does not answer.
+            HistoryUnavailableError: If ClickHouse does not answer, or not in time.
         """
         name, value = ("tick", tick) if tick is not None else ("as_of_ms", at_ms)
         parameters = {"experiment": experiment_id, "bound": value}
 
-        def run(client: Client) -> StoredLook:
-            later = _rows(client, _LATER_LOOKS[name], parameters)  # first: what follows is newer
-            found = _rows(client, _LAST_LOOK[name], parameters)
+        def run(reader: Reader) -> StoredLook:
+            later = _rows(reader, _LATER_LOOKS[name], parameters)  # first: what follows is newer
+            found = _rows(reader, _LAST_LOOK[name], parameters)
             text = found[0][0] if found else None
             return StoredLook(text.encode() if isinstance(text, str) else text, bool(later[0][0]))
 
@@ -184,10 +218,10 @@ class History:
         """Return the first looks of an experiment at or after a tick, oldest first.
 
         Raises:
-            HistoryUnavailableError: If ClickHouse does not answer.
+            HistoryUnavailableError: If ClickHouse does not answer, or not in time.
         """
         parameters = {"experiment": experiment_id, "tick": tick, "limit": limit}
-        found = await self._run(lambda client: _rows(client, _LOOKS_FROM, parameters))
+        found = await self._run(lambda reader: _rows(reader, _LOOKS_FROM, parameters))
         names = ("tick", "log_id", "sha256", "as_of_ms")
         return [dict(zip(names, row, strict=True)) for row in found]
 
@@ -197,15 +231,15 @@ class History:
         """Return every stored row of an event, by table, in the order of the log.
 
         Raises:
-            HistoryUnavailableError: If ClickHouse does not answer.
+            HistoryUnavailableError: If ClickHouse does not answer, or not in time.
         """
         parameters = {"type": unit_type, "unit": unit_id, "event": event_id}
 
-        def run(client: Client) -> dict[str, list[dict[str, Any]]]:
+        def run(reader: Reader) -> dict[str, list[dict[str, Any]]]:
             return {
                 table: [
                     dict(zip(_EVENT_COLUMNS, row, strict=True))
-                    for row in _rows(client, _ROWS_OF_EVENT.format(table=table), parameters)
+                    for row in _rows(reader, _ROWS_OF_EVENT.format(table=table), parameters)
                 ]
                 for table in ("events", "late")
             }
@@ -216,12 +250,13 @@ class History:
         """Return effect rows, oldest first, and whether older ones were left out.
 
         Raises:
-            HistoryUnavailableError: If ClickHouse does not answer.
+            HistoryUnavailableError: If ClickHouse does not answer, or not in time.
         """
         query, parameters = _timeseries_query(experiment_id, span)
 
-        def run(client: Client) -> tuple[list[dict[str, Any]], bool]:
-            found = client.query(query, parameters=parameters, settings=QUERY_SETTINGS)
+        def run(reader: Reader) -> tuple[list[dict[str, Any]], bool]:
+            settings = reader.settings()
+            found = reader.client.query(query, parameters=parameters, settings=settings)
             rows = [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
             return rows[ROWS_MAX - 1 :: -1], len(rows) > ROWS_MAX
 
@@ -231,7 +266,7 @@ class History:
         """Return, per partition of litmus.events, the rows of its log below an offset.
 
         Raises:
-            HistoryUnavailableError: If ClickHouse does not answer.
+            HistoryUnavailableError: If ClickHouse does not answer, or not in time.
         """
         if not offsets:
             return {}
@@ -239,7 +274,7 @@ class History:
             _ROWS_BELOW.format(partition=int(partition), offset=int(offset))
             for partition, offset in offsets.items()
         ]
-        found = await self._run(lambda client: _rows(client, " UNION ALL ".join(parts)))
+        found = await self._run(lambda reader: _rows(reader, " UNION ALL ".join(parts)))
         return dict.fromkeys(offsets, 0) | dict(found)
 
     async def import_accounts(self, tick: int, offsets: Mapping[int, int]) -> list[ImportAccount]:
@@ -250,9 +285,11 @@ class History:
             offsets: Its offsets, per partition of litmus.events.
 
         Raises:
-            HistoryUnavailableError: If ClickHouse does not answer.
+            HistoryUnavailableError: If ClickHouse does not answer, or not in time.
         """
-        return await self._run(lambda client: read_accounts(client, tick, offsets, QUERY_SETTINGS))
+        return await self._run(
+            lambda reader: read_accounts(reader.client, tick, offsets, reader.settings())
+        )
 
     async def check(
         self,
@@ -275,8 +312,8 @@ class History:
         """
         if is_thorough:
             everything = Mark.believed({})
-            mark = await self._run(lambda client: _compared(client, everything, stored))
-            conflicting = await self._run(lambda client: _count(client, _CONFLICTING_LOOKS))
+            mark = await self._run(lambda reader: _compared(reader, everything, stored))
+            conflicting = await self._run(lambda reader: _count(reader, _CONFLICTING_LOOKS))
             self._mark = mark
             return mark.checked(stored, conflicting)
         try:
@@ -284,8 +321,8 @@ class History:
                 mark = await self._compare_new(stored, begun or {})
         except TimeoutError as error:
             message = f"not all that is new was compared within {ANSWER_TIMEOUT_S:.0f} s; ask again"
-            raise HistoryUnavailableError(message) from error
-        conflicting = await self._run(lambda client: _count(client, _KNOWN_CONFLICTS))
+            raise HistoryTooSlowError(message) from error
+        conflicting = await self._run(lambda reader: _count(reader, _KNOWN_CONFLICTS))
         return mark.checked(stored, conflicting)
 
     async def _compare_new(
@@ -304,11 +341,15 @@ class History:
             if ends == stored:
                 return mark
 
-    async def _run(self, read: Callable[[Client], Answer]) -> Answer:
+    async def _run(self, read: Callable[[Reader], Answer]) -> Answer:
+        ends_at_s = time.monotonic() + ANSWER_TIMEOUT_S
+
         def run() -> Answer:
             try:
-                return read(self._client())
+                return read(Reader(self._client(), ends_at_s))
             except (ClickHouseError, OSError) as error:
+                if any(name in str(error) for name in _TOO_SLOW):
+                    raise HistoryTooSlowError(str(error)) from error
                 raise HistoryUnavailableError(str(error)) from error
 
         if self._pending >= PENDING_MAX:
@@ -320,10 +361,10 @@ class History:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await asked  # one that nobody waits for any more is not begun
-        except TimeoutError as error:
+        except (TimeoutError, HistoryTooSlowError) as error:
             HISTORY_REFUSED.labels("slow").inc()
-            message = f"no answer within {ANSWER_TIMEOUT_S:.0f} s"
-            raise HistoryUnavailableError(message) from error
+            message = f"no answer within {ANSWER_TIMEOUT_S:g} s"
+            raise HistoryTooSlowError(message) from error
 
     def _settle(self, asked: "asyncio.Future[Any]") -> None:
         self._count(-1)
@@ -419,12 +460,12 @@ SELECT count() FROM
 _KNOWN_CONFLICTS = "SELECT count() FROM conflicting_looks FINAL"
 
 
-def _compared(client: Client, begins: Mark, ends: Mapping[Source, Position]) -> Mark:
+def _compared(reader: Reader, begins: Mark, ends: Mapping[Source, Position]) -> Mark:
     """Return the mark moved on: what lies between it and the ends is compared."""
-    [counted] = _rows(client, _COMPARE, _between(begins, ends, EVENTS.name))
+    [counted] = _rows(reader, _COMPARE, _between(begins, ends, EVENTS.name))
     *compared, log_rows = map(int, counted)
     late, dead_letters = (
-        _count(client, _COUNT_BETWEEN.format(table=table), _between(begins, ends, topic))
+        _count(reader, _COUNT_BETWEEN.format(table=table), _between(begins, ends, topic))
         for table, topic in (("late", LATE.name), ("dead_letters", DEAD_LETTERS.name))
     )
     return Mark(
@@ -502,10 +543,11 @@ def _timeseries_query(experiment_id: str, span: Span) -> tuple[str, dict[str, An
     return query, parameters
 
 
-def _rows(client: Client, query: str, parameters: dict[str, Any] | None = None) -> Any:
-    return client.query(query, parameters=parameters, settings=QUERY_SETTINGS).result_rows
+def _rows(reader: Reader, query: str, parameters: dict[str, Any] | None = None) -> Any:
+    settings = reader.settings()
+    return reader.client.query(query, parameters=parameters, settings=settings).result_rows
 
 
-def _count(client: Client, query: str, parameters: dict[str, Any] | None = None) -> int:
-    [[found]] = _rows(client, query, parameters)
+def _count(reader: Reader, query: str, parameters: dict[str, Any] | None = None) -> int:
+    [[found]] = _rows(reader, query, parameters)
     return int(found)

@@ -9,8 +9,10 @@ from clickhouse_connect.driver.client import Client
 from query_api.history import queries
 from query_api.history.queries import (
     PENDING_MAX,
+    READERS,
     Comparison,
     History,
+    HistoryTooSlowError,
     HistoryUnavailableError,
     Span,
 )
@@ -234,11 +236,44 @@ async def test_more_questions_than_may_wait_are_refused_at_once_and_the_others_a
 async def test_a_question_without_an_answer_ends(
     history: History, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "ANSWER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(queries, "ANSWER_TIMEOUT_S", 0.0)
     monkeypatch.setitem(
         queries._LAST_LOOK,
         "tick",
         "SELECT toString(sleep(0.5)), {experiment:String}, {bound:Int64}",
     )
-    with pytest.raises(HistoryUnavailableError, match="no answer within"):
+    with pytest.raises(HistoryTooSlowError, match="no answer within"):
         await history.look_at(ID, tick=5)
+
+
+async def test_a_later_query_of_a_question_has_only_what_is_left_of_its_time(
+    history: History, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "ANSWER_TIMEOUT_S", 200.0)
+    asked = "SELECT {what}, {{experiment:String}}, {{bound:Int64}}"
+    monkeypatch.setitem(queries._LATER_LOOKS, "tick", asked.format(what="sleep(2)"))
+    limit = asked.format(what="toString(getSetting('max_execution_time'))")
+    monkeypatch.setitem(queries._LAST_LOOK, "tick", limit)
+
+    text = (await history.look_at(ID, tick=5)).text
+
+    assert text is not None
+    assert 0 < float(text) <= 198
+
+
+async def test_a_query_without_an_end_is_ended_with_its_question_and_frees_its_reader(
+    history: History, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(queries, "ANSWER_TIMEOUT_S", 0.5)
+        endless = "SELECT count(), {experiment:String}, {bound:Int64} FROM system.numbers"
+        patched.setitem(queries._LATER_LOOKS, "tick", endless)
+        asked = [history.look_at(ID, tick=5) for _ in range(READERS)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [HistoryTooSlowError] * READERS
+
+    async with asyncio.timeout(120):
+        while history._pending:
+            await asyncio.sleep(0.05)
+    monkeypatch.setattr(queries, "ANSWER_TIMEOUT_S", 120.0)
+    assert (await history.look_at(ID, tick=5)).text is None

@@ -10,6 +10,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from query_api import routes
+from query_api.history import queries
 from query_api.history.writer import HistoryWriter, Position
 from query_api.kafka_log import Source
 from schemas.control import Import, ImportBatch
@@ -139,6 +140,7 @@ async def test_a_past_that_the_history_has_not_read_is_not_guessed_at(
 async def test_a_look_that_is_not_stored_yet_is_waited_for(
     app: Application, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(routes, "HISTORY_WAIT_S", 60.0)
     store(client, look_records(3))
     app.publish(7)
 
@@ -152,7 +154,7 @@ async def test_a_look_that_is_not_stored_yet_is_waited_for(
     monkeypatch.setattr(history, "look_at", counting)
 
     asking = asyncio.create_task(get(app, RESULTS, tick=6))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(questions) < 3:
             assert not asking.done()
             await asyncio.sleep(0.01)
@@ -677,6 +679,19 @@ async def test_a_history_that_fails_costs_the_past_and_not_the_present(
         for path in (RESULTS + "?tick=3", SERIES, "/v1/ledger"):
             assert_problem(await app.http.get(path), 503, "history_unavailable")
         assert (await get(app, RESULTS))["look"]["tick"] == 7
+
+
+async def test_a_history_that_takes_too_long_says_so_and_how_to_ask(
+    dsn: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(dsn, database) as app:
+        app.publish(7)
+        monkeypatch.setattr(queries, "ANSWER_TIMEOUT_S", 0.0)
+
+        answer = await app.http.get(SERIES)
+
+        assert_problem(answer, 503, "history_timeout")
+        assert "a shorter span of time" in answer.json()["detail"]
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
