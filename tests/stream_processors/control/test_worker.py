@@ -17,7 +17,16 @@ import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from schemas.control import Command, ControlFold, ControlRecord, Mark, Outcome, decode_tick
+from schemas.control import (
+    TICKS_PER_SECOND,
+    Command,
+    ControlFold,
+    ControlRecord,
+    Mark,
+    Outcome,
+    decode_record,
+    decode_tick,
+)
 from schemas.topics import (
     COMMANDS,
     CONTROL,
@@ -71,6 +80,7 @@ class ControlProcess:
         wait_until(
             lambda: self.readiness()["ready"] and self.readiness()["role"] == role,
             f"control is a ready {role}",
+            120,
             explain=self.log.read_text,
         )
 
@@ -78,7 +88,7 @@ class ControlProcess:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        return self._process.wait(30)
+        return self._process.wait(120)
 
     def end(self) -> None:
         self._process.kill()
@@ -136,7 +146,7 @@ def records_of(bootstrap: str, topic: str, partition: int) -> list[Any]:
     """Return all that a partition holds now."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "tests"})
     try:
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), 60)
         consumer.assign([TopicPartition(topic, partition, 0)])
         records: list[Any] = []
         while len(records) < end:
@@ -180,15 +190,25 @@ def assert_one_sequence(bootstrap: str, operator: Operator) -> int:
     return ignored_count
 
 
-def test_a_command_is_answered_within_a_second_and_ticks_reach_every_partition(
+def ticks_until_done(bootstrap: str) -> int:
+    """Return after how many ticks the newest command was done, by the broker's clock."""
+    asked_ms = records_of(bootstrap, COMMANDS.name, 0)[-1].timestamp()[1]
+    told = [
+        bool(decode_record(one.value()).outcomes)
+        for one in records_of(bootstrap, CONTROL.name, 0)
+        if one.timestamp()[1] >= asked_ms
+    ]
+    return told.index(True) + 1
+
+
+def test_a_command_is_answered_within_few_ticks_and_these_reach_every_partition(
     broker: Broker, start: Start
 ) -> None:
     control, operator = start(), Operator(broker)
     control.wait_ready()
     operator.outcome(operator.send("create", "x", **BODY, id="x"))
-    begin = time.monotonic()
     started = operator.outcome(operator.send("start", "x"))
-    assert time.monotonic() - begin < 2.0  # 0.4 s on an idle machine; others may compute
+    assert ticks_until_done(broker.bootstrap) <= 2 * TICKS_PER_SECOND  # mostly two ticks
 
     assert started.status == 200
     assert started.definition is not None
@@ -196,7 +216,7 @@ def test_a_command_is_answered_within_a_second_and_ticks_reach_every_partition(
     assert started.definition.version == 1
     assert b'litmus_control_commands_total{outcome="done"} 2.0' in control.probe("/metrics")
     control.send_signal(signal.SIGTERM)
-    assert control.wait() == 0
+    assert control.wait() == 0, control.log.read_text()[-4_000:]
     assert assert_one_sequence(broker.bootstrap, operator) == 0
 
 
@@ -244,14 +264,18 @@ def test_windows_close_at_once_though_there_are_many_old_marks(
     for source in sources:
         mark = Mark(source, now_ms + 3_600_000)
         producer.produce(MARKS.name, msgspec.json.encode(mark), source.encode())
-    producer.flush(30)
+    assert producer.flush(120) == 0
 
     process = start()
     process.wait_ready()
+    wait_until(lambda: process.readiness().get("tick", 0) > 2 * TICKS_PER_SECOND, "it ticks on")
 
-    wait_until(
-        lambda: process.readiness()["settled_lag_ms"] == 0, "nothing holds windows open", 3.0
-    )
+    fold, lags_ms = ControlFold(), []
+    for record in records_of(broker.bootstrap, CONTROL.name, 0):
+        fold.take(record.offset(), record.timestamp()[1], record.value())
+        assert fold.last is not None
+        lags_ms.append(fold.last.times.log_ms - fold.last.times.settled_ms)
+    assert lags_ms == [0] * len(lags_ms), "nothing holds windows open, at no tick"
 
 
 def test_another_process_stands_by_and_takes_over(broker: Broker, start: Start) -> None:
@@ -275,7 +299,7 @@ def test_a_process_that_its_group_refuses_ends_instead_of_waiting_for_ever(
             "bootstrap.servers": broker.bootstrap,
             "group.id": CONTROL_APP,
             "partition.assignment.strategy": "range",
-            "session.timeout.ms": 6_000,
+            "session.timeout.ms": 120_000,
         }
     )
     try:
