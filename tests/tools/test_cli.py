@@ -24,7 +24,7 @@ def litmus(home: Path, *arguments: str, **settings: str) -> subprocess.Completed
         env=environment | {"PYTHONPATH": str(CHECKOUT), "LITMUS_HOME": str(home)} | settings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

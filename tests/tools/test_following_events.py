@@ -10,7 +10,7 @@ import pytest
 
 from tests.stack import Stack, wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(500)
 
 
 def started(stack: Stack) -> str:
@@ -55,7 +55,7 @@ def test_an_event_is_followed_from_the_door_to_the_look_and_to_clickhouse(stack:
         units = sum(one["units"] for one in held["variants"])
         return len(rows) == 2 and units == 1 and bool(looks)
 
-    wait_until(is_known, "a look and ClickHouse hold the event", 60)
+    wait_until(is_known, "a look and ClickHouse hold the event", 180)
     code, found = traced(stack, unit, "m")
     assert code == 0
     assert [row["outcome"] for row in found["rows"]] == ["fresh", "duplicate"]

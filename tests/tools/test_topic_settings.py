@@ -26,7 +26,7 @@ def set_topic(bootstrap: str, topic: str, name: str, value: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})  # it answers while it is held
     [future] = admin.incremental_alter_configs([change]).values()
     future.result(30)
-    wait_until(lambda: setting(bootstrap, topic, name) == value, f"{topic} has {name}={value}", 30)
+    wait_until(lambda: setting(bootstrap, topic, name) == value, f"{topic} has {name}={value}")
 
 
 def setting(bootstrap: str, topic: str, name: str) -> str:
@@ -46,9 +46,7 @@ def test_topics_that_were_made_smaller_are_raised_and_larger_ones_are_left(
     assert create_topics(broker.bootstrap, PARTITIONS) == []
 
     raised = LOOKS.broker_config()[SIZE]
-    wait_until(
-        lambda: setting(broker.bootstrap, LOOKS.name, SIZE) == raised, "looks may be large", 30
-    )
+    wait_until(lambda: setting(broker.bootstrap, LOOKS.name, SIZE) == raised, "looks may be large")
     assert setting(broker.bootstrap, SNAPSHOTS.name, SIZE) == "9000000"
 
 

@@ -42,7 +42,7 @@ def second_gateway(stack: Stack) -> Iterator[str]:
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_until(lambda: is_ready(address), "a second gateway is ready", 60, stack.explain)
+        wait_until(lambda: is_ready(address), "a second gateway is ready", 180, stack.explain)
         yield address
     finally:
         process.terminate()
@@ -56,7 +56,7 @@ def is_ready(address: str) -> bool:
         return False
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 def test_an_experiment_started_at_one_door_takes_events_at_every_other_at_once(
     stack: Stack,
 ) -> None:
@@ -64,7 +64,9 @@ def test_an_experiment_started_at_one_door_takes_events_at_every_other_at_once(
     with second_gateway(stack) as other_url:
         asyncio.run(race_all(stack, other_url))
 
-        wait_until(lambda: all(map(has_both, results(stack))), "all are counted", 60, stack.explain)
+        wait_until(
+            lambda: all(map(has_both, results(stack))), "all are counted", 180, stack.explain
+        )
     letters = KafkaEvidence(stack.kafka).dead_letters()
     assert [letter for letter in letters if b"race-" in letter.raw] == []
 

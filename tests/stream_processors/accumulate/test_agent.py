@@ -131,7 +131,7 @@ async def drive(live: LivePartitions, logs: RealLogs, partition: int) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0)
 

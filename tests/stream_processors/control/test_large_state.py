@@ -19,7 +19,7 @@ from tests.stream_processors.control.operating import Operator as Folding
 from tests.stream_processors.control.test_worker import PARTITIONS, ControlProcess
 from tests.tools.test_topic_settings import SIZE, set_topic, setting
 
-pytestmark = [pytest.mark.timeout(200), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(500), pytest.mark.long]
 
 MARGIN = 3_000
 """Bytes by which records of the same state may differ: times, offsets, who wrote it."""
@@ -96,12 +96,12 @@ def record_at(broker: Broker, offset: int) -> ControlRecord:
 
 def assert_ticks_on_and_starts_again(process: ControlProcess, start: Start) -> None:
     process.wait_ready()
-    wait_until(lambda: process.readiness().get("tick", 0) > SNAPSHOT_EVERY + 5, "it ticks on", 60)
+    wait_until(lambda: process.readiness().get("tick", 0) > SNAPSHOT_EVERY + 5, "it ticks on", 120)
     process.end()
     other = start()
     other.wait_ready()
     before = other.readiness().get("tick", 0)
-    wait_until(lambda: other.readiness().get("tick", 0) > before + 5, "the next one ticks", 60)
+    wait_until(lambda: other.readiness().get("tick", 0) > before + 5, "the next one ticks", 120)
 
 
 def random_text() -> Callable[[], str]:
@@ -147,9 +147,7 @@ def test_a_topic_of_an_earlier_version_gets_the_tick_without_its_snapshot(
 ) -> None:
     seed(broker, log_with(random_text(), 3_000_000))
     set_topic(broker.bootstrap, CONTROL.name, SIZE, "1048576")
-    wait_until(
-        lambda: setting(broker.bootstrap, CONTROL.name, SIZE) == "1048576", "it takes less", 30
-    )
+    wait_until(lambda: setting(broker.bootstrap, CONTROL.name, SIZE) == "1048576", "it takes less")
 
     process = start()
 

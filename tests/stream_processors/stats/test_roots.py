@@ -34,7 +34,7 @@ def test_a_merge_worker_starts_without_the_slow_parts_of_scipy() -> None:
         env={"PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert answer.stdout.strip() == "[]"

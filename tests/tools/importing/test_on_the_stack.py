@@ -90,7 +90,7 @@ def new_looks(stack: Stack) -> Iterator[Consumer]:
         consumer.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 def test_the_engine_counts_an_import_once_though_it_and_its_gateway_are_killed(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -117,9 +117,9 @@ def test_the_engine_counts_an_import_once_though_it_and_its_gateway_are_killed(
         command = [str(path), "--id", name, "--rows-per-batch", str(BATCH_ROWS)]
         urls = ["--gateway", stack.gateway_url, "--gateway", other]
         with running_import(stack, *command, *urls) as first:
-            wait_until(lambda: done() >= 3, "three batches are in", 60, stack.explain)
+            wait_until(lambda: done() >= 3, "three batches are in", 180, stack.explain)
             stack.kill("gateway")
-            wait_until(lambda: done() >= 5, "the other gateway takes over", 60, stack.explain)
+            wait_until(lambda: done() >= 5, "the other gateway takes over", 180, stack.explain)
             assert first.poll() is None, "it was to be killed"
         again = subprocess.run(
             [sys.executable, "-P", "-m", "tools", "import", *command, *urls, "--json"],
@@ -127,7 +127,7 @@ def test_the_engine_counts_an_import_once_though_it_and_its_gateway_are_killed(
             env=stack.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert again.returncode == 0, again.stdout + again.stderr
@@ -143,7 +143,7 @@ def test_the_engine_counts_an_import_once_though_it_and_its_gateway_are_killed(
                     seen.update(json.loads(record.value()))
             return bool(seen) and covariates(seen) == (UNITS, total)
 
-        wait_until(is_counted, "a look has it", 30, lambda: str(seen.get("integers")))
+        wait_until(is_counted, "a look has it", 120, lambda: str(seen.get("integers")))
     assert (shown["rows"], shown["next"]) == (row_count, -(-row_count // BATCH_ROWS) + 1)
     stack.wait_ready()
     wait_until(
