@@ -28,12 +28,12 @@ class Gateway:
         }
         command = [sys.executable, "-m", "ingest_gateway"]
         self.process = subprocess.Popen(command, env=environment, cwd=CHECKOUT)
-        wait_until(self._is_ready, "the gateway is ready", 60)
+        wait_until(self._is_ready, "the gateway is ready")
 
     def _is_ready(self) -> bool:
         assert self.process.poll() is None, "the gateway died"
         try:
-            return httpx.get(f"{self.url}/ready").status_code == 200
+            return httpx.get(f"{self.url}/ready", timeout=30).status_code == 200
         except httpx.TransportError:
             return False
 

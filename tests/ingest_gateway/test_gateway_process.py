@@ -51,18 +51,21 @@ async def test_what_was_answered_with_202_is_in_the_log_however_the_gateway_ends
                 answer = await client.post("/v1/events", json=events)
             except httpx.TransportError:
                 return
+            if answer.status_code == 503:  # a machine that is busy: nothing was promised
+                await asyncio.sleep(0.05)
+                continue
             assert answer.status_code == 202
             durable.update(event["event_id"] for event in events)
-            if turn == 20:
+            if len(durable) > 1_000:
                 answered.set()
 
     with running_gateway(gateway_broker) as gateway:
-        async with httpx.AsyncClient(base_url=gateway.url) as client:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
             lanes = [asyncio.create_task(post(client, lane)) for lane in range(4)]
-            await asyncio.wait_for(answered.wait(), 60)
+            await asyncio.wait_for(answered.wait(), 120)
             gateway.process.send_signal(number)
             await asyncio.gather(*lanes)
-        code = await asyncio.to_thread(gateway.process.wait, 30)
+        code = await asyncio.to_thread(gateway.process.wait, 120)
 
     assert code == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     assert len(durable) > 400

@@ -66,7 +66,7 @@ def test_a_broker_answers_a_commit_of_a_consumer_that_polls(gateway_broker: str)
             return not due(commits, 0)
 
         wait_until(is_answered, "the commit is answered")
-        (held,) = consumer.committed([TopicPartition(*SOURCE)], timeout=10)
+        (held,) = consumer.committed([TopicPartition(*SOURCE)], timeout=60)
         assert held.offset == 0
     finally:
         consumer.close()
