@@ -20,6 +20,9 @@ from stream_processors.log_reading import read_to_end
 _LOG = TopicPartition(CONTROL.name, 0)
 _FETCH_BYTES_MAX = 8 * 1024 * 1024
 _SECONDS_MAX = 60.0
+"""Without a record; how long all of them take depends on how far back the snapshots are."""
+
+_RECORDS_AT_ONCE = 1_000
 
 
 async def resume(servers: str, new_writer: Callable[[int | None], Writer]) -> Writer:
@@ -30,7 +33,7 @@ async def resume(servers: str, new_writer: Callable[[int | None], Writer]) -> Wr
         new_writer: Makes one, given when the log's first record was appended (None: it is empty).
 
     Raises:
-        TimeoutError: If the log cannot be read to its end.
+        TimeoutError: If the broker gives no record of the log for a minute.
     """
     writer = await _follow_control(servers, new_writer)
     await asyncio.to_thread(_read_marks, servers, writer)
@@ -45,7 +48,7 @@ def _read_marks(servers: str, writer: Writer) -> None:
 
 
 async def _follow_control(servers: str, new_writer: Callable[[int | None], Writer]) -> Writer:
-    async with asyncio.timeout(_SECONDS_MAX), _reader(servers) as reader:
+    async with _reader(servers) as reader:
         end = (await reader.end_offsets([_LOG]))[_LOG]
         begin = (await reader.beginning_offsets([_LOG]))[_LOG]
         if begin == end:
@@ -55,8 +58,9 @@ async def _follow_control(servers: str, new_writer: Callable[[int | None], Write
         snapshot = await _record_at(reader, max(begin, decode_record(last.value).snapshot_offset))
         reader.seek(_LOG, max(begin, decode_record(snapshot.value).snapshot_offset))
         while writer.control.next_offset < end:
-            record = await reader.getone()
-            writer.read_control(record.offset, record.timestamp, record.value)
+            for record in await _next_records(reader):
+                writer.read_control(record.offset, record.timestamp, record.value)
+            await asyncio.sleep(0)  # what is fetched is given without a pause: heartbeats need one
         return writer
 
 
@@ -78,4 +82,14 @@ async def _reader(servers: str) -> AsyncIterator[AIOKafkaConsumer]:
 
 async def _record_at(reader: AIOKafkaConsumer, offset: int) -> ConsumerRecord[bytes, bytes]:
     reader.seek(_LOG, offset)
-    return await reader.getone()
+    async with asyncio.timeout(_SECONDS_MAX):
+        return await reader.getone()
+
+
+async def _next_records(reader: AIOKafkaConsumer) -> list[ConsumerRecord[bytes, bytes]]:
+    found = await reader.getmany(
+        _LOG, timeout_ms=round(_SECONDS_MAX * 1_000), max_records=_RECORDS_AT_ONCE
+    )
+    if not found:
+        raise TimeoutError(f"no record of {CONTROL.name} came for {_SECONDS_MAX:.0f} s")
+    return found[_LOG]
