@@ -59,7 +59,7 @@ class SmallStack:
 
     def wait_ready(self, *names: str) -> None:
         wait_until(
-            lambda: set(names) <= self.ready(), f"{names} are ready", 20, lambda: self.output
+            lambda: set(names) <= self.ready(), f"{names} are ready", 120, lambda: self.output
         )
 
 
@@ -96,7 +96,7 @@ def test_stages_start_in_order_and_stop_in_the_opposite_order(run: Run) -> None:
     pids = list(stack.pids().values())
     stack.process.send_signal(signal.SIGTERM)
 
-    assert stack.process.wait(20) == 0
+    assert stack.process.wait(120) == 0
     assert stack.output.index("one is ready") < stack.output.index("two is ready")
     assert (sorted(stack.ends[:2]), stack.ends[2:]) == (sorted([second, third]), [first])
     assert are_gone(pids)
@@ -128,10 +128,10 @@ def test_what_cannot_be_started_again_just_now_is_tried_until_it_can(run: Run) -
     (stack.home.root / "full").touch()
     os.kill(stack.pids()["broker"], signal.SIGKILL)
     told = "broker cannot be started ([Errno 28] no room)"
-    wait_until(lambda: told in stack.output, "it is tried in vain", 20, lambda: stack.output)
+    wait_until(lambda: told in stack.output, "it is tried in vain", 120, lambda: stack.output)
     (stack.home.root / "full").unlink()
 
-    wait_until(lambda: "broker" in stack.pids(), "it runs again", 20, lambda: stack.output)
+    wait_until(lambda: "broker" in stack.pids(), "it runs again", 120, lambda: stack.output)
     stack.wait_ready("broker")
 
 
@@ -142,7 +142,7 @@ def test_five_deaths_of_a_process_in_a_minute_stop_the_whole_stack(run: Run) -> 
     wait_until(lambda: "steady" in stack.pids(), "steady runs")
     steady = stack.pids()["steady"]
 
-    assert stack.process.wait(40) == 1
+    assert stack.process.wait(240) == 1
     assert (
         "giving up: 5 deaths of fragile in a minute; at last it ended with exit code 3"
         in stack.output
@@ -168,7 +168,7 @@ def test_five_processes_that_die_once_each_are_started_again(run: Run) -> None:
         now = stack.pids()
         return set(now) == set(names) and not set(now.values()) & set(before.values())
 
-    wait_until(all_run_again, "all run again", 20, lambda: stack.output)
+    wait_until(all_run_again, "all run again", 120, lambda: stack.output)
     stack.wait_ready(*names)
     assert "giving up" not in stack.output
 
@@ -178,7 +178,7 @@ def test_a_process_that_never_gets_ready_fails_the_start_and_says_why(run: Run) 
 
     stack = run([[["mute", port, "never-ready"]]])
 
-    assert stack.process.wait(30) == 1
+    assert stack.process.wait(120) == 1
     assert "mute did not get ready within 3 s: /ready does not answer" in stack.output
     assert f"mute: child of port {port} begins" in stack.output
 
@@ -191,7 +191,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(run: Run) -> N
 
     stack.process.send_signal(signal.SIGINT)
 
-    assert stack.process.wait(20) == 0
+    assert stack.process.wait(120) == 0
     assert "mule does not stop after 1 s; killing it" in stack.output
     assert are_gone(pids)
 
@@ -206,7 +206,7 @@ def test_nothing_outlives_a_killed_supervisor_and_the_next_start_works(run: Run)
 
     killed.process.kill()
     killed.process.wait()
-    wait_until(lambda: are_gone(pids), "the children are gone", 10)
+    wait_until(lambda: are_gone(pids), "the children are gone")
 
     again = run(plan)
     wait_until(lambda: not set(again.pids().values()) & set(pids), "new ones run")
@@ -220,7 +220,7 @@ def test_a_second_start_from_the_same_home_is_refused(run: Run) -> None:
 
     refused = run([[["other", second]]])
 
-    assert refused.process.wait(20) == 2
+    assert refused.process.wait(120) == 2
     assert f"already runs from {stack.home.root} (supervisor: pid {stack.process.pid})" in (
         refused.output
     )
