@@ -215,7 +215,7 @@ def test_after_restarts_at_any_message_both_ledgers_and_all_integers_hold(seed: 
     held.check_integers()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2, pytest.param(3, marks=pytest.mark.long)])
 def test_a_kill_at_every_single_message_changes_no_byte(seed: int) -> None:
     """Every message kind at every point of the checkpoint cycle, acknowledged writes only."""
     log = a_log(seed, ticks=55, events=40)
