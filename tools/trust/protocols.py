@@ -1,5 +1,6 @@
 """All protocols, in the order of their numbers."""
 
+from tools.trust.beliefs import BELIEFS
 from tools.trust.checks import Protocol
 from tools.trust.clustered import QUANTILES_OF_EVENTS
 from tools.trust.data_checks import SAMPLE_RATIO
@@ -9,6 +10,7 @@ from tools.trust.extremes import EXTREMES
 from tools.trust.families import FAMILIES
 from tools.trust.fixed_horizon import COVERAGE, NO_EFFECT, POWER
 from tools.trust.growing import GROWING, SOONER
+from tools.trust.guarded import GUARDRAILS
 from tools.trust.margins import MARGINS
 from tools.trust.merging import MERGING
 from tools.trust.peeking import COVERAGE as TIME_UNIFORM
@@ -16,6 +18,7 @@ from tools.trust.peeking import EQUAL, EVERY_PAIR, PEEKING
 from tools.trust.planned_looks import GROUP_SEQUENTIAL
 from tools.trust.purity import PURITY
 from tools.trust.restarts import RESTARTS
+from tools.trust.unequal import UNEQUAL
 from tools.trust.verdicts import FALSE_WINNERS
 
 _LATER = "bandits and adaptive allocation are not built yet"
@@ -63,4 +66,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     FALSE_WINNERS,
     GROWING,
     SOONER,
+    BELIEFS,
+    UNEQUAL,
+    GUARDRAILS,
 )

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stream_processors.merge import posteriors
 from stream_processors.stats import cuped, edges, group_sequential, inference, sequential
 from tools.trust import (
+    beliefs,
     clustered,
     data_checks,
     exactness,
@@ -21,12 +23,14 @@ from tools.trust import (
     families,
     fixed_horizon,
     growing,
+    guarded,
     margins,
     merging,
     peeking,
     planned_looks,
     purity,
     restarts,
+    unequal,
     verdicts,
 )
 from tools.trust.checks import Found, Trial
@@ -35,6 +39,13 @@ from tools.trust.protocols import PROTOCOLS
 from tools.trust.running import rng_of
 
 Run = Callable[[Trial], Found]
+
+
+@pytest.fixture(autouse=True)
+def _small_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logs of three protocols have so many units at every scale."""
+    for module in (exactness, purity, restarts):
+        monkeypatch.setattr(module, "UNITS", module.UNITS // 3)
 
 
 def tried(run: Run, scale: float, seed: int = 1) -> Found:
@@ -78,6 +89,16 @@ QUICK: list[tuple[Run, float]] = [
     (partial(verdicts.false_winners, "fixed_horizon"), 0.02),
     (growing.enrolment_over, 0.15),
     (growing.sooner, 0.1),
+    (partial(beliefs.effects_believed, "rate", "90"), 0.1),
+    (partial(beliefs.effects_believed, "mean", "90"), 0.05),
+    (partial(beliefs.guardrails_believed, "rate", "90"), 0.1),
+    (partial(unequal.unequal, "rate", "99"), 0.1),
+    (partial(unequal.unequal, "lognormal", "90"), 0.1),
+    (partial(unequal.fair_split, "90"), 0.02),
+    (partial(guarded.guardrails, "always_valid", "95"), 0.03),
+    (partial(guarded.guardrails, "bayesian", "95"), 0.1),
+    (partial(guarded.guardrails, "fixed_horizon", "95"), 0.2),
+    (partial(guarded.guardrails, "group_sequential", "95"), 0.08),
 ]
 
 
@@ -106,7 +127,7 @@ def test_every_protocol_that_is_run_is_tried_here() -> None:
     }
 
     assert parts - slow <= tried_here
-    assert [int(one.id) for one in PROTOCOLS] == list(range(1, 25))
+    assert [int(one.id) for one in PROTOCOLS] == list(range(1, 28))
     ids = [(one.id, part.name) for one in PROTOCOLS for part in one.parts]
     assert len(set(ids)) == len(ids)
 
@@ -177,6 +198,20 @@ def test_boundaries_that_are_a_tenth_too_low_are_found(monkeypatch: pytest.Monke
     found = tried(partial(planned_looks.planned_looks, "pocock", "equal"), 0.06)
 
     assert "4.pocock.equal" in missed(found)
+
+
+def test_a_posterior_that_is_too_sure_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = posteriors.difference_posteriors
+
+    def spoiled(given: Any) -> Any:
+        return true(given._replace(std_errors=0.7 * given.std_errors))
+
+    monkeypatch.setattr(posteriors, "difference_posteriors", spoiled)
+
+    found = tried(partial(beliefs.effects_believed, "mean_flat", "90"), 0.2)
+
+    # Holds the truth where |z| < 1.96 · .7: in 83 %.
+    assert "25.mean_flat.90.interval" in missed(found)
 
 
 def test_a_lost_event_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
