@@ -18,6 +18,7 @@ from schemas.control import (
 from stream_processors.control import writing
 from stream_processors.control.commands import Received, fold
 from stream_processors.control.writing import Send, Writer
+from tests.seeds import drawn
 from tests.stream_processors.control.logs import Logs, run_schedule
 
 SCHEDULES = 2_000
@@ -137,7 +138,7 @@ def check_promises(logs: Logs) -> int:
 
 def test_two_writers_that_freeze_and_die_never_fork_the_log() -> None:
     batch_count = 0
-    for seed in range(SCHEDULES):
+    for seed in range(drawn(SCHEDULES)):
         logs = logs_after(Writer, seed)
         assert not logs.violations, (seed, logs.violations)
         assert [record.number for record in logs.records] == [
@@ -153,7 +154,7 @@ def test_two_writers_that_freeze_and_die_never_fork_the_log() -> None:
         published = {outcome.command_id: outcome for outcome in logs.outcomes}
         assert published == {outcome.command_id: outcome for outcome in told}, seed
         batch_count += check_promises(logs)
-    assert batch_count > 50
+    assert batch_count > drawn(50)
 
 
 @pytest.mark.parametrize("sabotaged", [WithoutReadBack, WithoutAcknowledgements, WithoutFirstCopy])
