@@ -171,7 +171,7 @@ class Stack:
         with suppress(NotRunningError):
             stop_stack(self.settings)
         if self._supervisor is not None:
-            self._supervisor.wait(60)
+            self._supervisor.wait(120)
             self._supervisor = None
 
     def wait_ready(self, timeout_seconds: float = READY_SECONDS_MAX) -> None:
@@ -180,7 +180,7 @@ class Stack:
 
     def pid(self, name: str) -> int:
         """Return the pid of a process, waiting while it is being started again."""
-        wait_until(lambda: self._pid(name) is not None, f"{name} runs", 30, self.explain)
+        wait_until(lambda: self._pid(name) is not None, f"{name} runs", 120, self.explain)
         pid = self._pid(name)
         assert pid is not None
         return pid
@@ -190,7 +190,7 @@ class Stack:
         pid = self.pid(name)
         os.kill(pid, number)
         if number == signal.SIGKILL:
-            wait_until(lambda: self._pid(name) != pid, f"{name} is gone", 30, self.explain)
+            wait_until(lambda: self._pid(name) != pid, f"{name} is gone", 120, self.explain)
         return pid
 
     def kill_supervisor(self) -> None:
@@ -252,7 +252,7 @@ class Stack:
             return False
 
     def _has_history(self) -> bool:
-        return bool(httpx.get(f"{self.query_url}/ready").json()["history"]["caught_up"])
+        return bool(httpx.get(f"{self.query_url}/ready", timeout=30).json()["history"]["caught_up"])
 
     def _pid(self, name: str) -> int | None:
         entries = (self.home.description() or {"processes": []})["processes"]
@@ -265,7 +265,7 @@ class Stack:
 def wait_until(
     condition: Callable[[], bool],
     what: str,
-    timeout_seconds: float = 60.0,
+    timeout_seconds: float = 120.0,
     explain: Callable[[], str] = str,
 ) -> None:
     """Wait for a condition; fail with what it was, and an explanation, when it takes too long."""

@@ -4,7 +4,7 @@ import pytest
 
 from tests.ingest_gateway.test_kafka_door import running_door, started_door
 
-FENCED_SECONDS_MAX = 30
+FENCED_SECONDS_MAX = 120
 
 
 @pytest.mark.machine

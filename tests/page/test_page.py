@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 REPORTS = Path(__file__).parents[2] / ".litmus" / "reports"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:

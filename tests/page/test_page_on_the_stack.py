@@ -18,7 +18,6 @@ pytestmark = [
     pytest.mark.skipif(
         chromium.CHROMIUM is None or chromium.DRIVER is None, reason=chromium.MISSING
     ),
-    pytest.mark.timeout(300),
 ]
 
 UNITS_PER_VARIANT = 400
@@ -43,8 +42,8 @@ def start_experiment(stack: Stack) -> str:
         "metrics": [{"id": "purchase", "kind": "conversion", "window": f"{WINDOW_S}s"}],
     }
     experiments = f"{stack.gateway_url}/v1/experiments"
-    httpx.post(experiments, json=body, timeout=30).raise_for_status()
-    httpx.post(f"{experiments}/{experiment_id}/start", timeout=30).raise_for_status()
+    httpx.post(experiments, json=body, timeout=60).raise_for_status()
+    httpx.post(f"{experiments}/{experiment_id}/start", timeout=60).raise_for_status()
     return experiment_id
 
 
@@ -61,7 +60,7 @@ def post_units(stack: Stack, experiment_id: str, first: int, count: int) -> None
             if number % every == 0:
                 metric = {"type": "metric", "event_id": f"m-{unit}", "metric": "purchase"}
                 events.append({**about, **metric})
-    answer = httpx.post(f"{stack.gateway_url}/v1/events", json=events, timeout=30)
+    answer = httpx.post(f"{stack.gateway_url}/v1/events", json=events, timeout=60)
     answer.raise_for_status()
     assert answer.json()["rejected"] == []
 
@@ -69,7 +68,7 @@ def post_units(stack: Stack, experiment_id: str, first: int, count: int) -> None
 def api_results(stack: Stack, experiment_id: str) -> dict[str, Any]:
     """Return the current look."""
     address = f"{stack.query_url}/v1/experiments/{experiment_id}/results"
-    found: dict[str, Any] = httpx.get(address, timeout=30).raise_for_status().json()
+    found: dict[str, Any] = httpx.get(address, timeout=60).raise_for_status().json()
     return found
 
 
@@ -104,7 +103,7 @@ def test_posted_events_move_the_page_and_its_numbers_are_those_of_the_api(
 ) -> None:
     experiment_id = start_experiment(stack)
     address = f"{stack.query_url}/v1/experiments/{experiment_id}"
-    eventually(lambda: httpx.get(address, timeout=30).is_success, "the query API knows it")
+    eventually(lambda: httpx.get(address, timeout=60).is_success, "the query API knows it")
     driver.get(f"{stack.query_url}/#/experiments/{experiment_id}")
     for first in range(0, UNITS_PER_VARIANT, 100):
         post_units(stack, experiment_id, first, 100)

@@ -14,7 +14,7 @@ import httpx
 
 from tools.ports import free_ports
 
-READY_SECONDS_MAX = 60.0
+READY_SECONDS_MAX = 120.0
 _ROWS = """
 import json, sys
 from query_api.history.database import connect
@@ -36,7 +36,7 @@ class QueryApi:
             "LITMUS_QUERY_PORT": str(self._port),
         }
         self.address = f"127.0.0.1:{self._port}"
-        self.http = httpx.Client(base_url=f"http://{self.address}", timeout=30)
+        self.http = httpx.Client(base_url=f"http://{self.address}", timeout=60)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -52,7 +52,7 @@ class QueryApi:
         """Stop it and return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     def ready(self) -> dict[str, Any] | None:
         """Return what /ready says once it is 200 and the history has caught up too."""
@@ -89,7 +89,7 @@ class QueryApi:
         self.http.close()
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
-            self._process.wait(30)
+            self._process.wait(60)
 
 
 def wait_until(is_true: Callable[[], bool], what: str, explain: Callable[[], str] = str) -> None:

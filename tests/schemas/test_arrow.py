@@ -22,5 +22,5 @@ def test_a_process_that_leaves_pandas_out_converts_lists_without_it(
     before: str, is_loaded: str
 ) -> None:
     command = [sys.executable, "-c", PROGRAM.format(before)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert answer.stdout.strip() == is_loaded

@@ -26,7 +26,7 @@ class Process:
 
     def metrics(self) -> bytes:
         self.asked.set()
-        self.go_on.wait(10)
+        self.go_on.wait(60)
         # More than the buffers of two sockets hold: the answer is still being written when
         # the client is gone.
         return b"litmus_rows_total 1\n" * 500_000
@@ -48,7 +48,7 @@ def port(process: Process) -> Iterator[int]:
 
 
 def get(port: int, path: str) -> tuple[int, str | None, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -112,7 +112,7 @@ def in_the_middle_of_asking(client: socket.socket, process: Process) -> None:
 def before_the_answer(client: socket.socket, process: Process) -> None:
     process.go_on.clear()
     client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-    assert process.asked.wait(10)
+    assert process.asked.wait(60)
     leave(client)
     process.go_on.set()
 
@@ -133,11 +133,11 @@ def test_a_client_that_goes_away_leaves_no_trace(
     when: Callable[[socket.socket, Process], None],
 ) -> None:
     threads = set(threading.enumerate())
-    when(socket.create_connection(("127.0.0.1", port), timeout=10), process)
+    when(socket.create_connection(("127.0.0.1", port), timeout=60), process)
 
     assert get(port, "/health")[0] == 200
     for handling in set(threading.enumerate()) - threads:
-        handling.join(10)
+        handling.join(60)
         assert not handling.is_alive()
     assert capfd.readouterr().err == ""
 
