@@ -53,7 +53,8 @@ def _delete(bootstrap: str) -> None:
     there = sorted(partition_counts(bootstrap).keys() & set(FORGOTTEN))
     if not there:
         return
-    for name, future in AdminClient(client_settings(bootstrap)).delete_topics(there).items():
+    admin = AdminClient(client_settings(bootstrap))  # it lives until it has answered
+    for name, future in admin.delete_topics(there).items():
         try:
             future.result(TIMEOUT_SECONDS)
         except KafkaException as error:
