@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -25,7 +25,13 @@ __all__ = ["broker", "stack", "topics"]
 os.environ.setdefault("NUMBA_CACHE_DIR", str(SHARED / "numba"))
 
 # The same examples on every run: a failure is a failure for everyone.
-settings.register_profile("litmus", deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "litmus",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # so is a machine that is busy
+)
 settings.load_profile("litmus")
 
 GATEWAY = "tests/ingest_gateway"
