@@ -7,7 +7,9 @@ a 95 % interval covers in 88 % of cases. With many units the two are the same.
 
 A t is a normal whose precision is multiplied by W ~ χ²_d / d. Given both W the difference is
 normal, so the posterior with a normal prior, its chance and its losses are in closed form, and a
-rule over both W integrates them: a mixture of normals, of positive terms only. See ``bayes.LABEL``.
+rule over both W integrates them: a mixture of normals, of positive terms only. Without a prior the
+nodes lie around W = 1; with one they lie where it and the data leave the weight
+(``bayes_prior_rules``), however much the two contradict each other. See ``bayes.LABEL``.
 
 References:
     Box, Tiao (1973), "Bayesian Inference in Statistical Analysis", sections 2.4-2.5; Andrews,
@@ -24,13 +26,20 @@ from numpy.typing import NDArray
 from scipy import special
 
 from stream_processors.stats.bayes import EffectPosterior, standard_loss
+from stream_processors.stats.bayes_prior_rules import (
+    PriorTilt,
+    fallen,
+    log_density,
+    prior_boxes,
+    spots,
+)
 from stream_processors.stats.tails import Floats
 
 FREEDOM_MIN = 2.0
 """Below this a t has no mean, and an expected loss no value."""
 
 _DROPS = (34.0, 26.0, 26.0)
-"""Logarithm of how far the density of ln W has fallen where a trapezoidal rule ends."""
+"""Logarithm of how far the density of ln W has fallen where a trapezoidal rule ends: no prior."""
 
 _NODES = (80, 48, 24, 12, 8, 1)
 """Of the rule for freedoms below each of ``_TIERS``, then of infinite ones."""
@@ -44,6 +53,10 @@ _ARRAY_MAX = 1 << 20
 _STEPS_MAX = 100
 _TOLERANCE = 1e-9
 """Of an end of an interval, in standard deviations; a last Newton step squares it."""
+
+
+_Rule = tuple[Floats, Floats]
+"""Nodes W and the logarithms of their weights, up to a constant of the row; shape (n, nodes)."""
 
 
 class Differences(NamedTuple):
@@ -83,8 +96,9 @@ def difference_posteriors(given: Differences) -> EffectPosterior[Floats]:
     """
     _check(given)
     found = np.empty((len(EffectPosterior._fields), len(given.estimates)))
-    for rows in _batches(given.freedoms):
-        found[:, rows] = _posteriors(given.at(rows))
+    for rows, log_rules in _rules(given):
+        some = given.at(rows)
+        found[:, rows] = _posteriors(some, _mixture(some, log_rules))
     return EffectPosterior(*found)
 
 
@@ -108,8 +122,7 @@ class _Mixture(NamedTuple):
         return self._replace(means=-self.means)
 
 
-def _posteriors(given: Differences) -> Floats:
-    mixture = _mixture(given)
+def _posteriors(given: Differences, mixture: _Mixture) -> Floats:
     shares, means, std_devs = mixture
     mean = _averaged(shares, means)
     around = _averaged(shares, np.square(std_devs) + np.square(means - mean[:, None]))
@@ -126,18 +139,20 @@ def _posteriors(given: Differences) -> Floats:
     return np.stack([mean, std_dev, chance, *losses, low, high])
 
 
-def _mixture(given: Differences) -> _Mixture:
+def _mixture(given: Differences, rules: list[_Rule]) -> _Mixture:
     """Return the posterior as normals given both W, and how likely each of them is."""
-    nodes, weights = zip(*map(_rule, given.freedoms), strict=True)
-    ratios = [np.square(se)[:, None] / w for se, w in zip(given.std_errors, nodes, strict=True)]
+    (w_control, logs_control), (w_treatment, logs_treatment) = rules
+    ratios = [
+        np.square(se)[:, None] / w
+        for se, w in zip(given.std_errors, (w_control, w_treatment), strict=True)
+    ]
     count = len(given.estimates)
     variances = (ratios[0][:, :, None] + ratios[1][:, None, :]).reshape(count, -1)
-    shares = (weights[0][:, :, None] * weights[1][:, None, :]).reshape(count, -1)
+    logs = (logs_control[:, :, None] + logs_treatment[:, None, :]).reshape(count, -1)
     # The prior's weight relative to the data's: 0 for a flat one, and then the shares stay.
     ratio = variances / np.square(given.prior_std_devs)[:, None]
-    gap = (given.estimates - given.prior_means) / given.prior_std_devs
-    exponent = -0.5 * np.square(gap)[:, None] / (1 + ratio)
-    shares = shares * np.exp(exponent - exponent.max(axis=1, keepdims=True)) / np.sqrt(1 + ratio)
+    logs = logs + _tilt(given).log_weight(ratio)
+    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     means = (given.estimates[:, None] + ratio * given.prior_means[:, None]) / (1 + ratio)
     return _Mixture(shares, means, np.sqrt(variances / (1 + ratio)))
@@ -182,44 +197,67 @@ def _quantile(mixture: _Mixture, share: Floats, mean: Floats, scale: Floats) -> 
     return found
 
 
-def _batches(freedoms: Floats) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows that share their rules' numbers of nodes, few enough for an array."""
-    tiers = np.searchsorted(_TIERS, freedoms, side="right") + np.isinf(freedoms)
-    keys = tiers[0] * len(_NODES) + tiers[1]
-    for key in np.unique(keys):
-        rows = np.flatnonzero(keys == key)
-        size = _NODES[key // len(_NODES)] * _NODES[key % len(_NODES)]
-        yield from np.array_split(rows, math.ceil(len(rows) * size / _ARRAY_MAX))
+def _tilt(given: Differences) -> PriorTilt:
+    """Return what a prior does to the rules; nothing if it is flat."""
+    return PriorTilt(
+        given.freedoms / 2,
+        np.square(given.std_errors / given.prior_std_devs),
+        (given.estimates - given.prior_means) / given.prior_std_devs,
+    )
 
 
-def _rule(freedoms: Floats) -> tuple[Floats, Floats]:
-    """Return nodes and weights of W ~ χ²_d / d, shape (n, nodes); freedoms of one tier."""
+def _rules(given: Differences) -> Iterator[tuple[NDArray[np.intp], list[_Rule]]]:
+    """Yield rows that share their rules' numbers of nodes, and the rules of both variants."""
+    is_flat = np.isinf(given.prior_std_devs)
+    flat, told = np.flatnonzero(is_flat), np.flatnonzero(~is_flat)
+    tiers = np.searchsorted(_TIERS, given.freedoms, side="right") + np.isinf(given.freedoms)
+    for rows in _batches(flat, np.array(_NODES)[tiers[:, flat]]):
+        yield rows, [_rule(freedoms) for freedoms in given.freedoms[:, rows]]
+    if not len(told):
+        return
+    lows, highs, counts = prior_boxes(_tilt(given.at(told)))
+    for some in _batches(np.arange(len(told)), counts):
+        rows = told[some]
+        yield (
+            rows,
+            [
+                _box_rule(
+                    given.freedoms[arm, rows],
+                    lows[arm, some],
+                    highs[arm, some],
+                    counts[arm, some[0]],
+                )
+                for arm in (0, 1)
+            ],
+        )
+
+
+def _batches(rows: NDArray[np.intp], counts: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """Yield rows whose two counts of nodes, shape (2, n), are the same; few enough for an array."""
+    for pair in np.unique(counts, axis=1).T:
+        alike = rows[(counts == pair[:, None]).all(axis=0)]
+        yield from np.array_split(alike, math.ceil(len(alike) * int(pair.prod()) / _ARRAY_MAX))
+
+
+def _rule(freedoms: Floats) -> _Rule:
+    """Return nodes and log weights of W ~ χ²_d / d, shape (n, nodes); freedoms of one tier."""
     tier = int(np.searchsorted(_TIERS, freedoms[0], side="right"))
     if np.isinf(freedoms[0]):
-        return np.ones((len(freedoms), 1)), np.ones((len(freedoms), 1))
+        return np.ones((len(freedoms), 1)), np.zeros((len(freedoms), 1))
     if tier >= len(_DROPS):
         return _gauss_rule(freedoms / 2, _NODES[tier])
-    return _trapezoidal_rule(freedoms / 2, _NODES[tier], _DROPS[tier])
+    reach = _DROPS[tier] / (freedoms / 2)
+    low = fallen(-reach - 1 - np.sqrt(2 * reach), reach)
+    return _box_rule(freedoms, low, fallen(np.sqrt(2 * reach), reach), _NODES[tier])
 
 
-def _trapezoidal_rule(shapes: Floats, count: int, drop: float) -> tuple[Floats, Floats]:
-    """Return the rule over u = ln W, where the density e^(shape (u - e^u)) is log-concave."""
-    reach = drop / shapes
-    low, high = _fallen(-reach - 1 - np.sqrt(2 * reach), reach), _fallen(np.sqrt(2 * reach), reach)
-    u = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, count)
-    weights = np.exp(shapes[:, None] * (u - np.expm1(u)))
-    return np.exp(u), weights / weights.sum(axis=1, keepdims=True)
+def _box_rule(freedoms: Floats, lows: Floats, highs: Floats, count: int) -> _Rule:
+    """Return the trapezoidal rule over u = ln W, where the density is e^(d/2 (u - e^u))."""
+    u = spots(lows, highs, count)
+    return np.exp(u), log_density(freedoms / 2, u)
 
 
-def _fallen(u: Floats, reach: Floats) -> Floats:
-    """Return where u - e^u + 1 is -reach, by Newton's steps from further out."""
-    for _ in range(50):
-        slope = -np.expm1(u)
-        u = u - (slope + u + reach) / slope
-    return u
-
-
-def _gauss_rule(shapes: Floats, count: int) -> tuple[Floats, Floats]:
+def _gauss_rule(shapes: Floats, count: int) -> _Rule:
     """Return Gauss's rule for the weight x^(shape - 1) e^-x, with x = shape W (Golub, Welsch)."""
     index = np.arange(count)
     matrix = np.zeros((len(shapes), count, count))
@@ -227,7 +265,8 @@ def _gauss_rule(shapes: Floats, count: int) -> tuple[Floats, Floats]:
     beside = np.sqrt(index[1:] * (index[1:] + shapes[:, None] - 1))
     matrix[:, index[1:], index[:-1]] = beside
     nodes, vectors = np.linalg.eigh(matrix)
-    return nodes / shapes[:, None], np.square(vectors[:, 0, :])
+    with np.errstate(divide="ignore"):
+        return nodes / shapes[:, None], 2 * np.log(np.abs(vectors[:, 0, :]))
 
 
 def _check(given: Differences) -> None:

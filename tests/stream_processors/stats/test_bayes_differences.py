@@ -90,6 +90,109 @@ def test_the_posterior_is_that_of_brute_force(
     )
 
 
+def brute_force(
+    estimate: float, errors: tuple[float, float], freedoms: tuple[float, float], prior: NormalPrior
+) -> tuple[float, float, float, float, float]:
+    """Return mean, deviation, chance and the ends of 95 %, all by a fine grid of the effect.
+
+    With two estimated variances the control's error is integrated over a grid as well. All in
+    logarithms, and with no regard to where the weight is.
+    """
+    reach = 12 * prior.std_dev
+    low, high = min(prior.mean, estimate) - reach, max(prior.mean, estimate) + reach
+    effects = np.linspace(low, high, 40_001 if errors[0] == 0 else 1_501)
+    off = effects - estimate
+    if errors[0] == 0:
+        log_density = log_student(off, freedoms[1], errors[1])
+    else:
+        span = np.abs(off).max() + 12 * max(errors)
+        control = np.linspace(-span, span, 1_501)
+        of_control = log_student(control, freedoms[0], errors[0])
+        log_density = np.array(
+            [
+                special.logsumexp(of_control + log_student(one + control, freedoms[1], errors[1]))
+                for one in off
+            ]
+        )
+    log_density = log_density - 0.5 * np.square((effects - prior.mean) / prior.std_dev)
+    density = np.exp(log_density - log_density.max())
+    density /= density.sum()
+    mean = float(density @ effects)
+    deviation = math.sqrt(density @ np.square(effects - mean))
+    below = np.cumsum(density) - density / 2
+    ends = np.interp([0.025, 0.975], below, effects)
+    return mean, deviation, 1 - float(np.interp(0, effects, below)), float(ends[0]), float(ends[1])
+
+
+def log_student(x: Floats, freedom: float, scale: float) -> Floats:
+    return np.asarray(-(freedom + 1) / 2 * np.log1p(np.square(x / scale) / freedom))
+
+
+def drawn_contradictions(count: int, *, seed: int, pairs: bool) -> list[dict[str, Any]]:
+    """Return rows whose priors are up to 25 standard errors off, with freedoms of all tiers."""
+    random = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for _ in range(count):
+        errors = random.uniform(0.05, 0.1, 2)
+        freedoms = np.exp(random.uniform(math.log(3), math.log(1_000), 2))
+        gap = random.uniform(0, 25) * float(np.hypot(*errors))
+        if not pairs:
+            errors[0], freedoms[0] = 0.0, math.inf
+        prior = NormalPrior(float(random.choice([-1, 1])) * gap, float(random.uniform(0.03, 0.3)))
+        rows.append(
+            {
+                "estimate": 0.05, "errors": tuple(errors), "freedoms": tuple(freedoms),
+                "prior": prior,
+            }
+        )  # fmt: skip
+    return rows
+
+
+@pytest.mark.parametrize(("pairs", "count"), [(False, 150), (True, 4)])
+def test_a_prior_that_contradicts_the_data_is_weighed_exactly(pairs: bool, count: int) -> None:
+    rows = drawn_contradictions(count, seed=20_261_123, pairs=pairs)
+    found = difference_posteriors(differences(*rows))
+
+    for at, row in enumerate(rows):
+        mean, deviation, chance, low, high = brute_force(
+            row["estimate"], row["errors"], row["freedoms"], row["prior"]
+        )
+        near = (3e-3 if pairs else 1e-3) * deviation
+        assert found.mean[at] == pytest.approx(mean, abs=near / 100), row
+        assert found.std_dev[at] == pytest.approx(deviation, rel=1e-4), row
+        assert found.chance_to_win[at] == pytest.approx(chance, abs=1e-4), row
+        assert (found.low[at], found.high[at]) == pytest.approx((low, high), abs=near), row
+
+
+def test_between_two_modes_both_keep_their_weight() -> None:
+    """16 standard errors or 6.4 of the prior: either may be wrong, and both are as likely."""
+    errors, freedoms, prior = (0.0, 0.1), (math.inf, 12.0), NormalPrior(0.0, 0.25)
+    found = posterior(estimate=1.6, errors=errors, freedoms=freedoms, prior=prior)
+    expected = brute_force(1.6, errors, freedoms, prior)
+
+    assert found.std_dev > 0.3, "two modes"
+    assert (found.mean, found.std_dev) == pytest.approx(expected[:2], rel=1e-6)
+    assert found.chance_to_win == pytest.approx(expected[2], abs=1e-6)
+
+
+@pytest.mark.parametrize("gap", [30, 1_000, 100_000])
+def test_a_prior_that_is_absurdly_far_off_still_has_an_answer(gap: float) -> None:
+    prior = NormalPrior(0.0, 0.1)
+    found = posterior(
+        estimate=0.1 * gap, errors=(0.0, 0.1), freedoms=(math.inf, 10**6), prior=prior
+    )
+    of_two = posterior(
+        estimate=0.1 * gap, errors=(0.07, 0.07), freedoms=(10**6, 10**6), prior=prior
+    )
+    spots = np.linspace(0, 0.1 * gap, 2_000_001)
+    log_density = log_student(spots - 0.1 * gap, 10**6, 0.1) - 0.5 * np.square(spots / 0.1)
+
+    assert found.mean == pytest.approx(spots[log_density.argmax()], rel=1e-3, abs=1e-3)
+    for one in (found, of_two):
+        assert one.low < one.mean < one.high
+        assert 0 < one.std_dev <= 0.1 * gap
+
+
 @pytest.mark.parametrize("prior", [NormalPrior(), NormalPrior(0.1, 0.2)])
 def test_with_very_many_units_the_standard_error_is_as_good_as_known(prior: NormalPrior) -> None:
     found = posterior(
