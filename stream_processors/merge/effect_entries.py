@@ -31,6 +31,7 @@ from stream_processors.merge.planned import (
 )
 from stream_processors.merge.posteriors import (
     is_of_rates,
+    leans_on_prior,
     posterior_entry,
     posterior_status,
 )
@@ -258,7 +259,7 @@ def _add_group(
 
 
 def _add_posterior(entry: Entry, decides_on: str, question: Question, effect: Effect) -> str | None:
-    """Add the posteriors of the effect that decides; return why there is none, if so."""
+    """Add the posteriors of the effect that decides; return why nothing is decided, if so."""
     metric = question.metric
     if decides_on == "cuped":
         if effect.cuped is None:
@@ -271,7 +272,9 @@ def _add_posterior(entry: Entry, decides_on: str, question: Question, effect: Ef
         source["posterior"] = posterior_entry(effect, of_rates=is_of_rates(metric))
         status = posterior_status(metric, effect)
     relative["posterior"] = posterior_entry(its, of_rates=is_of_rates(metric))
-    return None if source["posterior"] is not None else status
+    if source["posterior"] is None:
+        return status
+    return "warming_up" if is_of_rates(metric) and leans_on_prior(effect) else None
 
 
 def _decision(
@@ -280,7 +283,8 @@ def _decision(
     """Return the numbers that decide, all of one method and of one estimate.
 
     Looks that were taken stand, planned ones and those of a sequence, whatever the sums have
-    become since; before the first planned one, what holds back one that is due is named (``held``).
+    become since; before the first planned one, what holds back one that is due is named (``held``),
+    and what holds back a decision by a posterior that is shown.
     """
     method = definition.analysis.method
     is_cuped = decides_on == "cuped"
@@ -291,7 +295,7 @@ def _decision(
     numbers = source.get(field)
     if method != "always_valid" and status in _OF_SEQUENCES:
         status = "ok"
-    if method == "fixed_horizon" and not final:
+    if (method == "fixed_horizon" and not final) or (method == "bayesian" and held is not None):
         numbers = None
     if numbers is None and status == "ok":
         status = _WITHOUT_NUMBERS[method]

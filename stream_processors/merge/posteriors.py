@@ -19,6 +19,7 @@ from stream_processors.stats.bayes import LABEL, EffectPosterior
 from stream_processors.stats.bayes_beta import Beta, RatePosterior, beta_posterior, compare_rates
 from stream_processors.stats.bayes_differences import Differences, difference_posteriors
 from stream_processors.stats.bayes_rate_intervals import difference_intervals, relative_intervals
+from stream_processors.stats.edges import BURN_IN_CONVERSIONS, BURN_IN_UNITS
 from stream_processors.stats.effects import CupedEffect, Effect, RelativeEffect
 from stream_processors.stats.tails import Floats
 
@@ -92,6 +93,21 @@ def posterior_status(metric: Metric, effect: Effect | CupedEffect) -> str:
 def is_of_rates(metric: Metric) -> bool:
     """Return whether what decides is two rates as they are, with Beta posteriors."""
     return metric.kind == "conversion" and not metric.covariate_days
+
+
+def leans_on_prior(effect: Effect) -> bool:
+    """Return whether the posterior of two rates is shown, but decides nothing yet: the burn-in.
+
+    A uniform prior expects every second unit to convert. Of few events that is much of what is
+    believed, and in unequal variants not the same of both: none of 100 would be "higher" than none
+    of 10,000 with a chance of 99 %.
+    """
+    for arm in (effect.control, effect.treatment):
+        converted = round((arm.mean or 0.0) * arm.unit_count)
+        fewer = min(converted, arm.unit_count - converted)
+        if arm.unit_count < BURN_IN_UNITS or fewer < BURN_IN_CONVERSIONS:
+            return True
+    return False
 
 
 def posterior_entry(

@@ -809,9 +809,41 @@ def test_rates_without_any_spread_are_believed_and_read_in_one_voice() -> None:
 
     assert posterior["high"] < 1
     assert posterior["chance"] > 0.975
-    assert effect["decision"]["status"] == "ok"
-    assert look.results["verdict"]["reading"] == "improvement"
+    assert effect["decision"]["status"] == "warming_up"
+    assert look.results["verdict"]["reading"] == "warming_up"
     assert "nothing to test" not in str(look.results["verdict"])
+
+
+@pytest.mark.parametrize(
+    ("control", "treatment"),
+    [((10_000, 0), (100, 0)), ((10_000, 30), (100, 2)), ((10_000, 10_000), (100, 100))],
+)
+def test_a_uniform_prior_decides_nothing_of_rates_of_very_unequal_variants(
+    control: tuple[int, int], treatment: tuple[int, int]
+) -> None:
+    """Either posterior is far from 0, by what a prior of every second unit makes of few units."""
+    definition = msgspec.structs.replace(
+        make_definition(metrics=(CONVERSION,), weights=(100, 1)), analysis=planned("bayesian")
+    )
+    look = look_at(definition, make_totals([rate(*control), rate(*treatment)]))
+    effect = effect_of(look)
+    posterior = effect["absolute"]["posterior"]
+
+    assert not posterior["low"] < 0 < posterior["high"], "believed all the same"
+    assert (effect["decision"]["status"], effect["decision"]["rejects"]) == ("warming_up", None)
+    assert effect["decision"]["low"] is None
+    assert look.results["verdict"]["reading"] == "warming_up"
+    assert "waits for 30 of both in each" in look.results["verdict"]["reasons"][0]["text"]
+
+
+def test_rates_decide_by_their_posteriors_from_30_of_both_on() -> None:
+    readings = [
+        look_at(define("bayesian"), make_totals([rate(1_000, 30 - less), rate(1_000, 90)]))
+        .results["verdict"]["reading"]
+        for less in (0, 1)
+    ]  # fmt: skip
+
+    assert readings == ["improvement", "warming_up"]
 
 
 def test_a_decision_with_a_prior_holds_numbers_of_one_posterior_only() -> None:
