@@ -484,6 +484,10 @@ def _unread_plan_errors(analysis: Analysis) -> Iterable[FieldError]:
             yield FieldError(f"analysis.{name}", message)
 
 
+_UNITS_LIMIT = 10**12
+"""Largest units_max."""
+
+
 def _units_max_errors(body: DefinitionBody) -> Iterable[FieldError]:
     """Yield an error where no planned look could ever be taken: all of them are in the burn-in."""
     units = body.analysis.units_max
@@ -497,6 +501,14 @@ def _units_max_errors(body: DefinitionBody) -> Iterable[FieldError]:
     pairs = [(weight, control.weight) for weight in weights if weight > 0]
     share = min(min(pair) / sum(pair) for pair in pairs)
     in_each, why = _most_units(body.metrics)
+    if share * _UNITS_LIMIT < in_each:
+        message = (
+            f"units_max == {units}, but none would do: a look {why}needs {in_each} units in each "
+            f"arm, and a variant that is to get {share:.3g} of its pair has fewer of 10**12 units; "
+            "give the variants weights that are nearer to each other"
+        )
+        yield FieldError("analysis.units_max", message)
+        return
     needed = math.ceil(in_each / share - 1e-9)
     if 2 <= units < needed:
         message = (

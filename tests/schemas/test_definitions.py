@@ -569,3 +569,14 @@ def test_a_larger_definition_that_is_in_the_log_is_still_read() -> None:
     large = msgspec.structs.replace(one, metrics=one.metrics * 200)
 
     assert msgspec.json.decode(msgspec.json.encode(large), type=Definition) == large
+
+
+@pytest.mark.parametrize("weight", [5e-324, 1e-300, 1e-11])
+def test_a_variant_that_gets_next_to_no_units_has_no_planned_looks(weight: float) -> None:
+    """A share that leaves the floats is no reason to end in a division by it."""
+    split = variants({"weight": 1.0}, {"weight": weight})
+
+    (error,) = errors_of(**sequential(units_max=1_000), **split)
+    assert error.field == "analysis.units_max"
+    assert "none would do" in error.message
+    assert "weights that are nearer to each other" in error.message
