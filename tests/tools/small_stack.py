@@ -25,8 +25,9 @@ def main() -> int:
     addresses = {"kafka": "none", "gateway": "none", "query": "none"}
     plan = Plan([Stage([_spec(home, *child) for child in stage]) for stage in stages], addresses)
     narrator = Narrator(Console(width=200))
+    is_stubborn = any("stubborn" in child for stage in stages for child in stage)
     try:
-        return supervise(home, lambda: plan, narrator, grace_seconds=1.0)
+        return supervise(home, lambda: plan, narrator, grace_seconds=1.0 if is_stubborn else 60.0)
     except LitmusError as error:
         print(error)
         return 2
@@ -43,7 +44,7 @@ def _spec(home: Home, name: str, port: int, *behaviour: str) -> ProcessSpec:
         port=port,
         probe=partial(probe_http, "127.0.0.1", port),
         prepare=partial(_require_room, home) if "prepared" in behaviour else None,
-        ready_seconds_max=3.0 if "never-ready" in behaviour else 30.0,
+        ready_seconds_max=5.0 if "never-ready" in behaviour else 120.0,
     )
 
 

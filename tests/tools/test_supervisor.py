@@ -179,7 +179,7 @@ def test_a_process_that_never_gets_ready_fails_the_start_and_says_why(run: Run) 
     stack = run([[["mute", port, "never-ready"]]])
 
     assert stack.process.wait(120) == 1
-    assert "mute did not get ready within 3 s: /ready does not answer" in stack.output
+    assert "mute did not get ready within 5 s: /ready does not answer" in stack.output
     assert f"mute: child of port {port} begins" in stack.output
 
 

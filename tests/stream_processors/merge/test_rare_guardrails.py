@@ -12,6 +12,7 @@ from schemas.definitions import Metric, Variant
 from stream_processors.merge.look import Asked, Look, compute_looks
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.stats.sums import Sums
+from tests.seeds import examples
 from tests.stream_processors.merge.builders import (
     finite_numbers_only,
     make_cut,
@@ -124,6 +125,7 @@ WEIGHTS = st.sampled_from([0.0, 5e-324, 1e-300, 1e-17, 1e-9, 0.05, 1.0])
 
 @pytest.mark.parametrize("method", ALL_METHODS)
 @given(data=st.data())
+@examples(100)
 def test_units_where_none_were_planned_end_no_look(method: AnyMethod, data: Any) -> None:
     """A weight may be 0, or far below the others; a client that assigns anyway stops nobody."""
     weights = data.draw(st.tuples(WEIGHTS, WEIGHTS, WEIGHTS).filter(any))

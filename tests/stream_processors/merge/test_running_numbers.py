@@ -13,6 +13,7 @@ from stream_processors.merge.look import Look, compute_look
 from stream_processors.merge.path import ExperimentPath
 from stream_processors.stats.buckets import bucket_of
 from stream_processors.stats.sums import JointSums, MetricSums, Sums
+from tests.seeds import examples
 from tests.stream_processors.merge.builders import (
     CONVERSION,
     make_cut,
@@ -232,6 +233,7 @@ def is_kept(before: dict[str, Any], now: dict[str, Any] | None) -> bool:
 
 
 @given(world=WORLDS)
+@examples(100)
 def test_what_runs_is_shown_at_every_later_look_and_never_widens(world: World) -> None:
     definition = define(*KINDS, treatment_share=world.treatment_share)
     path, known = ExperimentPath(), Shown()
