@@ -28,7 +28,7 @@ from stream_processors.stats.planning_inputs import (
     checked,
     deciding_chance,
 )
-from stream_processors.stats.planning_methods import Planner, planner_of
+from stream_processors.stats.planning_methods import Planner, planner_of, waits_for_burn_in
 from stream_processors.stats.planning_sequential import looks_taken
 from stream_processors.stats.roots import root_between
 
@@ -200,7 +200,7 @@ def _burn_in_notes(inputs: PlanInputs, design: Design, units: float) -> tuple[st
         if missed:
             early = f"nothing is found at {', '.join(missed)} of the units"
             return (f"no look is taken before the burn-in of about {burn_in:,} units: {early}",)
-    if inputs.method == "always_valid" and 2 * burn_in > units:
+    if inputs.method != "group_sequential" and waits_for_burn_in(inputs) and 2 * burn_in > units:
         return (f"nothing is found before the burn-in of about {burn_in:,} units",)
     return ()
 
@@ -270,7 +270,7 @@ def _notes(inputs: PlanInputs) -> tuple[str, ...]:
         )
     if inputs.kind == "quantile":
         notes.append("a quantile's normal approximation needs many units beyond the quantile")
-        if inputs.quantile is None and inputs.method in ("always_valid", "group_sequential"):
+        if inputs.quantile is None and waits_for_burn_in(inputs):
             notes.append("without its quantile a plan does not know how long the burn-in is")
     if inputs.method == "always_valid":
         notes.append(

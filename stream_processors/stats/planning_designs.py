@@ -31,9 +31,10 @@ class Design(NamedTuple):
         arm_variances: Variance of a unit's value in control and treatment, as they enter.
         sides: 2 or 1.
         alpha: Level of this comparison.
-        burn_in_units: Units of all variants before a sequence starts, or a planned look is taken:
-            100 in each of the two; of rates 30 that converted and 30 that did not, as expected;
-            of quantiles 30 on either side; of all others what ``edges`` asks of unequal variants.
+        burn_in_units: Units of all variants before a sequence starts, a planned look is taken, or
+            posteriors that wait for it decide: 100 in each of the two; of rates 30 that converted
+            and 30 that did not; of quantiles 30 on either side; of all others what ``edges`` asks
+            of unequal variants. Where it goes by what came, with ``SPARE_DEVIATIONS``.
     """
 
     signal: float
@@ -157,7 +158,7 @@ def _burn_in_units(inputs: PlanInputs, effect: float, pair: tuple[float, float])
     needed = [float(BURN_IN_UNITS)] * 2
     if inputs.kind == "conversion":
         rates = inputs.baseline, inputs.baseline + effect
-        needed = [max(BURN_IN_UNITS, BURN_IN_CONVERSIONS / min(one, 1 - one)) for one in rates]
+        needed = [max(BURN_IN_UNITS, _units_of_conversions(min(one, 1 - one))) for one in rates]
     elif inputs.kind == "quantile":
         # A spread without its quantile does not say how many units lie beyond it.
         beyond = 0.5 if inputs.quantile is None else min(inputs.quantile, 1 - inputs.quantile)
@@ -168,8 +169,19 @@ def _burn_in_units(inputs: PlanInputs, effect: float, pair: tuple[float, float])
     return max(units, _sparse_units(inputs, effect, pair))
 
 
-SPARSE_DEVIATIONS = 2
-"""Standard errors of the mean by which a plan stays clear of the rule: it goes by chance."""
+SPARE_DEVIATIONS = 2
+"""Standard errors by which a plan stays clear of a rule that goes by what came, so by chance."""
+
+
+def _units_of_conversions(rarer: float) -> float:
+    """Return the units of a variant among which the rarer outcome is there often enough.
+
+    Its count has mean n p and variance n p (1 - p): with n = 30 / p half of the experiments would
+    still wait. So n p - 2 √(n p (1 - p)) is to be 30, which is a quadratic in √n.
+    """
+    spread = SPARE_DEVIATIONS * math.sqrt(1 - rarer)
+    root = (spread + math.sqrt(spread**2 + 4 * BURN_IN_CONVERSIONS)) / 2
+    return root**2 / rarer
 
 
 def _sparse_units(inputs: PlanInputs, effect: float, pair: tuple[float, float]) -> float:
@@ -193,7 +205,7 @@ def _sparse_units(inputs: PlanInputs, effect: float, pair: tuple[float, float]) 
         return SPARSE_UNITS_MAX / smaller
     of_smaller = EFFECTIVE_UNITS_MIN * variance * imbalance / mean**2
     spare = math.sqrt(smaller / (EFFECTIVE_UNITS_MIN * imbalance * total))
-    return min(SPARSE_UNITS_MAX, of_smaller * (1 + SPARSE_DEVIATIONS * spare)) / smaller
+    return min(SPARSE_UNITS_MAX, of_smaller * (1 + SPARE_DEVIATIONS * spare)) / smaller
 
 
 def _of_rates(design: Design, inputs: PlanInputs, effect: float) -> Design:

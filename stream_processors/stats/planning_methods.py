@@ -75,6 +75,17 @@ def bayesian_rule(inputs: PlanInputs) -> planning_bayes.Rule:
     )
 
 
+def waits_for_burn_in(inputs: PlanInputs) -> bool:
+    """Return whether nothing is decided before the burn-in.
+
+    Of posteriors, those of plain averages of totals do not wait for it, nor do guardrails.
+    """
+    if inputs.method != "bayesian":
+        return inputs.method in ("always_valid", "group_sequential")
+    is_average = inputs.kind in ("count", "sum") and not inputs.covariate_correlation
+    return inputs.margin is None and not is_average
+
+
 def _fixed(inputs: PlanInputs) -> Planner:
     formula = default_formula(inputs)
     if formula == "noncentral_t":
@@ -95,14 +106,30 @@ def _bayesian(inputs: PlanInputs) -> Planner:
     if planning_bayes.decides_without_data(rule):
         raise PlanError("prior_mean", "the prior alone is above the threshold: no data is needed")
 
+    def is_waiting(design: Design, units: float) -> bool:
+        return waits_for_burn_in(inputs) and units < design.burn_in_units - 1e-6
+
     def chance(design: Design, units: float) -> float:
+        if is_waiting(design, units):
+            return 0.0
         return planning_bayes.decision_chance(rule, design, units)
 
     def units(design: Design, power: float) -> float:
-        return planning_bayes.decision_units(rule, design, power)
+        found = planning_bayes.decision_units(rule, design, power)
+        if not is_waiting(design, found):
+            return found
+        if chance(design, design.burn_in_units) >= power:
+            return design.burn_in_units
+        # With a prior in favour, few units may decide more often than some more.
+        return planning_sequential.units_for(
+            lambda count: chance(design, count), power, guess=design.burn_in_units
+        )
 
     def details(design: Design, units: float) -> Details:
-        return Details(assurance=planning_bayes.assurance(rule, design, units))
+        averaged = planning_bayes.assurance(rule, design, units)
+        if averaged is not None and is_waiting(design, units):
+            averaged = 0.0
+        return Details(assurance=averaged)
 
     return Planner(chance, chance, units, details)
 

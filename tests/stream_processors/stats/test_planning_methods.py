@@ -153,16 +153,65 @@ def test_a_run_that_ends_in_the_burn_in_finds_nothing() -> None:
 
 
 def test_a_rate_starts_when_thirty_units_converted_in_both_arms() -> None:
-    """At 1 % and 2 % that is 3,000 units of the control: 6,000 of both."""
+    """At 1 % and 2 % that is 4,305 units of the control, with two standard errors to spare."""
     asked = PlanInputs(
         kind="conversion", baseline=0.01, effect=1.0, goal="power", method="always_valid"
     )
     before, after = (
-        plan(dataclasses.replace(asked, units=units)).power for units in (5_998, 6_000)
+        plan(dataclasses.replace(asked, units=units)).power for units in (8_610, 8_612)
     )
     assert before == 0.0
     assert after is not None
     assert after > 0.1
+
+
+def chance_of_a_start(units: tuple[int, ...], rates: tuple[float, float]) -> float:
+    """Chance that 30 units converted, and 30 did not, of each: exact, by the binomial law."""
+    chances = [
+        stats.binom.cdf(count - 30, count, rate) - stats.binom.cdf(29, count, rate)
+        for count, rate in zip(units, rates, strict=True)
+    ]
+    return math.prod(chances) if min(units) >= BURN_IN_UNITS else 0.0
+
+
+@pytest.mark.parametrize("method", ["always_valid", "group_sequential", "bayesian"])
+@pytest.mark.parametrize("power", [0.8, 0.95])
+@pytest.mark.parametrize(
+    "rates", [(0.01, 0.05), (0.001, 0.05), (0.2, 0.6), (0.98, 0.8), (0.02, 0.02 * 1.9)]
+)
+def test_at_its_end_a_plan_of_rates_has_started_at_least_as_often_as_it_finds(
+    rates: tuple[float, float], power: float, method: Any
+) -> None:
+    """With the expected counts alone, every second experiment would still wait."""
+    for weights in ((1.0, 1.0), (9.0, 1.0), (1.0, 9.0)):
+        found = plan(
+            PlanInputs(kind="conversion", baseline=rates[0], effect=rates[1] - rates[0],
+                       effect_scale="absolute", power=power, method=method, weights=weights)
+        )  # fmt: skip
+        assert found.power is not None
+        assert found.power >= power - 1e-6
+        assert chance_of_a_start(found.units_by_variant, rates) >= power
+
+
+def test_a_rate_decides_by_its_posterior_from_the_burn_in_on() -> None:
+    asked = PlanInputs(kind="conversion", baseline=0.01, effect=4.0, method="bayesian")
+    found, at_once = plan(asked), plan(dataclasses.replace(asked, margin=0.001))
+    assert found.units_by_variant == (4_306, 4_306)
+    assert "nothing is found before the burn-in of about 8,612 units" in found.notes
+    fewer = dataclasses.replace(asked, goal="power", units=8_610)
+    assert plan(fewer).power == 0
+    believed = plan(dataclasses.replace(fewer, covariate_correlation=0.3, prior_deviation=0.02))
+    assert (believed.power, believed.assurance) == (0, 0)
+    assert at_once.units is not None  # Guardrails do not wait for it.
+    assert at_once.units < 2_000
+    assert not any("burn-in" in note for note in at_once.notes)
+
+
+def test_a_posterior_of_totals_waits_for_the_burn_in_only_where_a_covariate_adjusts_it() -> None:
+    asked = total(effect=2.0, method="bayesian")
+    adjusted = plan(dataclasses.replace(asked, covariate_correlation=0.3))
+    assert adjusted.units == 200
+    assert (plan(asked).units or 0) < 30
 
 
 def test_a_mixture_over_effects_is_an_n_star_by_another_name() -> None:
