@@ -6,6 +6,7 @@ written only after the looks that it knows of are acknowledged.
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -138,9 +139,9 @@ class LiveMerger:
 
     async def _read_again(self, merger: Merger) -> None:
         """Take what was left to the topic, as far as the merger goes on with one offset."""
-        messages = self._read_from(merger.next_offset)
+        stretch = _Stretch(self._read_from(merger.next_offset))
         try:
-            while some := await asyncio.to_thread(next, messages, None):
+            while some := await asyncio.to_thread(stretch.read):
                 for offset, value in some:
                     if merger is not self.merger or merger.next_offset == self._offset:
                         return
@@ -149,7 +150,7 @@ class LiveMerger:
                     if merger.next_offset != offset + 1:
                         return
         finally:
-            await asyncio.to_thread(messages.close)
+            await asyncio.to_thread(stretch.close)
         if merger is self.merger and merger.next_offset < self._offset:
             _require_next(self._offset, merger.next_offset)
 
@@ -195,6 +196,22 @@ class LiveMerger:
             self._rows_before = rows
             sends.append(Send(LEDGER, "ledger", merged.ledger, as_of))
         return sends
+
+
+class _Stretch:
+    """Messages that threads read. Who is stopped while one reads closes after it, not amid it."""
+
+    def __init__(self, messages: Generator[list[Message], None, None]) -> None:
+        self._messages = messages
+        self._turn = threading.Lock()
+
+    def read(self) -> list[Message] | None:
+        with self._turn:
+            return next(self._messages, None)
+
+    def close(self) -> None:
+        with self._turn:
+            self._messages.close()
 
 
 def register_merge_agent(

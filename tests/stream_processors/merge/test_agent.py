@@ -3,7 +3,9 @@
 The table here is what a broker keeps of it: a crash loses the last writes, never those before.
 """
 
+import asyncio
 import logging
+import threading
 from collections.abc import Generator, Mapping
 
 import msgspec
@@ -460,3 +462,28 @@ async def test_who_loses_the_partition_while_it_reads_again_leaves_it_to_the_nex
     await drive(second, absence.log)
 
     assert [one.value["look"]["tick"] for one in outside.sent(LOOKS)] == list(range(1, 21))
+
+
+async def test_who_is_stopped_while_it_reads_again_ends_so_and_closes_what_it_reads() -> None:
+    absence = Absence(20)
+    reads, goes_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def read_slowly(offset: int) -> Generator[list[Message], None, None]:
+        try:
+            reads.set()
+            assert goes_on.wait(60)
+            yield from absence.read_from(offset)
+        finally:
+            closed.set()
+
+    live = start(Outside(), read_slowly, Absence.limits)
+    await live.load(HELD)
+    driving = asyncio.create_task(drive(live, absence.log))
+    assert await asyncio.to_thread(reads.wait, 60)
+    driving.cancel()
+    await asyncio.wait([driving], timeout=0.2)  # whatever it does now, a thread is still reading
+    goes_on.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await driving
+    assert closed.is_set()
