@@ -86,6 +86,7 @@ def guarded(
             found = _watched_rate(definition, question, effect, before)
         else:
             found = _watched(metric, rail, effect, before, n_star=analysis.n_star)
+        found = _still_passing(found, information.cap)
         return _remembered(found, analysis.alpha, analysis.method)
     if arms is None:
         return _undecided(metric, _status_of(effect), before)
@@ -180,6 +181,22 @@ def _treatment_share(definition: Definition, variant: str) -> float | None:
         return None
     share = treatment / (treatment + control)
     return share if share > 0 and 0 < 1 - share < 1 else None
+
+
+def _still_passing(found: Guarded, cap: int | None) -> Guarded:
+    """Return a guardrail that forgets no pass of the looks before, at the cap of this look.
+
+    A look without a sequence, or with a wide one, takes it no more back than a failure; what
+    contradicts it does: see ``_remembered``.
+    """
+    entry, path = found
+    if entry["status"] == "pass":
+        room = max(path.passed_room, entry["room_low"])
+        return Guarded(entry, msgspec.structs.replace(path, passed_room=room))
+    is_readable = path.cap == cap and entry["reason"] != "invalid_input"
+    if is_readable and path.passed_room > 0 and entry["status"] != "fail":
+        return Guarded(entry | {"status": "pass"}, path)
+    return found
 
 
 def _remembered(found: Guarded, alpha: float, method: str) -> Guarded:

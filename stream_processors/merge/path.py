@@ -81,6 +81,7 @@ class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
 
     What a guardrail has shown outlives the cap at which it was shown: the looks at all caps
     together err with alpha at most (docs/statistics.md), and a failure is not to be forgotten.
+    A pass is of one cap: an effect within the margin at another may be beyond it at this one.
 
     Attributes:
         p_value: Smallest always-valid p-value so far.
@@ -90,6 +91,8 @@ class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
         harm_p_value: Of a guardrail: smallest p-value of "it got no worse" so far.
         guard: Of a guardrail and method group_sequential: the one-sided test of harm.
         failed_room: Of a guardrail: lowest upper bound of its room so far; 0: it never failed.
+        passed_room: Of a guardrail that may be watched all the time: highest lower bound of its
+            room at this cap so far; 0: it never passed.
         relative_low: Highest lower end of the relative interval so far; None before the first.
         relative_high: Lowest upper end of it so far.
         cap: Chosen cap of the grid at these looks, in quanta; None where none was chosen.
@@ -107,6 +110,7 @@ class ComparisonPath(msgspec.Struct, frozen=True, omit_defaults=True):
     relative_high: float | None = None
     cap: int | None = None
     moved: CapMove | None = None
+    passed_room: float = 0.0
 
     @property
     def is_empty(self) -> bool:
@@ -225,6 +229,8 @@ def _exact(path: ComparisonPath) -> dict[str, Any]:
         written["guard"] = _hex(msgspec.to_builtins(path.guard))
     if path.failed_room < 0:
         written["failed_room"] = path.failed_room.hex()
+    if path.passed_room > 0:
+        written["passed_room"] = path.passed_room.hex()
     if path.relative_low is not None and path.relative_high is not None:
         written["relative_low"] = path.relative_low.hex()
         written["relative_high"] = path.relative_high.hex()
