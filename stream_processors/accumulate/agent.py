@@ -5,6 +5,7 @@ The rules are in ``kernels``, the state in ``partition``; here messages come in 
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
@@ -28,6 +29,9 @@ from stream_processors.settings import IDS_MAX
 
 TICK_AGE_S_MAX = 5.0
 FINISH_S_MAX = 2.0
+
+CAUGHT_UP_S = 1.0
+"""What came while that was read, Faust may read."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +62,8 @@ class LivePartitions:
         changelog: Changelog,
         publish: Publish,
         ids_max: int = IDS_MAX,
-        clock: Callable[[], float] | None = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
+        keeps_pace: bool = True,
     ) -> None:
         self._servers = servers
         self._writer = writer
@@ -66,6 +71,7 @@ class LivePartitions:
         self._changelog = changelog
         self._publish = publish
         self._clock = clock
+        self._keeps_pace = keeps_pace
         self._outboxes: dict[int, Outbox] = {}
         self._ticked_at = time.monotonic()
         self._loaded = False
@@ -143,18 +149,31 @@ class LivePartitions:
         }
 
     async def catch_up(self, read_log: ReadLog) -> None:
-        """Apply what the log holds by now, in bulk: by way of Faust it takes many times as long."""
+        """Apply what the log holds by now, in bulk: by way of Faust it takes many times as long.
+
+        What came meanwhile is read likewise, until that is little, or no longer becomes less.
+        """
+        took_s = math.inf
+        while self.partitions:
+            before_s, took_s = took_s, await self._read_on(read_log)
+            if took_s < CAUGHT_UP_S or took_s >= before_s:
+                break
+        for partition in self.partitions.values():
+            partition.checkpoints.begin_soon()
+
+    async def _read_on(self, read_log: ReadLog) -> float:
+        """Apply what the log holds when it is asked; return the seconds that took."""
         cursors = {number: one.cursor for number, one in self.partitions.items()}
-        if not cursors:
-            return
-        began, applied = time.monotonic(), 0
+        began, applied = self._clock(), 0
         async with aclosing(_in_threads(read_log(cursors))) as batches:
             async for messages in batches:
                 for one in messages:
                     kind = _kind(one.headers())
                     await self.apply(one.partition(), one.offset(), kind, one.value() or b"")
                 applied += len(messages)
-        _log.info("caught up with %d messages in %.2f s", applied, time.monotonic() - began)
+        took_s = self._clock() - began
+        _log.info("caught up with %d messages in %.2f s", applied, took_s)
+        return took_s
 
     async def _recover(self, numbers: list[int]) -> None:
         began = time.monotonic()
@@ -182,7 +201,7 @@ class LivePartitions:
 
         built = await _side_by_side(build, numbers)
         for number, (partition, superseded) in built.items():
-            if self._clock is not None:
+            if self._keeps_pace:
                 cells = int(partition.state.counts[CELLS])
                 partition.checkpoints.keep_pace(self._clock, cells=cells)
             self.partitions[number] = partition

@@ -92,7 +92,7 @@ async def start(broker: Broker, outside: Outside):  # noqa: ANN201
                 records=outside.records,
                 changelog=outside,
                 publish=outside.publish,
-                clock=None,  # ticks come as fast as they are read
+                keeps_pace=False,  # ticks come as fast as they are read
             )
             ends.callback(lambda: [one.close() for one in live._outboxes.values()])
             return live

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Generator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any
 
 import pytest
@@ -56,6 +57,26 @@ class Log:
             self.is_closed = True
 
 
+class GrowingLog(Log):
+    """Each reading takes ``seconds`` of it; as many ticks as those come meanwhile."""
+
+    def __init__(self, *, seconds_per_tick: float, ticks_per_second: int) -> None:
+        super().__init__(1_000)
+        self.gate.set()
+        self.now_s = 0.0
+        self.read_through: list[int] = []
+        self._end = 100
+        self._seconds_per_tick, self._ticks_per_second = seconds_per_tick, ticks_per_second
+
+    def read(self, cursors: Mapping[int, int | None]) -> Generator[list[Any], None, None]:
+        end, cursor = self._end, cursors[0] or 0
+        took_s = (end - cursor) * self._seconds_per_tick
+        yield self._records[cursor:end]
+        self.now_s += took_s
+        self._end = end + int(took_s * self._ticks_per_second)
+        self.read_through.append(end)
+
+
 class Nowhere:
     """A changelog and a topic that take everything at once."""
 
@@ -70,10 +91,19 @@ class Nowhere:
 
 @pytest.fixture
 async def live() -> LivePartitions:
-    """A process that owns a partition it has not read yet."""
+    return owner()
+
+
+def owner(clock: Callable[[], float] = time.monotonic) -> LivePartitions:
+    """Return a process that owns a partition it has not read yet."""
     out = Nowhere()
     one = LivePartitions(
-        servers="", writer="w", records=lambda _: {}, changelog=out, publish=out.publish
+        servers="",
+        writer="w",
+        records=lambda _: {},
+        changelog=out,
+        publish=out.publish,
+        clock=clock,
     )
     one.partitions[0] = Partition(0, writer="w")
     one._outboxes[0] = Outbox(0, publish=out.publish, changelog=out)
@@ -89,6 +119,24 @@ async def test_all_that_the_log_holds_is_applied(live: LivePartitions) -> None:
     assert live.partitions[0].tick == 7
     assert log.is_closed
     await live.close()
+
+
+@pytest.mark.parametrize(
+    ("seconds_per_tick", "read_through"),
+    [(0.1, [100, 150, 175, 187, 193]), (0.25, [100, 225])],
+    ids=["until little comes meanwhile", "until it becomes no less"],
+)
+async def test_what_comes_meanwhile_is_applied_in_bulk_too(
+    seconds_per_tick: float, read_through: list[int]
+) -> None:
+    log = GrowingLog(seconds_per_tick=seconds_per_tick, ticks_per_second=5)
+    one = owner(clock=lambda: log.now_s)
+
+    await one.catch_up(log.read)
+
+    assert log.read_through == read_through
+    assert one.partitions[0].tick == read_through[-1]
+    await one.close()
 
 
 async def test_an_interrupted_reader_is_closed_and_what_it_applied_stays(
