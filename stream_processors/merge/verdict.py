@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from schemas.definitions import Definition, Metric
 from stream_processors.merge import wording
+from stream_processors.merge.waiting import fewest_units
 from stream_processors.merge.wording import BURN_IN_UNITS, Reason
 
 CROSSOVERS_MAX = 0.001
@@ -188,14 +189,12 @@ def _treatment(
             sides.append(side)
             is_stopped = is_stopped or wording.is_stopped_between_looks(effect)
             if side in _WITHOUT_TEST:
-                waits.add(wording.wait_of(effect, metric, _fewest_units(entry)))
+                waits.add(wording.wait_of(effect, metric, _pair_of(entry, effect)))
             reasons.append(_of_decision(definition, entry, effect, side))
         elif metric.role == "guardrail":
-            guardrails.append(_guardrail_state(effect, _fewest_of_pair(entry, effect)))
-            fewest = _fewest_units(entry)
-            reasons.append(
-                wording.of_guardrail(effect, metric, guardrails[-1], fewest_units=fewest)
-            )
+            pair = _pair_of(entry, effect)
+            guardrails.append(_guardrail_state(effect, fewest_units(pair)))
+            reasons.append(wording.of_guardrail(effect, metric, guardrails[-1], pair=pair))
             if wording.is_harmed(effect):
                 harmed.append(metric.id)
     reading = _reading(sides, guardrails)
@@ -215,19 +214,14 @@ def _of_decision(definition: Definition, entry: Entry, effect: Entry, side: Side
         metric,
         side.value,
         minimum_effect=definition.minimum_effect,
-        fewest_units=_fewest_units(entry),
+        pair=_pair_of(entry, effect),
     )
 
 
-def _fewest_units(entry: Entry) -> int:
-    """Return the units of the smallest variant of a metric."""
-    return min(one["units"] for one in entry["variants"])
-
-
-def _fewest_of_pair(entry: Entry, effect: Entry) -> int:
-    """Return the units of the smaller variant of an effect."""
+def _pair_of(entry: Entry, effect: Entry) -> list[Entry]:
+    """Return the two variants of an effect, of those of its metric."""
     pair = (effect["variant"], effect["control"])
-    return min(one["units"] for one in entry["variants"] if one["variant"] in pair)
+    return [one for one in entry["variants"] if one["variant"] in pair]
 
 
 def _about(
@@ -260,7 +254,7 @@ def _seen(treatments: Sequence[_Treatment]) -> wording.Seen:
     return wording.Seen(waits, tuple(harmed), is_worth_it=is_worth_it)
 
 
-def _guardrail_state(effect: Entry, fewest_units: int) -> str:
+def _guardrail_state(effect: Entry, fewest: int) -> str:
     """Return the status of a guardrail; harm only where it survives the correction.
 
     ``inconsistent`` where its looks contradict each other and neither failure nor harm is shown;
@@ -275,17 +269,17 @@ def _guardrail_state(effect: Entry, fewest_units: int) -> str:
     is_torn = effect["guardrail"]["reason"] == "empty_intersection"
     if is_torn and state not in ("fail", "harm"):
         return "inconsistent"
-    return "untested" if state == "watched" and _is_untested(effect, fewest_units) else state
+    return "untested" if state == "watched" and _is_untested(effect, fewest) else state
 
 
-def _is_untested(effect: Entry, fewest_units: int) -> bool:
+def _is_untested(effect: Entry, fewest: int) -> bool:
     """Return whether nothing was tested of a guardrail that is watched: no news, not good news.
 
     Where all units of both variants have the same value, there is nothing that a test could show.
     Of the first few units neither that nor an exact test without harm says anything.
     """
     rail = effect["guardrail"]
-    if fewest_units < BURN_IN_UNITS:
+    if fewest < BURN_IN_UNITS:
         return rail["reason"] is not None and not rail["is_harmed"]
     is_same = rail["reason"] == "zero_variance" and effect["absolute"]["estimate"] == 0
     return rail["reason"] is not None and rail["harm_p_value"] is None and not is_same

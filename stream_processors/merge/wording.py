@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from schemas.definitions import Definition, Metric
+from stream_processors.merge.waiting import fewest_units, so_far
 
 Entry = dict[str, Any]
 
@@ -241,21 +242,27 @@ BURN_IN_UNITS = 100
 """Of every variant; see ``stats.edges``."""
 
 
-def wait_of(effect: Entry, metric: Metric, fewest_units: int) -> str:
+def wait_of(effect: Entry, metric: Metric, pair: Sequence[Entry]) -> str:
     """Return why an effect has no numbers: the status, rates that warm up by themselves.
 
     Args:
         effect: Without numbers that decide.
         metric: Its metric.
-        fewest_units: Of the smallest variant.
+        pair: Control and treatment, of ``metrics[].variants``.
     """
-    return _wait(effect["decision"]["status"], metric, fewest_units)
+    return _wait(effect["decision"]["status"], metric, pair)
 
 
-def _wait(status: str, metric: Metric, fewest_units: int = 0) -> str:
+def _wait(status: str, metric: Metric, pair: Sequence[Entry]) -> str:
     if metric.kind != "conversion" or status != "warming_up":
         return status
-    return "few_conversions" if fewest_units >= BURN_IN_UNITS else "warming_up_rate"
+    return "few_conversions" if fewest_units(pair) >= BURN_IN_UNITS else "warming_up_rate"
+
+
+def _waits(status: str, metric: Metric, pair: Sequence[Entry]) -> str:
+    """Return what is waited for, and how much of it has come."""
+    wait = _wait(status, metric, pair)
+    return _WAITS.get(wait, f"has no number yet ({wait})") + so_far(wait, pair)
 
 
 def is_harmed(effect: Entry) -> bool:
@@ -297,7 +304,7 @@ def of_decision(
     side: str,
     *,
     minimum_effect: float | None,
-    fewest_units: int,
+    pair: Sequence[Entry],
 ) -> Reason:
     """Return what a deciding metric says of one treatment.
 
@@ -306,7 +313,7 @@ def of_decision(
         metric: The metric.
         side: A ``verdict.Side``.
         minimum_effect: Smallest relative effect worth having.
-        fewest_units: Of the smallest variant.
+        pair: Control and treatment, of ``metrics[].variants``.
     """
     variant, control = effect["variant"], effect["control"]
     about = f"{metric.id}: {variant}"
@@ -320,30 +327,29 @@ def of_decision(
             text = f"{about} is not better by the minimum effect{_relative_size(effect)}"
         case "nothing":
             text = f"{about} shows no difference{_after_correction(effect)}{_size(effect)}"
-            text += _since_last_look(effect, metric, fewest_units)
+            text += _since_last_look(effect, metric, pair)
         case "inconsistent":
             text = f"{about} has looks that contradict each other"
         case "planned":
             text = f"{about} is read at the next planned look"
             if effect["status"] == "warming_up" and effect["decision"]["method"] != "fixed_horizon":
-                text = f"{about} {_WAITS[_wait('warming_up', metric, fewest_units)]}"
+                text = f"{about} {_waits('warming_up', metric, pair)}"
         case "invalid":
             text = f"{about} has sums that contradict each other"
         case _:
-            wait = wait_of(effect, metric, fewest_units)
-            text = f"{about} {_WAITS.get(wait, f'has no number yet ({wait})')}"
+            text = f"{about} {_waits(effect['decision']['status'], metric, pair)}"
     # Programs know it as better: by how much is in the numbers and in the reading.
     code = "better" if side == "better_perhaps_small" else side
     return Reason(f"decision_{code}", metric.id, variant, text + ".")
 
 
-def of_guardrail(effect: Entry, metric: Metric, state: str, *, fewest_units: int = 0) -> Reason:
-    """Return what a guardrail says of one treatment; ``fewest_units``: of the smallest variant."""
+def of_guardrail(effect: Entry, metric: Metric, state: str, *, pair: Sequence[Entry]) -> Reason:
+    """Return what a guardrail says of one treatment; ``pair``: see ``of_decision``."""
     said, rail = _GUARDRAILS[state], effect["guardrail"]
     if rail["is_harmed"] and state in ("pass", "watched", "undecided"):
         said += ", but it got worse" if is_harmed(effect) else ", but taken alone it got worse"
     elif state in ("undecided", "untested") and rail["reason"] in _WAITS:
-        said += f": it {_WAITS[_wait(rail['reason'], metric, fewest_units)]}"
+        said += f": it {_waits(rail['reason'], metric, pair)}"
     said += _by_exact_test(rail, state)
     text = f"{metric.id}: {effect['variant']} {said}{_guarded_size(rail, metric, state)}."
     # Programs know it as open: that is what it is.
@@ -489,7 +495,7 @@ def _after_correction(effect: Entry) -> str:
     return " that the correction for several comparisons leaves; taken alone, it would"
 
 
-def _since_last_look(effect: Entry, metric: Metric, fewest_units: int) -> str:
+def _since_last_look(effect: Entry, metric: Metric, pair: Sequence[Entry]) -> str:
     """Return what holds back a planned look that is due, while an earlier one stands."""
     decision = effect["decision"]
     numbers = effect.get(decision.get("of"), {}).get("group_sequential")
@@ -498,8 +504,7 @@ def _since_last_look(effect: Entry, metric: Metric, fewest_units: int) -> str:
         return ""
     if held == "stopped_before_look":
         return " at its last planned look; the experiment was stopped before the next one"
-    why = _WAITS.get(_wait(held, metric, fewest_units), f"has no number yet ({held})")
-    return f" at its last planned look; the one that is due {why}"
+    return f" at its last planned look; the one that is due {_waits(held, metric, pair)}"
 
 
 def _percent(share: float, *, signed: bool = True) -> str:

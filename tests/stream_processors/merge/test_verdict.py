@@ -98,9 +98,9 @@ def results_of(
                 "basis": "matured",
                 "overflowed": 0,
                 "variants": [
-                    {"variant": "control", "units": 40},
-                    {"variant": "treatment", "units": 60},
-                    {"variant": "arm-2", "units": 60},
+                    {"variant": "control", "units": 40, "total": 12},
+                    {"variant": "treatment", "units": 60, "total": 18},
+                    {"variant": "arm-2", "units": 60, "total": 18},
                 ],
                 "effects": [
                     effect(metric, one, variant)
