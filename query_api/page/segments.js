@@ -99,8 +99,7 @@ export class Segments {
 
   #build(segments) {
     const rows = segments.flatMap((segment) => this.#rowsOf(segment));
-    const intervals = rows.map(({ interval }) => interval);
-    const radius = radiusOf(intervals);
+    const radius = radiusOf(rows.map(({ interval, isOff }) => (isOff ? null : interval)));
     const heads = ["Segment", "Units", "Difference", "Interval", "", "Corrected"];
     this.table.replaceChildren(
       h(
@@ -132,39 +131,44 @@ export class Segments {
       of,
       interval: intervalOf(effect, this.method, of),
       isAlone: look.effects.length === 1,
+      isOff: segment.sample_ratio?.mismatch === true,
     }));
   }
 
-  #row({ segment, units, effect, of, interval, isAlone }, radius) {
+  /** One effect; where the segment's split is off its numbers are struck out, and nothing drawn. */
+  #row({ segment, units, effect, of, interval, isAlone, isOff }, radius) {
     const base = `segments/${this.attribute}/${segment.value}/metrics/${this.metric.id}/matured`;
     const path = `${base}/effects/${effect.variant}/${of}`;
     const show = (value) => format.difference(value, this.metric.kind, halfWidth(interval));
-    const forest = new Forest({ describe: () => `Interval of ${segment.value}`, ticks: false });
-    forest.show(pointOf(effect, this.method, of), interval, { radius, tone: "open" });
+    const forest = () => {
+      const bar = new Forest({ describe: () => `Interval of ${segment.value}`, ticks: false });
+      bar.show(pointOf(effect, this.method, of), interval, { radius, tone: "open" });
+      return bar.element;
+    };
     const cell = (field, value) =>
       h("span", { "data-segment-field": field, "data-value": String(value ?? null) }, show(value));
-    const mismatch = segment.sample_ratio?.mismatch === true;
+    const told = (content) => (isOff ? h("s", {}, content) : content);
     const row = h(
       "tr",
       { "data-segment": segment.value },
       h("th", { scope: "row" }, segment.value, isAlone ? "" : h("em", {}, effect.variant)),
       h("td", {}, format.integer(units)),
-      h("td", {}, cell(`${path}/estimate`, effect[of]?.estimate)),
+      h("td", {}, told(cell(`${path}/estimate`, effect[of]?.estimate))),
       h(
         "td",
         {},
         interval
-          ? [
+          ? told([
               cell(`${path}/${METHODS[this.method].field}/low`, interval.low),
               " to ",
               cell(`${path}/${METHODS[this.method].field}/high`, interval.high),
-            ]
+            ])
           : effect.status.replaceAll("_", " "),
       ),
-      h("td", { class: "small-forest" }, forest.element),
-      h("td", {}, mismatch ? "split is off: do not read" : correctedWords(effect.adjusted)),
+      h("td", { class: "small-forest" }, isOff ? "" : forest()),
+      h("td", {}, isOff ? "split is off: do not read" : correctedWords(effect.adjusted)),
     );
-    setAttribute(row, "data-mismatch", mismatch ? "true" : null);
+    setAttribute(row, "data-mismatch", isOff ? "true" : null);
     return row;
   }
 }
