@@ -27,7 +27,7 @@ from tools.ports import free_ports
 from tools.settings import CHECKOUT, JavaSettings
 
 MAIN_CLASS = "kafka.Kafka"
-READY_SECONDS_MAX = 60.0
+READY_SECONDS_MAX = 120.0
 
 _JVM = (
     "-Xms256m",
