@@ -12,7 +12,7 @@ from schemas.partials import Partial
 from stream_processors.merge.assembly import PartitionReports, Report
 
 WAITING_BYTES_MAX = 64_000_000
-"""Bytes of messages; what is made of them takes up to four times as much memory."""
+"""Bytes of messages; what is kept of them takes little more memory, see ``assembly``."""
 
 REPORT_BYTES_MIN = 2_000
 """What a report counts for at least."""

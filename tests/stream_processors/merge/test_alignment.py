@@ -1,17 +1,19 @@
 """A partition may be away for ever: what waits for it is limited, and no tick is another one."""
 
 import random
+import tracemalloc
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.partials import Partial
+from schemas.partials import ExperimentSums, Partial, SegmentSums, decode_partial, encode_partial
 from stream_processors.merge.alignment import BEHIND_TICKS, REPORT_BYTES_MIN, Alignment
-from stream_processors.merge.assembly import Report
+from stream_processors.merge.assembly import PartitionReports, Report
 from stream_processors.merge.merging import Limits, MergedTick, Merger
-from tests.stream_processors.merge.builders import make_partial
+from tests.stream_processors.merge.builders import make_partial, make_sums, rate
 from tests.stream_processors.merge.streams import make_world, rough_stream
 
 SIZE = REPORT_BYTES_MIN
@@ -157,3 +159,45 @@ def test_a_partition_that_frees_its_place_is_taken_from_its_first_part_on() -> N
     found = merged_ticks(log, alignment, 2**60)
 
     assert [[report.size for report in one] for one in found] == [[2 * SIZE, SIZE]] * 3
+
+
+def test_reports_that_wait_take_little_more_memory_than_their_messages() -> None:
+    """Also those of many segments; each is handed over as it was sent."""
+    log = [encode_partial(make_partial(0, tick, segmented(tick))) for tick in range(1, 101)]
+    reports = PartitionReports(0)
+
+    tracemalloc.start()
+    for offset, value in enumerate(log):
+        reports.take(offset, decode_partial(value), len(value))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert reports.waiting_bytes == sum(map(len, log)) > 100 * SIZE
+    assert held < 2 * reports.waiting_bytes
+    assert [reports.pop().experiments for _ in log] == [[segmented(tick)] for tick in range(1, 101)]
+    assert not reports.complete
+    assert reports.waiting_bytes == 0
+
+
+def segmented(tick: int) -> ExperimentSums:
+    """Return sums of 40 segments, as they are where a metric has none of what may be asked."""
+    sums = make_sums("checkout-color", [rate(300 * tick, tick), rate(301 * tick, tick)])
+    nothing, none = [b""], list[list[bytes]]([[]])
+    segments = [
+        SegmentSums(
+            group=group,
+            units=sums.units,
+            crossovers=0,
+            overflowed=[0],
+            matured=sums.matured,
+            open=sums.open,
+            matured_covariates=nothing,
+            open_covariates=nothing,
+            matured_capped=nothing,
+            open_capped=nothing,
+            matured_histograms=none,
+            open_histograms=none,
+        )
+        for group in range(1, 41)
+    ]
+    return msgspec.structs.replace(sums, segments=segments)
