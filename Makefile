@@ -25,16 +25,16 @@ demo: setup ## Stream real data through the whole stack (SECONDS=60, KEEP=1 leav
 
 # What computes, three side by side; what mostly waits, two; what measures time, alone.
 define rounds
-	$(BIN)/python -m pytest -m '$(1)' -n 3 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest -m 'machine and not alone' -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m 'not machine$(1)' -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'machine and not alone$(1)' -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'alone$(1)'
 endef
 
-test: setup ## Run the tests (some 17 minutes on two cores)
-	$(call rounds,not machine and not long)
+test: setup ## Run the tests (some 14 minutes on two cores)
+	$(call rounds, and not long)
 
 test-all: setup ## Run the tests with every drawn world, not a third of them
-	$(call rounds,not machine)
+	$(call rounds)
 
 soak: setup ## Load the stack for long; fail if anything grows (MINUTES=60, RATE=events a second)
 	MINUTES=$(MINUTES) $(BIN)/litmus soak
