@@ -75,6 +75,7 @@ class LivePartitions:
         self._outboxes: dict[int, Outbox] = {}
         self._ticked_at = time.monotonic()
         self._loaded = False
+        self._stayed: set[int] = set()
         self.partitions: dict[int, Partition] = {}
         self.ids = IdCeiling(ids_max)
         self.imported: dict[int, Imported] = {}
@@ -83,9 +84,11 @@ class LivePartitions:
         """Recover partitions that are new here; keep those that stayed; forget the others.
 
         What stayed is right where it stands: live state is a function of the log up to its
-        cursor, whoever else may have owned the partition in between.
+        cursor, whoever else may have owned the partition in between. Of records it knows its own
+        alone, so once caught up it writes all segments anew.
         """
         wanted = {tp.partition for tp in assigned}
+        self._stayed = wanted & set(self.partitions)
         for number in set(self.partitions) - wanted:
             del self.partitions[number]
             self.imported.pop(number, None)
@@ -158,7 +161,9 @@ class LivePartitions:
             before_s, took_s = took_s, await self._read_on(read_log)
             if took_s < CAUGHT_UP_S or took_s >= before_s:
                 break
-        for partition in self.partitions.values():
+        for number, partition in self.partitions.items():
+            if number in self._stayed:
+                partition.write_anew()
             partition.checkpoints.begin_soon()
 
     async def _read_on(self, read_log: ReadLog) -> float:

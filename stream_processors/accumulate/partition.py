@@ -214,6 +214,14 @@ class Partition:
         memory.release(self.state.heap, int(self.state.counts[HEAP]), heap_before)
         self.state.experiments["touched"] = touched
 
+    def write_anew(self) -> None:
+        """Let the next cycle write every segment, changed or not.
+
+        Whoever owned the partition in between may have written newer records than this state knows
+        of; manifests that name the older ones would make a recovery read far more of the log.
+        """
+        self.state.segments["dirty"] = True
+
     # --- messages ---
 
     def _apply_batch(self, offset: int, value: bytes) -> None:

@@ -13,6 +13,7 @@ from schemas.control import (
     ImportChange,
 )
 from schemas.definitions import Interval
+from schemas.topics import KIND_TICK
 from stream_processors.accumulate.partition import Partition
 from stream_processors.accumulate.records import CHUNK, MANIFEST, SEGMENT, decode_key
 from stream_processors.accumulate.recovery import recover
@@ -199,6 +200,52 @@ def test_whoever_catches_up_writes_segments_no_more_often_than_they_were_made() 
         assert final_bytes(recovered(log, changelog)) != []
 
     assert written[10] < written[1] / 5
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_an_owner_that_gets_a_quiet_partition_back_writes_over_what_came_in_between(
+    *, is_told: bool
+) -> None:
+    """Else its manifests name records that are not the newest, and a start reads all of the log."""
+    log = quiet_log()
+    thaws_at, given_back_at = after_tick(log, 62), after_tick(log, 92)
+    first = Partition(0, writer="a")
+    changelog: Changelog = {}
+    run(first, log, after_tick(log, 44), changelog)
+    under_way: Changelog = {}
+    run(first, log, thaws_at, under_way)
+    second = recovered(log, changelog)
+    now_s = [0.0]
+    second.checkpoints.keep_pace(lambda: now_s[0], cells=0)
+    run(second, log, thaws_at, changelog)
+    now_s[0] = 100.0
+    run(second, log, given_back_at, changelog)
+    changelog |= under_way
+
+    run(first, log, given_back_at, changelog)
+    if is_told:
+        first.write_anew()
+    run(first, log, len(log), changelog)
+
+    cursor = recovered(log, changelog).cursor
+    assert (cursor > given_back_at) == is_told, cursor
+
+
+def quiet_log() -> list[Message]:
+    """Return a log with a tick a second and 20 s of horizon; after 40 s nothing comes any more."""
+    log = [tick(1, T0, DefinitionChange(definition()))]
+    for second in range(1, 300):
+        now = T0 + 1_000 * second
+        if second < 40:
+            log.append(batch([assignment(f"u{second}", "a", now)]))
+        log.append(tick(second + 1, now, horizon=now - 20_000))
+    return log
+
+
+def after_tick(log: list[Message], number: int) -> int:
+    """Return the offset behind a tick."""
+    ticks = [offset for offset, one in enumerate(log) if one.kind == KIND_TICK]
+    return ticks[number - 1] + 1
 
 
 def test_whoever_comes_back_writes_no_segment_before_a_cycle_has_passed() -> None:

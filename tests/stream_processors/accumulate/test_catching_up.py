@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any
 
 import pytest
+from faust.types import TP
 
 from schemas.control import DefinitionChange
-from schemas.topics import KIND_HEADER
+from schemas.topics import EVENTS, KIND_HEADER
 from stream_processors.accumulate.agent import LivePartitions
 from stream_processors.accumulate.outbox import Outbox
 from stream_processors.accumulate.partition import Partition
@@ -155,6 +156,23 @@ async def test_an_interrupted_reader_is_closed_and_what_it_applied_stays(
     assert live.partitions[0].tick == 0
     await live.catch_up(log.read)
     assert live.partitions[0].tick == 7
+    await live.close()
+
+
+async def test_what_stayed_through_a_rebalance_is_written_anew_once_caught_up(
+    live: LivePartitions,
+) -> None:
+    """Another owner may have written in between; its records are not known here."""
+    log = Log(7)
+    log.gate.set()
+    await live.catch_up(log.read)
+    assert not live.partitions[0].state.segments["dirty"].any()
+
+    await live.load(frozenset({TP(EVENTS.name, 0)}))
+    assert not live.partitions[0].state.segments["dirty"].any()
+    await live.catch_up(log.read)
+
+    assert live.partitions[0].state.segments["dirty"].all()
     await live.close()
 
 
