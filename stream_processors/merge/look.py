@@ -1,7 +1,7 @@
 """A look: sums in, the results object of the contract out. Pure.
 
-A look's identity is the SHA-256 of its inputs, which are integers and strings only. Ages and
-floats stay outside, so that every machine and every replay gets the same one.
+A look's identity is the SHA-256 of its inputs: integers, strings, and what earlier looks left, its
+floats bit for bit. Ages and estimates stay outside, so that every replay gets the same one.
 """
 
 import hashlib
@@ -138,7 +138,7 @@ def _look(asked: Asked, answers: Sequence[Answer]) -> Look:
 def look_inputs(
     definition: Definition, totals: Totals, *, cut: Cut, path_before: ExperimentPath
 ) -> dict[str, Any]:
-    """Return all that a look depends on. Integers and strings: equal inputs are equal bytes."""
+    """Return all that a look depends on. No float is rounded: equal inputs are equal bytes."""
     return {
         "experiment_id": definition.id,
         "log_id": cut.log_id,
