@@ -37,11 +37,7 @@ def create_topics(bootstrap: str, partitions: int) -> list[str]:
             counts would be wrong.
         LitmusError: If the broker refuses, or does not answer.
     """
-    counts = partition_counts(bootstrap)
-    for topic in EVERY_TOPIC:
-        if topic.name in counts:
-            _require_count(topic, counts[topic.name], partitions)
-    keep_topic_settings(bootstrap, [topic for topic in EVERY_TOPIC if topic.name in counts])
+    counts = require_topics(bootstrap, partitions)
     missing = [topic for topic in EVERY_TOPIC if topic.name not in counts]
     if not missing:
         return []
@@ -57,6 +53,26 @@ def create_topics(bootstrap: str, partitions: int) -> list[str]:
             ) from error
         created.append(name)
     return created
+
+
+def require_topics(bootstrap: str, partitions: int) -> dict[str, int]:
+    """Return the number of partitions of every topic that exists, if ours are as they must be.
+
+    Args:
+        bootstrap: Address of the broker.
+        partitions: ``LITMUS_PARTITIONS``.
+
+    Raises:
+        TopicMismatchError: If one exists with another number of partitions, or settings with which
+            counts would be wrong.
+        LitmusError: If the broker refuses, or does not answer.
+    """
+    counts = partition_counts(bootstrap)
+    for topic in EVERY_TOPIC:
+        if topic.name in counts:
+            _require_count(topic, counts[topic.name], partitions)
+    keep_topic_settings(bootstrap, [topic for topic in EVERY_TOPIC if topic.name in counts])
+    return counts
 
 
 def await_group_coordinator(bootstrap: str) -> None:
