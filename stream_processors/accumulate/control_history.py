@@ -80,8 +80,9 @@ class ControlHistory:
             if last.offset > end:
                 raise LogMismatchError(
                     f"{EVENTS.name}/{partition} ends at {end}, but the state goes to "
-                    f"{last.offset}: the log was cut or made anew; restore it, or delete the "
-                    "changelog to count anew from what there is"
+                    f"{last.offset}: the log was cut or made anew; restore it, or stop the "
+                    "stack and all workers (`litmus down`), run `litmus recount`, and start again "
+                    "(`litmus up`) to count anew what there is"
                 )
             if last.offset - 1 < begin:
                 continue  # trimmed by retention; contiguity is checked at the first message
@@ -89,8 +90,9 @@ class ControlHistory:
             if zlib.crc32(record.value) != last.tick_hash:
                 raise LogMismatchError(
                     f"{EVENTS.name}/{partition}, offset {last.offset - 1} is not tick {last.tick} "
-                    "that the state was made from: the log was made anew; restore it, or delete "
-                    "the changelog to count anew"
+                    "that the state was made from: the log was made anew; restore it, or stop "
+                    "the stack and all workers (`litmus down`), run `litmus recount`, and start "
+                    "again (`litmus up`) to count anew what there is"
                 )
 
     async def _snapshot_before(self, tick: int, begin: int, end: int) -> int:
