@@ -81,7 +81,8 @@ class PartitionReports:
         if partial.tick != self.last_tick + 1:
             raise PartialGapError(
                 f"partition {partial.partition} reports tick {partial.tick},"
-                f" must be {self.last_tick + 1}"
+                f" must be {self.last_tick + 1}. Stop the stack and all workers (`litmus down`),"
+                " run `litmus recount`, start again (`litmus up`): litmus.events is counted anew"
             )
         # A writer that begins again begins at part 0; whatever it left before is void.
         if partial.part == 0:

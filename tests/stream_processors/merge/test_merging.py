@@ -448,6 +448,12 @@ def test_what_does_not_continue_the_log_stops_merging(
         feed(merger, partial)
 
 
+def test_a_tick_that_is_missing_is_said_with_what_to_do() -> None:
+    merger, _ = start()
+    with pytest.raises(PartialGapError, match=r"`litmus down`.*`litmus recount`.*`litmus up`"):
+        feed(merger, make_partial(0, 3))
+
+
 def test_sums_of_an_unknown_experiment_stop_merging() -> None:
     merger, _ = start(partitions=1)
     with pytest.raises(LogMismatchError, match="'y', never defined"):
