@@ -162,7 +162,7 @@ class Supervisor:
     async def _until_ready(self, child: Child) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + child.spec.ready_seconds_max
-        while not child.is_ready:
+        while not (child.is_ready or child.is_leaving):
             if loop.time() > deadline:
                 name, limit = child.spec.name, child.spec.ready_seconds_max
                 raise StartError(
@@ -203,10 +203,10 @@ class Supervisor:
         """Start a process and wait for its end; return that in words, and how long it lived."""
         if child.spec.prepare is not None:
             await asyncio.to_thread(child.spec.prepare)
-        if self._stop.is_set():
+        if self._stop.is_set() or child.is_leaving:  # also drained between two lives
             return "was not started", 0.0
         process = await self._spawn(child)
-        if self._stop.is_set():  # it was asked for while this one was being born
+        if self._stop.is_set() or child.is_leaving:  # asked for while this one was being born
             child.signal(signal.SIGTERM)
         returncode = await process.wait()
         lived_seconds = asyncio.get_running_loop().time() - child.up_since
@@ -357,6 +357,14 @@ class Supervisor:
             return (
                 f"{name} is the only accumulate worker that stays: nobody could take over. "
                 "`litmus worker add` starts another one; `litmus down` stops the stack."
+            )
+        others = [workers[one] for one in staying if one != name]
+        if not any(one.is_ready for one in others):
+            reasons = "; ".join(f"{one.spec.name}: {one.reason}" for one in others)
+            return (
+                f"{name} is not let go: no other accumulate worker is ready to take over "
+                f"({reasons}). Ask again when `litmus status` shows one ready; `litmus logs` says "
+                "what keeps it; `litmus worker add` starts another one."
             )
         child = workers[name]
         child.is_leaving = True

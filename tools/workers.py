@@ -44,7 +44,7 @@ def drain_worker(home: Home, name: str) -> None:
 
     Raises:
         NotRunningError: If no stack runs from this home.
-        LitmusError: If there is no such worker, or no other one that stays.
+        LitmusError: If there is no such worker, or no other one that stays and is ready.
     """
     names = sorted(entry["name"] for entry in accumulate_workers(home))
     if name not in names:

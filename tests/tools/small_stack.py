@@ -6,6 +6,7 @@ PLAN is JSON: stages, each a list of ``[name, port, behaviour …]`` (see ``test
 import errno
 import json
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def _spec(home: Home, name: str, port: int, *behaviour: str) -> ProcessSpec:
         folder=home.root,
         port=port,
         probe=partial(probe_http, "127.0.0.1", port),
-        prepare=partial(_require_room, home) if "prepared" in behaviour else None,
+        prepare=next((partial(_PREPARE[one], home) for one in behaviour if one in _PREPARE), None),
         ready_seconds_max=5.0 if "never-ready" in behaviour else 120.0,
     )
 
@@ -51,6 +52,14 @@ def _spec(home: Home, name: str, port: int, *behaviour: str) -> ProcessSpec:
 def _require_room(home: Home) -> None:
     if (home.root / "full").exists():
         raise OSError(errno.ENOSPC, "no room")
+
+
+def _wait_while_held(home: Home) -> None:
+    while (home.root / "hold").exists():
+        time.sleep(0.02)
+
+
+_PREPARE = {"prepared": _require_room, "held": _wait_while_held}
 
 
 if __name__ == "__main__":
