@@ -24,6 +24,9 @@ PRECISION_MAX = 9
 KEEP_DAYS_MAX = 90
 """Days before an entry that a covariate may reach back."""
 
+PRIOR_SIZE_MIN, PRIOR_SIZE_MAX = 1e-30, 1e30
+"""Of a prior's numbers, in size: squares and their ratios stay within floats."""
+
 CAP_QUANTA_MAX = 2**62
 """A unit's total beyond this leaves the metric, so a cap there caps nothing."""
 
@@ -396,19 +399,24 @@ def _analysis_errors(analysis: Analysis) -> Iterable[FieldError]:
         return
     if analysis.method != "bayesian":
         yield _of_other("analysis.prior", "method", "bayesian")
-    if not _is_prior(prior):
-        message = f"mean == {prior.mean}, sd == {prior.sd}, must be finite, and sd above 0"
+    if not is_prior(prior):
+        message = (
+            f"mean == {prior.mean}, sd == {prior.sd}, must be sd {PRIOR_SIZE_MIN} to "
+            f"{PRIOR_SIZE_MAX} and mean at most {PRIOR_SIZE_MAX} in size, both in metric units; "
+            "leave the prior out for a flat one"
+        )
         yield FieldError("analysis.prior", message)
 
 
-def _is_prior(prior: Prior) -> bool:
-    return math.isfinite(prior.mean) and 0 < prior.sd < math.inf
+def is_prior(prior: Prior) -> bool:
+    """Return whether posteriors can be computed with a prior: those of older definitions too."""
+    return abs(prior.mean) <= PRIOR_SIZE_MAX and PRIOR_SIZE_MIN <= prior.sd <= PRIOR_SIZE_MAX
 
 
 def _prior_errors(body: DefinitionBody) -> Iterable[FieldError]:
     """Yield an error where a prior would be read of no metric, or of metrics of several scales."""
     prior = body.analysis.prior
-    if prior is None or body.analysis.method != "bayesian" or not _is_prior(prior):
+    if prior is None or body.analysis.method != "bayesian" or not is_prior(prior):
         return  # What is wrong with the prior itself is said elsewhere.
     deciding = [metric for metric in body.metrics if metric.role == "decision"]
     value, code = f"mean == {prior.mean}, sd == {prior.sd}", "prior_not_applicable"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.definitions import CapQuantile, Definition, Metric
+from schemas.definitions import Analysis, CapQuantile, Definition, Metric
 from stream_processors.merge.entries import (
     absolute_entry,
     always_valid_entry,
@@ -115,7 +115,7 @@ def matured_effect(
         _add_group(entry, decides_on, path, plans, held)
         paths = paths._replace(**{field: path})
     elif method == "bayesian":
-        held = _add_posterior(entry, decides_on, question, effect)
+        held = _add_posterior(entry, question, effect, definition.analysis)
     entry["decision"] = _decision(definition, entry, decides_on, final=final, held=held)
     if isinstance(metric.cap, CapQuantile):
         path = paths.adjusted if decides_on == "cuped" else paths.plain
@@ -185,9 +185,9 @@ def segment_effect(
         return open_effect(question, effect, definition.control), Candidate(family, None)
     entry = _head(question, effect, definition.control)
     _add_sequences(entry, effect, EffectPaths())
-    decides_on, deciding = _deciding(question.metric, effect)
+    _, deciding = _deciding(question.metric, effect)
     if method == "bayesian":
-        _add_posterior(entry, decides_on, question, effect)
+        _add_posterior(entry, question, effect, definition.analysis)
     p_value = log_e_value = None
     if deciding is not None and method == "always_valid" and deciding.sequence is not None:
         p_value, log_e_value = deciding.sequence.p_value, deciding.sequence.log_e_value
@@ -258,19 +258,21 @@ def _add_group(
     relative["group_sequential"] = relative_group_entry(path.group, plans)
 
 
-def _add_posterior(entry: Entry, decides_on: str, question: Question, effect: Effect) -> str | None:
+def _add_posterior(
+    entry: Entry, question: Question, effect: Effect, analysis: Analysis
+) -> str | None:
     """Add the posteriors of the effect that decides; return why nothing is decided, if so."""
     metric = question.metric
-    if decides_on == "cuped":
+    if _deciding(metric, effect)[0] == "cuped":
         if effect.cuped is None:
             return effect.status if effect.status != "ok" else "undefined"
         source, relative, its = entry["cuped"], entry["cuped"]["relative"], effect.cuped.relative
         source["posterior"] = posterior_entry(effect.cuped)
-        status = posterior_status(metric, effect.cuped)
+        status = posterior_status(metric, effect.cuped, analysis)
     else:
         source, relative, its = entry["absolute"], entry["relative"], effect.relative
         source["posterior"] = posterior_entry(effect, of_rates=is_of_rates(metric))
-        status = posterior_status(metric, effect)
+        status = posterior_status(metric, effect, analysis)
     relative["posterior"] = posterior_entry(its, of_rates=is_of_rates(metric))
     if source["posterior"] is None:
         return status

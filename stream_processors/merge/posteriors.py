@@ -14,10 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from schemas.definitions import Analysis, Metric, Prior
+from schemas.posted import is_prior
 from stream_processors.merge.questions import Question
 from stream_processors.stats.bayes import LABEL, EffectPosterior
 from stream_processors.stats.bayes_beta import Beta, RatePosterior, beta_posterior, compare_rates
-from stream_processors.stats.bayes_differences import Differences, difference_posteriors
+from stream_processors.stats.bayes_differences import (
+    FREEDOM_MIN,
+    Differences,
+    difference_posteriors,
+)
 from stream_processors.stats.bayes_rate_intervals import difference_intervals, relative_intervals
 from stream_processors.stats.edges import BURN_IN_CONVERSIONS, BURN_IN_UNITS
 from stream_processors.stats.effects import CupedEffect, Effect, RelativeEffect
@@ -74,8 +79,16 @@ def believed(asked: Sequence[tuple[Analysis, Question]], effects: Sequence[Effec
     return told
 
 
-def posterior_status(metric: Metric, effect: Effect | CupedEffect) -> str:
+def posterior_status(metric: Metric, effect: Effect | CupedEffect, analysis: Analysis) -> str:
     """Return why there is no posterior; ``ok`` if there is one."""
+    status = _status_of_sums(metric, effect)
+    prior = _prior_of(metric, analysis)
+    if status != "ok" or (metric.kind == "conversion" and isinstance(effect, Effect)):
+        return status
+    return "ok" if prior is _FLAT or is_prior(prior) else "invalid_prior"
+
+
+def _status_of_sums(metric: Metric, effect: Effect | CupedEffect) -> str:
     if metric.kind == "conversion" and isinstance(effect, Effect):
         return "ok" if effect.estimate is not None else effect.status
     if "ties" in effect.flags:
@@ -87,6 +100,8 @@ def posterior_status(metric: Metric, effect: Effect | CupedEffect) -> str:
             return effect.status
         fewest = min(effect.control.unit_count, effect.treatment.unit_count)
         return "ok" if fewest >= UNITS_MIN else "insufficient"
+    if effect.status == "ok" and _freedom(effect) < FREEDOM_MIN:
+        return "insufficient"  # One unit carries nearly all of the standard error.
     return effect.status
 
 
@@ -139,13 +154,16 @@ def _differences(metric: Metric, effect: Effect, analysis: Analysis) -> dict[str
     if deciding is None:
         return found
     is_rate = metric.kind == "conversion" and isinstance(deciding, Effect)
-    if posterior_status(metric, deciding) == "ok" and not is_rate:
+    if posterior_status(metric, deciding, analysis) == "ok" and not is_rate:
         by_arm = isinstance(deciding, Effect) and metric.kind in _AVERAGES
         found[name] = _by_arm(effect, prior) if by_arm else _as_one(deciding, prior)
     # The prior is one of the absolute effect: a relative posterior without it would be of somebody
     # else's belief, and say "better" beside "worse".
-    if prior is _FLAT and not is_rate and deciding.status == "ok" and deciding.relative.std_error:
-        found[f"{name}.relative"] = _as_one(deciding.relative, _FLAT)
+    relative = deciding.relative
+    has_relative = prior is _FLAT and not is_rate and deciding.status == "ok"
+    # Its degrees of freedom are its own, and can be fewer than those of the absolute effect.
+    if has_relative and relative.std_error and _freedom(relative) >= FREEDOM_MIN:
+        found[f"{name}.relative"] = _as_one(relative, _FLAT)
     return found
 
 
@@ -249,11 +267,15 @@ def _by_arm(effect: Effect, prior: Prior) -> _Difference:
 
 
 def _as_one(effect: Effect | CupedEffect | RelativeEffect, prior: Prior) -> _Difference:
-    """Return one estimate with Satterthwaite's degrees of freedom; without them as known."""
-    freedom = effect.degrees_of_freedom or math.inf
-    return _Difference(
-        effect.estimate or 0.0, (0.0, effect.std_error or 0.0), (math.inf, freedom), prior
-    )
+    """Return one estimate with Satterthwaite's degrees of freedom."""
+    std_errors = (0.0, effect.std_error or 0.0)
+    return _Difference(effect.estimate or 0.0, std_errors, (math.inf, _freedom(effect)), prior)
+
+
+def _freedom(effect: Effect | CupedEffect | RelativeEffect) -> float:
+    """Return the degrees of freedom; infinite without them: the standard error counts as known."""
+    freedom = effect.degrees_of_freedom
+    return math.inf if freedom is None else freedom
 
 
 def _with(effect: Effect, where: str, posterior: EffectPosterior[float]) -> Effect:

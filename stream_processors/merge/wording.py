@@ -1,6 +1,6 @@
 """What a verdict says in words, for somebody who decides and is no statistician. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from schemas.definitions import Definition, Metric
@@ -133,8 +133,19 @@ _WAITS = {
         "has too few converted units in a variant, or too few others: it waits for 30 of both in "
         "each"
     ),
+    "few_expected": (
+        "has too few units for its margin: it waits until 5 converted ones and 5 others are to be "
+        "expected in each variant if the treatment is at the margin"
+    ),
     "no_units": "waits for the first units of both variants",
-    "insufficient": "waits for two units in each variant",
+    "insufficient": (
+        "waits for two units in each variant; a posterior for three, and for more where one unit "
+        "makes up most of the standard error"
+    ),
+    "invalid_prior": (
+        "has a prior whose size no posterior can be computed with: post the definition anew, with "
+        "another prior or without one"
+    ),
     "zero_variance": (
         "has the same value for every unit of a variant, in both, so there is nothing to test"
     ),
@@ -280,15 +291,32 @@ def is_stopped_between_looks(effect: Entry) -> bool:
     return bool(numbers) and numbers["held_back"] == "stopped_before_look"
 
 
-def guarantee(definition: Definition) -> str:
-    """Return how often a reading that names a difference may be wrong."""
+def guarantee(definition: Definition, *, without: Collection[str] = ()) -> str:
+    """Return how often a reading that names a difference may be wrong.
+
+    Args:
+        definition: Of the experiment.
+        without: Ids of metrics that have too few units for any such promise.
+    """
     analysis = definition.analysis
     if analysis.method == "bayesian":
         return (
             "No error rate is guaranteed: a posterior is not protected against repeated looks, nor "
             "against reading several metrics or variants."
         )
-    deciding = sum(metric.role == "decision" for metric in definition.metrics)
+    rough = [metric.id for metric in definition.metrics if metric.id in without]
+    deciding = [metric.id for metric in definition.metrics if metric.role == "decision"]
+    if rough:
+        about = f"No error rate is guaranteed for {_listed(rough)}: too few units for one to hold."
+        if set(deciding) <= set(rough):
+            return about
+        return f"{about} For what else is tested: {_promise(definition, len(deciding))}"
+    return _promise(definition, len(deciding))
+
+
+def _promise(definition: Definition, deciding: int) -> str:
+    """Return the error rate of the method, over all ``deciding`` metrics and treatments."""
+    analysis = definition.analysis
     comparisons = deciding * (len(definition.variants) - 1)
     several = f", all {comparisons} comparisons that decide together" if comparisons > 1 else ""
     return (
@@ -362,11 +390,15 @@ def _guarded_size(rail: Entry, metric: Metric, state: str) -> str:
 
     Not the interval of ``decision``: that has two ends, and may be adjusted by a covariate.
     """
+    kept = rail.get("passed_room") if state == "pass" else None
+    passed = "" if kept is None else f": passed at an earlier look with room of at least {kept:.4g}"
     if rail["gain"] is None:
-        return ""
+        return passed
     sign = 1 if metric.direction == "increase" else -1
-    shown, low, high = f": {sign * rail['gain']:+.4g}", rail["low"], rail["high"]
+    shown, low, high = f": {sign * rail['gain'] + 0.0:+.4g}", rail["low"], rail["high"]
     room_low, room_high = rail["room_low"], rail["room_high"]
+    if passed:
+        shown = f"{passed}; at this one {sign * rail['gain'] + 0.0:+.4g}"
     if state == "pass" and room_low is not None and room_low > 0:
         return f"{shown}, with room to the margin of at least {room_low:.4g}"
     if state == "fail" and room_high is not None and room_high < 0:
@@ -375,10 +407,10 @@ def _guarded_size(rail: Entry, metric: Metric, state: str) -> str:
     if state in ("pass", "fail") and within is not None:
         return f"{shown}, within the margin with a chance of {_percent(within, signed=False)}"
     if state == "harm" and high is not None and high < 0:
-        return f"{shown} (at {'most' if sign > 0 else 'least'} {sign * high:+.4g})"
+        return f"{shown} (at {'most' if sign > 0 else 'least'} {sign * high + 0.0:+.4g})"
     if low is None or high is None:
         return shown
-    ends = sorted((sign * low, sign * high))
+    ends = sorted((sign * low + 0.0, sign * high + 0.0))
     return f"{shown} (one-sided bounds {ends[0]:+.4g} and {ends[1]:+.4g})"
 
 
@@ -414,6 +446,32 @@ def of_overflow(metric_id: str, count: int) -> Reason:
     """Return the note that units left a metric because their totals are too large."""
     text = f"{metric_id}: {count} units with very large totals are left out."
     return Reason("units_overflowed", metric_id, None, text)
+
+
+ROUGH_FINDING = " Too few units for its error rate to hold: the reasons say of what."
+"""What a headline adds to a finding; see ``of_rough_error``."""
+
+
+def of_rough_error(effect: Entry, metric: Metric, status: str, pair: Sequence[Entry]) -> Reason:
+    """Return the note that a single look errs more often than it says.
+
+    Args:
+        effect: Its entry.
+        metric: The metric; no rate.
+        status: ``sparse`` or ``warming_up``: what a sequence would wait for.
+        pair: Control and treatment, of ``metrics[].variants``.
+    """
+    variant = effect["variant"]
+    needs = "100 units in each variant"
+    if metric.kind == "quantile":
+        needs += ", and 30 units or events on either side of the quantile"
+    if status == "sparse":
+        needs = "about 60 units with a value of their own in the smaller variant, or 3,000 units"
+    text = (
+        f"{metric.id}: {variant} has too few units for the error rate to hold: it takes {needs}"
+        f"{so_far(status, pair)}. A difference may be chance more often than its p-value says."
+    )
+    return Reason("error_rate_not_held", metric.id, variant, text)
 
 
 def of_cap_move(entry: Entry, moved: Entry, method: str) -> Reason:

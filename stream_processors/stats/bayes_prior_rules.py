@@ -18,6 +18,9 @@ from stream_processors.stats.tails import Floats
 DROP = 40.0
 """Logarithm of how far the density of both ln W has fallen outside the box."""
 
+_LOW_MIN = -300.0
+"""Of u: no weight is below with priors and data of 1e-30 to 1e30 in size, and e^-u overflows."""
+
 _STEP_MAX = 0.45
 _STEP_DEVIATIONS = 0.8
 """Of the rule: in u, and in standard deviations of u, about 1 / √shape."""
@@ -76,7 +79,8 @@ def prior_boxes(tilt: PriorTilt) -> Boxes:
         # The prior's part is 0 at most: beyond these the density of W alone is too low.
         is_known = np.isinf(shapes)
         reach = (DROP - most) / np.where(is_known, 1.0, shapes)
-        lows_of[:] = np.where(is_known, 0.0, fallen(-reach - 1 - np.sqrt(2 * reach), reach))
+        lowest = np.maximum(fallen(-reach - 1 - np.sqrt(2 * reach), reach), _LOW_MIN)
+        lows_of[:] = np.where(is_known, 0.0, lowest)
         start = np.minimum(np.sqrt(2 * reach), np.log1p(reach) + 1)
         highs_of[:] = np.where(is_known, 0.0, fallen(start, reach))
     for _ in range(_NARROWINGS):

@@ -214,6 +214,13 @@ def assert_shown_can_be_posted(definition: Definition) -> None:
         (sequential(spending_power=2.0), "analysis.spending_power", "invalid"),
         ({"analysis": {"prior": {"sd": 1.0}}}, "analysis.prior", "invalid"),
         ({"analysis": {"method": "bayesian", "prior": {"sd": 0.0}}}, "analysis.prior", "invalid"),
+        ({"analysis": {"method": "bayesian", "prior": {"sd": 1e-31}}}, "analysis.prior", "invalid"),
+        ({"analysis": {"method": "bayesian", "prior": {"sd": 1e31}}}, "analysis.prior", "invalid"),
+        (
+            {"analysis": {"method": "bayesian", "prior": {"sd": 1.0, "mean": -1e31}}},
+            "analysis.prior",
+            "invalid",
+        ),
         (BELIEVED | metric(kind="conversion"), "analysis.prior", "prior_not_applicable"),
         (BELIEVED | metric(kind="sum", role="guardrail"), "analysis.prior", "prior_not_applicable"),
         (

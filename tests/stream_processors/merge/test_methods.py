@@ -168,6 +168,42 @@ def test_a_planned_look_that_is_sparse_is_taken_and_read_in_one_voice() -> None:
     assert last.results["metrics"][1]["effects"][0]["status"] == "ok", "open units wait for nothing"
 
 
+@pytest.mark.parametrize("arms", [SPARSE, [Sums(810, 270, 270), Sums(90, 70, 70)]])
+def test_one_look_of_too_few_units_promises_no_error_rate(arms: list[Sums]) -> None:
+    definition = msgspec.structs.replace(
+        make_definition(metrics=(ORDERS,), weights=(0.9, 0.1)), analysis=planned("fixed_horizon")
+    )
+    live = look_at(definition, make_totals(arms)).results["verdict"]
+    last = look_at(definition, make_totals(arms, is_final=True)).results["verdict"]
+
+    assert "at most 5 %" in live["guarantee"], "of the look to come"
+    assert "error_rate_not_held" not in [one["code"] for one in live["reasons"]]
+    assert last["reading"] == "improvement"
+    assert "Too few units for its error rate to hold" in last["text"]
+    assert "No error rate is guaranteed for orders" in last["guarantee"]
+    assert "%" not in last["guarantee"]
+    [note] = [one for one in last["reasons"] if one["code"] == "error_rate_not_held"]
+    assert (note["metric_id"], note["variant"]) == ("orders", "treatment")
+    assert "too few units for the error rate to hold" in note["text"]
+
+
+def test_one_look_promises_an_error_rate_of_what_has_enough_units() -> None:
+    both = msgspec.structs.replace(
+        make_definition(metrics=(CONVERSION, ORDERS), weights=(0.9, 0.1)),
+        analysis=planned("fixed_horizon"),
+    )
+    rates = [rate(9_000, 90), rate(1_000, 10)]
+    enough = [Sums(9_000, 900, 900), Sums(1_000, 100, 100)]
+    sparse, held = (
+        look_at(both, make_totals(rates, arms, is_final=True)).results for arms in (SPARSE, enough)
+    )
+    told = sparse["verdict"]["guarantee"]
+    assert "No error rate is guaranteed for orders" in told
+    assert "at most 5 %" in told, "of the rate, few of which converted"
+    assert sparse["metrics"][0]["effects"][0]["status"] == "warming_up"
+    assert held["verdict"]["guarantee"].startswith("If no treatment differed")
+
+
 def test_a_posterior_is_labelled_and_corrected_by_nothing() -> None:
     look = look_at(define("bayesian"), CLEAR)
     effect = effect_of(look)
@@ -688,7 +724,10 @@ def random_totals(data: Any, definition: Definition, *, is_final: bool) -> Total
             return MetricSums(one)
         total, square = one.sums[0], one.products[0]
         past = JointSums(one.unit_count, (total, total), (square, square, square))
-        return MetricSums(one, past)
+        newcomers = data.draw(st.lists(st.integers(0, 10**6), max_size=3))
+        squares = sum(spent * spent for spent in newcomers)
+        of_newcomers = JointSums(len(newcomers), (sum(newcomers),), (squares,))
+        return MetricSums(one.plus(of_newcomers), past)
 
     return totals_with(
         *[[arm(one) for _ in definition.variants] for one in definition.metrics],
