@@ -21,6 +21,10 @@ const STATUS_WORDS = {
     "No variation yet",
     "All units have the same value, so there is no spread to measure a difference against.",
   ],
+  few_expected: [
+    "Too few units for the margin",
+    "At the margin, 5 converted units and 5 others have to be expected in each variant.",
+  ],
   one_variance_zero: [
     "No variation in one variant yet",
     "All units of one variant have the same value, and they are too few for that to mean anything.",

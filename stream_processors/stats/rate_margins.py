@@ -46,6 +46,32 @@ def rates_that_differ(control: Rate, treatment: Rate, difference: float) -> Marg
     return MarginRates(rate - difference, rate)
 
 
+def rates_in_ratio(control: Rate, treatment: Rate, ratio: float) -> MarginRates:
+    """Return the maximum likelihood under "treatment == ratio * control".
+
+    Args:
+        control: At least one unit.
+        treatment: At least one unit.
+        ratio: Finite; at 0 or below only a treatment of 0 is possible.
+
+    References:
+        Farrington, Manning (1990), Statistics in Medicine 9, 1447-1454: the root of a quadratic.
+    """
+    if ratio <= 0:
+        return MarginRates(control.value if ratio == 0 else 0.0, 0.0)
+    units = control.unit_count + treatment.unit_count
+    converted = control.conversion_count + treatment.conversion_count
+    b = (
+        treatment.conversion_count
+        + ratio * control.conversion_count
+        + ratio * treatment.unit_count
+        + control.unit_count
+    )
+    root = math.sqrt(max(0.0, b * b - 4 * ratio * units * converted))
+    rate = min(2 * converted / (b + root), 1.0, 1 / ratio)
+    return MarginRates(rate, min(1.0, ratio * rate))
+
+
 def score_statistic(control: Rate, treatment: Rate, difference: float) -> float:
     """Return z of "treatment - control == difference"; infinite where only that is impossible.
 

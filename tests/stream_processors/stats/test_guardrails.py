@@ -271,3 +271,82 @@ def test_harm_of_a_rate_is_the_score_test_whatever_the_scale_of_its_margin(
     assert absolute.harm_p_value == pytest.approx(
         tail if direction == "increase" else 1 - tail, rel=0.01
     )
+
+
+def _exact_shares(
+    units: tuple[int, int],
+    rates: tuple[float, float],
+    direction: Literal["increase", "decrease"],
+) -> dict[str, float]:
+    """Return how often a relative margin of 10 % has which status, by the binomials themselves.
+
+    Of each binomial at most 12 counts are visited, at the middles of equal shares.
+    """
+    shares = (np.arange(12) + 0.5) / 12
+    controls = stats.binom.ppf(shares, units[0], rates[0]).astype(int)
+    treatments = np.arange(
+        int(stats.binom.ppf(1e-4, units[1], rates[1])),
+        int(stats.binom.ppf(1 - 1e-4, units[1], rates[1])) + 1,
+    )
+    chances = stats.binom.pmf(treatments, units[1], rates[1])
+    guardrail = Guardrail(Margin(0.1, "relative"), direction)
+    found = {"pass": 0.0, "fail": 0.0, "harm": 0.0, "undecided": 0.0}
+    for control in controls:
+        for treatment, chance in zip(treatments, chances, strict=True):
+            arms = _rate_arm(units[0], int(control)), _rate_arm(units[1], int(treatment))
+            test = fixed_guardrail(*arms, guardrail, is_rate=True)
+            assert test.status != "fail" or test.is_harmed
+            if test.p_value is not None and test.room_low is not None:
+                assert (test.p_value < guardrail.alpha) == (test.room_low > 0)
+            found[test.status] += chance / len(controls)
+    return found
+
+
+def _rate_arm(units: int, converted: int) -> ArmMean:
+    rate = converted / units
+    return ArmMean(units, rate, math.sqrt(rate * (1 - rate) / (units - 1)))
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.01])
+@pytest.mark.parametrize("units", [(19_000, 1_000), (9_500, 200), (1_000, 1_000), (950, 50)])
+def test_a_relative_margin_of_rates_errs_as_promised_with_small_variants_too(
+    units: tuple[int, int], rate: float
+) -> None:
+    """Wald's z of 50 units beside 950, at 1 %, failed 63 % at the margin and 60 % of A/A."""
+    most = 1.3 * 0.05
+    assert _exact_shares(units, (rate, 1.1 * rate), "decrease")["pass"] <= most
+    assert _exact_shares(units, (rate, 0.9 * rate), "increase")["fail"] <= most
+    assert _exact_shares(units, (rate, rate), "increase")["fail"] <= most
+
+
+def test_a_relative_margin_of_a_rate_is_the_score_test_at_its_most_likely_rates() -> None:
+    """The likelihood along treatment == 0.9 * control, maximised over a fine grid."""
+    test = fixed_guardrail(
+        _rate_arm(9_500, 500),
+        _rate_arm(500, 20),
+        Guardrail(Margin(0.1, "relative")),
+        is_rate=True,
+    )
+    grid = np.linspace(0.03, 0.08, 500_001)
+    likelihood = stats.binom.logpmf(500, 9_500, grid) + stats.binom.logpmf(20, 500, 0.9 * grid)
+    p = grid[likelihood.argmax()]
+    q = 0.9 * p
+    z = (0.04 - 0.9 * 500 / 9_500) / math.sqrt(0.81 * p * (1 - p) / 9_500 + q * (1 - q) / 500)
+    assert test.statistic == pytest.approx(z, rel=1e-5)
+    assert test.p_value == pytest.approx(stats.norm.sf(z), rel=1e-5)
+
+
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+def test_a_relative_margin_waits_for_events_to_expect_but_harm_does_not(
+    direction: Literal["increase", "decrease"],
+) -> None:
+    guardrail = Guardrail(Margin(0.1, "relative"), direction)
+    few = fixed_guardrail(_rate_arm(950, 50), _rate_arm(20, 0), guardrail, is_rate=True)
+    assert (few.status, few.reason, few.is_harmed) == ("undecided", "few_expected", False)
+    assert few.p_value is few.room_low is few.room_high is None
+    assert few.harm_p_value is not None
+    worse = _rate_arm(50, 0 if direction == "increase" else 40)
+    control = _rate_arm(50, 40 if direction == "increase" else 0)
+    many = fixed_guardrail(control, worse, guardrail, is_rate=True)
+    assert many.is_harmed
+    assert many.status in ("harm", "fail")
