@@ -25,7 +25,7 @@ from tools.topics import TIMEOUT_SECONDS, create_topics, partition_counts, requi
 
 FORGOTTEN = (*(one.name for one in CHANGELOGS), PARTIALS.name)
 """In the order of deletion. Without the first, accumulate reports again what merge has; without the
-second, merge begins at the first report that is there, or says that it is not the first."""
+second, merge begins at the first report, or stops and says that it is gone."""
 
 LOG = (CONTROL.name, EVENTS.name)
 """All that it is counted from."""
