@@ -40,6 +40,10 @@ class LogUnreadableError(Exception):
     """The broker does not give a partition's records."""
 
 
+class TopicMissingError(LogUnreadableError):
+    """There is no such topic."""
+
+
 def read_to_end(
     servers: str, topic: str, starts: Mapping[int, int | None]
 ) -> Generator[list[Message], None, None]:
@@ -53,6 +57,7 @@ def read_to_end(
         starts: Per partition the first offset; None: where its log begins.
 
     Raises:
+        TopicMissingError: If there is no such topic.
         LogUnreadableError: If there is no such partition, or nothing comes for long.
         KafkaException: If no broker answers.
     """
@@ -60,6 +65,8 @@ def read_to_end(
     try:
         # Without it the first fetch waits half a second for leaders to become known.
         known = consumer.list_topics(topic, _SILENCE_S_MAX).topics[topic]
+        if known.error is not None and known.error.code() in _FATAL:
+            raise TopicMissingError(f"{topic}: {known.error}")
         if known.error is not None or not set(starts) <= set(known.partitions):
             raise LogUnreadableError(f"{topic}: {known.error or 'no such partition'}")
         consumer.assign(

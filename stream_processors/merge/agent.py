@@ -47,6 +47,17 @@ ReadFrom = Callable[[int], Generator[list[Message], None, None]]
 """Yields what is in ``litmus.partials`` from an offset on, in order, to its end. Blocks."""
 
 
+class LedgerTick(msgspec.Struct, frozen=True):
+    """Up to where ``litmus.ledger`` says that ticks were published: all before it are, whole."""
+
+    log_id: str
+    tick: int
+
+
+ReadLedgerTick = Callable[[], LedgerTick | None]
+"""Reads what is published by now; None: nothing. Blocks."""
+
+
 class MergedRecords(Protocol):
     """What merge remembers: a table and its changelog."""
 
@@ -72,6 +83,7 @@ class LiveMerger:
         records: What merge remembers.
         publish: Sends records.
         read_from: Reads again what was left to the topic while a partition was away.
+        read_ledger_tick: Reads up to where ticks were published, by whomever.
         limits: What fits.
     """
 
@@ -82,12 +94,15 @@ class LiveMerger:
         records: MergedRecords,
         publish: Publish,
         read_from: ReadFrom,
+        read_ledger_tick: ReadLedgerTick,
         limits: Limits = LIMITS,
     ) -> None:
         self._partition_count = partition_count
         self._records = records
         self._publish = publish
         self._read_from = read_from
+        self._read_ledger_tick = read_ledger_tick
+        self._published: LedgerTick | None = None
         self._limits = limits
         self._waits_for: list[int] = []
         self._loaded = False
@@ -101,12 +116,15 @@ class LiveMerger:
         """Load what was remembered, or stand by when another process holds the partition."""
         self.merger = None
         if assigned:
+            self._published = await asyncio.to_thread(self._read_ledger_tick)
             merger = Merger.load(self._records.read(), self._partition_count, self._limits)
             self._offset = merger.next_offset
             self._repeats.keep_current(merger.experiments)
             self.merger = merger
             self._merged_at = time.monotonic()
             _log.info("resumes after tick %d at offset %d", merger.tick, merger.next_offset)
+            if self._published is not None and merger.tick + 1 < self._published.tick:
+                _log.info("publishes only looks before tick %d", self._published.tick)
         self._loaded = True
 
     def cursor(self, _tp: TP) -> int | None:
@@ -188,14 +206,29 @@ class LiveMerger:
         for one, snapshot in merged.snapshots:
             snapshots[one] = msgspec.Raw(encode(snapshot))
             self._repeats.publish(merger.experiments[one], snapshots[one])
+        if self._has_newer(merged):
+            return sends  # looks tell repeats by their identity; of the others the last one stays
         sends += [Send(SNAPSHOTS, one, snapshot, as_of) for one, snapshot in snapshots.items()]
         sends += [Send(SNAPSHOT_ROWS, row.key, row.value, row.timestamp_ms) for row in merged.rows]
         rows = merged.ledger["rows"]
-        # Every tick moves the offsets; once a second is often enough where no row came.
-        if rows != self._rows_before or merged.tick % TICKS_PER_SECOND == 0:
+        # Every tick moves the offsets; once a second is often enough where no row came. With a
+        # snapshot comes a ledger, because it says up to which tick snapshots are there.
+        is_new = rows != self._rows_before or merged.snapshots
+        if is_new or merged.tick % TICKS_PER_SECOND == 0:
             self._rows_before = rows
             sends.append(Send(LEDGER, "ledger", merged.ledger, as_of))
         return sends
+
+    def _has_newer(self, merged: MergedTick) -> bool:
+        """Return whether all of a tick is published, and newer: who counts anew is behind.
+
+        Of the tick of the ledger's newest record only a part may be there: sends of one tick are
+        awaited together, before those of the next.
+        """
+        published = self._published
+        if published is None or published.log_id != merged.ledger["log_id"]:
+            return False
+        return merged.tick < published.tick
 
 
 class _Stretch:

@@ -8,8 +8,10 @@ import msgspec
 from schemas.control import Change, Settings, Times
 from schemas.partials import ExperimentSums, ImportCount, Ledger, Partial, experiments_of
 
+_Waiting = tuple[list[ExperimentSums], list[ImportCount] | None]
+
 _packer = msgspec.msgpack.Encoder()
-_unpacker = msgspec.msgpack.Decoder(list[ExperimentSums])
+_unpacker = msgspec.msgpack.Decoder(_Waiting)
 
 
 class PartialGapError(Exception):
@@ -58,8 +60,8 @@ class PartitionReports:
     Attributes:
         last_tick: Last tick that was completely reported.
         complete: Whole reports that wait for those of other partitions. Only the first has its
-            experiments; those of the others are packed, because sums of many segments take fifteen
-            times as much memory as their message.
+            experiments and imports; those of the others are packed, because they take many times
+            as much memory as their message: sums of many segments fifteen, counts of imports six.
         waiting_bytes: Of their messages.
     """
 
@@ -103,8 +105,8 @@ class PartitionReports:
         report = self.complete.popleft()
         self.waiting_bytes -= report.size
         if self.complete:
-            experiments = _unpacker.decode(self._packed.popleft())
-            self.complete[0] = self.complete[0]._replace(experiments=experiments)
+            experiments, imports = _unpacker.decode(self._packed.popleft())
+            self.complete[0] = self.complete[0]._replace(experiments=experiments, imports=imports)
         return report
 
     def first_offset(self) -> int | None:
@@ -116,8 +118,8 @@ class PartitionReports:
     def _append(self, report: Report) -> None:
         self.waiting_bytes += report.size
         if self.complete:
-            self._packed.append(_packer.encode(report.experiments))
-            report = report._replace(experiments=[])
+            self._packed.append(_packer.encode((report.experiments, report.imports)))
+            report = report._replace(experiments=[], imports=None)
         self.complete.append(report)
 
 

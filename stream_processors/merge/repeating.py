@@ -26,8 +26,9 @@ class _Published(NamedTuple):
 
 
 class SnapshotRepeats:
-    """The newest snapshot, as JSON, of every experiment that this process published one of.
+    """The newest snapshot, as JSON, of every experiment that this process made one of.
 
+    While it counts anew, behind what is published, it remembers what it makes and repeats nothing.
     Those of others need no repeating: what a zombie publishes late is newer than all that it
     published before, so what it hides was published by its successor.
     """

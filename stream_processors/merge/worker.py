@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Generator, Mapping
 from contextlib import closing
 
 import faust
+import msgspec
 from faust.types import TP
 
-from schemas.topics import MERGE_APP, MERGED_TABLE, PARTIALS
-from stream_processors.log_reading import read_newest, read_to_end
+from schemas.topics import LEDGER, MERGE_APP, MERGED_TABLE, PARTIALS
+from stream_processors.log_reading import TopicMissingError, read_newest, read_to_end
 from stream_processors.merge.agent import (
+    LedgerTick,
     LiveMerger,
     Message,
     Send,
@@ -34,6 +36,7 @@ def create_app(settings: WorkerSettings) -> tuple[faust.App, LiveMerger]:
         records=records,
         publish=Publisher(app).publish,
         read_from=lambda offset: read_partials(settings.kafka, offset),
+        read_ledger_tick=lambda: read_ledger_tick(settings.kafka),
     )
     register_merge_agent(app, partials=bind_topic(app, PARTIALS.name), live=live)
 
@@ -54,6 +57,21 @@ def read_partials(servers: str, offset: int) -> Generator[list[Message], None, N
     with closing(read_to_end(servers, PARTIALS.name, {0: offset})) as batches:
         for messages in batches:
             yield [(message.offset(), message.value() or b"") for message in messages]
+
+
+def read_ledger_tick(servers: str) -> LedgerTick | None:
+    """Return what the newest record of ``litmus.ledger`` is of; None without any. Blocks.
+
+    Raises:
+        LogUnreadableError: If the topic is there and cannot be read.
+        msgspec.MsgspecError: If the record is no ledger.
+    """
+    try:
+        newest = read_newest(servers, LEDGER.name, [0])[0]
+    except TopicMissingError:
+        return None
+    value = newest.get(b"ledger")
+    return None if value is None else msgspec.json.decode(value, type=LedgerTick)
 
 
 class TableRecords:

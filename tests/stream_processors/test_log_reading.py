@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from confluent_kafka import Producer
 
-from schemas.topics import CHANGELOGS, EVENTS
-from stream_processors.log_reading import LogUnreadableError, read_newest, read_to_end
+from schemas.topics import CHANGELOGS, EVENTS, LEDGER
+from stream_processors.log_reading import TopicMissingError, read_newest, read_to_end
+from stream_processors.merge.agent import LedgerTick
+from stream_processors.merge.worker import read_ledger_tick
 from tests.stack import Broker
 
 PARTITIONS = 3
@@ -63,5 +66,17 @@ def test_reading_begins_where_it_is_told_to_and_keeps_the_order(
 def test_a_topic_that_is_not_there_is_an_error_and_no_empty_log(
     broker: Broker, write: Callable[..., None]
 ) -> None:
-    with pytest.raises(LogUnreadableError, match=r"litmus\.nonsense"):
+    with pytest.raises(TopicMissingError, match=r"litmus\.nonsense"):
         read_newest(broker.bootstrap, "litmus.nonsense", [0])
+
+
+def test_merge_reads_up_to_which_tick_the_ledger_says_that_all_is_published(
+    broker: Broker, write: Callable[..., None]
+) -> None:
+    assert read_ledger_tick(broker.bootstrap) is None
+
+    for tick in (7, 8):
+        value = msgspec.json.encode({"tick": tick, "log_id": "log-1", "rows": {"received": 3}})
+        write(LEDGER.name, 0, b"ledger", value)
+
+    assert read_ledger_tick(broker.bootstrap) == LedgerTick("log-1", 8)

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Generator, Mapping
+from itertools import combinations
 
 import msgspec
 import pytest
@@ -14,8 +15,9 @@ from faust.types import TP
 
 from schemas.control import TICKS_PER_SECOND, DefinitionChange
 from schemas.partials import Ledger, encode_partial
-from schemas.topics import LEDGER, LOOKS, PARTIALS, SNAPSHOT_ROWS, SNAPSHOTS
+from schemas.topics import LEDGER, LOOKS, PARTIALS, SNAPSHOT_ROWS, SNAPSHOTS, Topic
 from stream_processors.merge.agent import (
+    LedgerTick,
     LiveMerger,
     Message,
     OffsetGapError,
@@ -42,21 +44,25 @@ EXPERIMENT = "checkout-color"
 
 
 class Outside:
-    """Topics and table of merge; ``refuses`` and ``forgets`` make them fail.
+    """Topics and table of merge; ``refuses``, ``cuts`` and ``forgets`` make them fail.
 
     Attributes:
         journal: Every delivery, in order: published records and written keys.
+        cuts: Topics to which the sends of one tick do not come any more; None: all come.
     """
 
     def __init__(self) -> None:
         self.journal: list[Send | str] = []
         self.table: dict[str, bytes] = {}
         self.refuses = self.forgets = False
+        self.cuts: tuple[Topic, ...] | None = None
 
     async def publish(self, sends: list[Send]) -> None:
         if self.refuses:
             raise ConnectionError("not delivered")
-        self.journal += sends
+        self.journal += [one for one in sends if one.topic not in (self.cuts or ())]
+        if self.cuts is not None:
+            raise ConnectionError("killed")
 
     def read(self) -> Mapping[str, bytes]:
         return dict(self.table)
@@ -72,6 +78,18 @@ class Outside:
 
     def sent(self, topic: object) -> list[Send]:
         return [one for one in self.journal if isinstance(one, Send) and one.topic == topic]
+
+    def newest(self) -> dict[tuple[str, str], bytes]:
+        """Return what compaction leaves, by topic and key."""
+        return {
+            (topic.name, send.key): encode(send.value)
+            for topic in (SNAPSHOTS, SNAPSHOT_ROWS, LEDGER)
+            for send in self.sent(topic)
+        }
+
+    def ledger_tick(self) -> LedgerTick | None:
+        value = self.newest().get((LEDGER.name, "ledger"))
+        return None if value is None else msgspec.json.decode(value, type=LedgerTick)
 
     def looks(self) -> dict[int, str]:
         """Return the identity of every look by its tick; repeats must be the same one."""
@@ -94,6 +112,7 @@ def start(
         records=outside,
         publish=outside.publish,
         read_from=read_from,
+        read_ledger_tick=outside.ledger_tick,
         limits=limits,
     )
 
@@ -277,6 +296,96 @@ async def test_who_loses_the_partition_and_gets_it_back_reads_memory_anew() -> N
 
     assert first.cursor(SOURCE) == 6
     assert second.cursor(SOURCE) is None
+
+
+def make_quiet_log(ticks: int) -> list[bytes]:
+    """Return partials of two experiments, of which one stands still after tick 2; no row comes."""
+    log = []
+    for tick in range(1, ticks + 1):
+        counts = [rate(10 * tick, tick), rate(10 * tick, tick)]
+        named = [EXPERIMENT, "quiet"] if tick <= 2 else [EXPERIMENT]
+        for partition in (0, 1):
+            first = tick == 1 and partition == 0
+            changes = [DefinitionChange(make_definition(one)) for one in named] if first else []
+            sums = [make_sums(one, counts) for one in named]
+            partial = make_partial(partition, tick, *sums, changes=changes)
+            same = msgspec.structs.replace(partial, ledger=Ledger(received=7, fresh=7))
+            log.append(encode_partial(same))
+    return log
+
+
+async def test_who_counts_anew_publishes_all_looks_and_nothing_older_than_is_there() -> None:
+    outside, log = Outside(), make_quiet_log(8)
+    live = start(outside)
+    await live.load(HELD)
+    await drive(live, log, until=14)
+    newest, looks = outside.newest(), outside.sent(LOOKS)
+    assert len(looks) == 9
+
+    outside.table.clear()
+    again = start(outside)
+    await again.load(HELD)
+    for offset in range(14):
+        await again.take(offset, log[offset])
+        assert outside.newest() == newest
+    assert outside.sent(LOOKS) == looks + looks
+
+    await drive(again, log)
+    quiet = (SNAPSHOTS.name, "quiet")
+    assert outside.newest()[quiet] == newest[quiet]
+    assert outside.newest()[SNAPSHOTS.name, EXPERIMENT] == encode(outside.sent(SNAPSHOTS)[-1].value)
+    assert len(outside.sent(LOOKS)) == len(looks + looks) + 1
+    assert outside.ledger_tick() == LedgerTick("log-1", 8)
+
+
+async def test_who_counts_another_log_is_held_back_by_no_ledger_of_the_one_before() -> None:
+    outside, log = Outside(), make_quiet_log(3)
+    outside.journal.append(Send(LEDGER, "ledger", {"log_id": "log-0", "tick": 99}, 0))
+    live = start(outside)
+    await live.load(HELD)
+
+    await drive(live, log)
+
+    assert len(outside.sent(SNAPSHOTS)) == len(outside.sent(LOOKS)) == 5
+    assert outside.ledger_tick() == LedgerTick("log-1", 3)
+
+
+@pytest.mark.parametrize("counts_anew", [False, True])
+@pytest.mark.parametrize("tick", [2, 4])
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        some
+        for count in range(5)
+        for some in combinations((LOOKS, SNAPSHOTS, SNAPSHOT_ROWS, LEDGER), count)
+    ],
+    ids=lambda cuts: "+".join(one.name for one in cuts) or "none",
+)
+async def test_a_tick_whose_sends_a_crash_cut_is_there_whole_after_it(
+    cuts: tuple[Topic, ...], tick: int, *, counts_anew: bool
+) -> None:
+    undisturbed, outside, log = Outside(), Outside(), make_quiet_log(4)
+    for before in (undisturbed, outside):
+        live = start(before)
+        await live.load(HELD)
+        await drive(live, log, until=2 * tick - 1 if before is outside else 2 * tick)
+    outside.cuts = cuts
+    with pytest.raises(ConnectionError):
+        await live.take(2 * tick - 1, log[2 * tick - 1])
+    outside.cuts = None
+    if counts_anew:
+        outside.table.clear()
+
+    second = start(outside)
+    await second.load(HELD)
+    await drive(second, log, until=2 * tick)
+
+    assert outside.newest() == undisturbed.newest()
+    looks, expected = (
+        {encode(one.value) for one in each.sent(LOOKS)} for each in (outside, undisturbed)
+    )
+    assert looks == expected
+    assert outside.table.keys() == undisturbed.table.keys()
 
 
 async def test_a_ledger_that_stays_the_same_is_published_once_a_second() -> None:

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.partials import ExperimentSums, Partial, SegmentSums, decode_partial, encode_partial
+from schemas.partials import (
+    ExperimentSums,
+    ImportCount,
+    Partial,
+    SegmentSums,
+    decode_partial,
+    encode_partial,
+)
 from stream_processors.merge.alignment import BEHIND_TICKS, REPORT_BYTES_MIN, Alignment
 from stream_processors.merge.assembly import PartitionReports, Report
 from stream_processors.merge.merging import Limits, MergedTick, Merger
@@ -177,6 +184,27 @@ def test_reports_that_wait_take_little_more_memory_than_their_messages() -> None
     assert [reports.pop().experiments for _ in log] == [[segmented(tick)] for tick in range(1, 101)]
     assert not reports.complete
     assert reports.waiting_bytes == 0
+
+
+def test_counts_of_imports_wait_packed_and_are_handed_over_as_they_were_sent() -> None:
+    """Also None, which says that they are those of the report before."""
+    imports = {
+        tick: [ImportCount(f"import-{tick}-{one}", one, 7 * one) for one in range(500)]
+        if tick % 4
+        else None
+        for tick in range(1, 101)
+    }
+    log = [encode_partial(make_partial(0, tick, imports=imports[tick])) for tick in imports]
+    reports = PartitionReports(0)
+
+    tracemalloc.start()
+    for offset, value in enumerate(log):
+        reports.take(offset, decode_partial(value), len(value))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert held < 2 * reports.waiting_bytes
+    assert [reports.pop().imports for _ in log] == list(imports.values())
 
 
 def segmented(tick: int) -> ExperimentSums:
