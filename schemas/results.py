@@ -364,6 +364,13 @@ class Guarded(_Shown, frozen=True, kw_only=True):
     p_value: Annotated[float | None, _field("Of “worse by the margin or more”.")]
     harm_p_value: Annotated[float | None, _field("Of “not worse”; smallest so far.")]
     chance_worse: Annotated[float | None, _field("Bayesian: chance of being worse at all.")] = None
+    passed_room: Annotated[
+        float | None,
+        _field(
+            "Where pass stands from an earlier look and this one alone does not show it: the "
+            "highest lower bound of the room so far, which decides; else missing."
+        ),
+    ] = None
     converted: Annotated[
         list[int] | None,
         _field(

@@ -176,11 +176,14 @@ const REASONS = {
   ),
   decision_waiting: withoutInterval,
   decision_invalid: withoutInterval,
-  guardrail_pass: words(
-    "good",
-    "Within the margin",
-    "The bound that decides lies inside the margin.",
-  ),
+  guardrail_pass: (effect) => ({
+    tone: "good",
+    headline: "Within the margin",
+    detail:
+      (effect.guardrail?.passed_room ?? null) === null
+        ? "The bound that decides lies inside the margin."
+        : "It has passed at an earlier look, and no look since has contradicted it.",
+  }),
   guardrail_fail: words(
     "bad",
     "The guardrail is broken",

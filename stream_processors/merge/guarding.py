@@ -187,7 +187,8 @@ def _still_passing(found: Guarded, cap: int | None) -> Guarded:
     """Return a guardrail that forgets no pass of the looks before, at the cap of this look.
 
     A look without a sequence, or with a wide one, takes it no more back than a failure; what
-    contradicts it does: see ``_remembered``.
+    contradicts it does: see ``_remembered``. Such a look has ``passed_room``, the bound that
+    stands.
     """
     entry, path = found
     if entry["status"] == "pass":
@@ -195,7 +196,7 @@ def _still_passing(found: Guarded, cap: int | None) -> Guarded:
         return Guarded(entry, msgspec.structs.replace(path, passed_room=room))
     is_readable = path.cap == cap and entry["reason"] != "invalid_input"
     if is_readable and path.passed_room > 0 and entry["status"] != "fail":
-        return Guarded(entry | {"status": "pass"}, path)
+        return Guarded(entry | {"status": "pass", "passed_room": path.passed_room}, path)
     return found
 
 
@@ -223,6 +224,8 @@ def _remembered(found: Guarded, alpha: float, method: str) -> Guarded:
         entry["status"] = "harm"
     elif is_torn:
         entry["status"] = "undecided"
+    if entry["status"] != "pass":
+        entry.pop("passed_room", None)
     return Guarded(entry, path)
 
 

@@ -112,11 +112,17 @@ def verdict(definition: Definition, results: Entry) -> Entry:
     reading = min((one.reading for one in treatments), key=_RANK.__getitem__)
     if alarms:
         reading = Reading.SAMPLE_RATIO_MISMATCH
-    reasons = [*alarms, *(reason for one in treatments for reason in one.reasons)]
+    rough = _rough(definition, entries) if is_final else []
+    reasons = [*alarms, *(reason for one in treatments for reason in one.reasons), *rough]
+    text = wording.headline(_about(treatments, alarm=reading if alarms else None))
+    if rough and reading in FINDINGS:
+        text += wording.ROUGH_FINDING
     return {
         "reading": reading.value,
-        "text": wording.headline(_about(treatments, alarm=reading if alarms else None)),
-        "guarantee": wording.guarantee(definition),
+        "text": text,
+        "guarantee": wording.guarantee(
+            definition, without={one.metric_id for one in rough if one.metric_id is not None}
+        ),
         "reasons": [reason._asdict() for reason in [*reasons, *_notes(results, entries)]],
         "treatments": [
             {"variant": one.variant, "reading": (reading if alarms else one.reading).value}
@@ -336,6 +342,31 @@ def _at_end(reading: Reading, seen: wording.Seen) -> Reading:
 _NO_FINDING_YET = frozenset(
     {Reading.RUNNING_NO_EVIDENCE, Reading.WAITING_FOR_LOOK, Reading.WARMING_UP}
 )
+
+
+def _rough(definition: Definition, entries: Sequence[Entry]) -> list[Reason]:
+    """Return of which effects one fixed look errs more often than it is made for.
+
+    A sequence waits, and so does a planned look, until a total's standard error is known; a single
+    look is taken when it comes. Rates know theirs from the rate, and are as good as they say.
+    """
+    if definition.analysis.method != "fixed_horizon":
+        return []
+    metrics = {metric.id: metric for metric in definition.metrics}
+    return [
+        wording.of_rough_error(effect, metric, status, _pair_of(entry, effect))
+        for entry in entries
+        for effect in entry["effects"]
+        if (metric := metrics[entry["metric_id"]]).role != "secondary"
+        and metric.kind != "conversion"
+        and (status := _status_of_error(effect)) is not None
+    ]
+
+
+def _status_of_error(effect: Entry) -> str | None:
+    """Return what a sequence of the effect, or of the adjusted one, would wait for; or None."""
+    told = (effect["status"], (effect.get("cuped") or {}).get("status"))
+    return next((one for one in told if one in ("sparse", "warming_up")), None)
 
 
 def _effect_of(entry: Entry, variant: str) -> Entry:

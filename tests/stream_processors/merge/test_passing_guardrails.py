@@ -90,7 +90,12 @@ def test_what_passed_passes_at_a_look_without_a_sequence(is_final: bool) -> None
         one for one in looks[1].results["verdict"]["reasons"] if one["metric_id"] == "spend"
     ]
     assert reason["code"] == "guardrail_pass"
-    assert reason["text"] == "spend: treatment stays within its margin."
+    room = effect_of(looks[0])["guardrail"]["room_low"]
+    assert rail["passed_room"] == room
+    assert reason["text"] == (
+        "spend: treatment stays within its margin: passed at an earlier look with room of at "
+        f"least {room:.4g}."
+    )
 
 
 def test_what_passed_passes_at_a_look_whose_interval_is_wide() -> None:
@@ -100,6 +105,32 @@ def test_what_passed_passes_at_a_look_whose_interval_is_wide() -> None:
     rooms = [look.path_after.of("spend", "treatment").passed_room for look in looks]
     assert rooms == [effect_of(looks[0])["guardrail"]["room_low"]] * 3
     assert rooms[0] > 0
+
+
+def test_a_pass_of_an_earlier_look_says_what_decides_and_what_this_look_has() -> None:
+    looks = looks_of(define(SPEND), PASSING, WIDE, PASSING)
+    rails = [effect_of(look)["guardrail"] for look in looks]
+    assert rails[1]["room_low"] < 0 < rails[1]["passed_room"] == rails[0]["room_low"]
+    assert [rail.get("passed_room") for rail in (rails[0], rails[2])] == [None, None]
+    [text] = [
+        one["text"] for one in looks[1].results["verdict"]["reasons"] if one["metric_id"] == "spend"
+    ]
+    assert f"earlier look with room of at least {rails[0]['room_low']:.4g}; at this one +0 " in text
+
+
+def test_no_difference_has_no_minus() -> None:
+    less = msgspec.structs.replace(SPEND, direction="decrease")
+    for look in looks_of(define(less), PASSING, WIDE):
+        texts = [one["text"] for one in look.results["verdict"]["reasons"]]
+        assert any(": +0" in text or "one +0" in text for text in texts)
+        assert not any("-0 " in text or "-0," in text for text in texts)
+
+
+def test_what_contradicts_a_pass_leaves_no_room_of_it() -> None:
+    better = PASSING[0], orders(2_000, 1_600, 5)
+    looks = looks_of(define(SPEND), better, PASSING, SPARSE, WORSE)
+    rails = [effect_of(look)["guardrail"] for look in looks]
+    assert not any("passed_room" in rail for rail in rails)
 
 
 def test_a_rate_that_passed_passes_when_units_leave_until_it_waits_again() -> None:
