@@ -135,7 +135,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Literal["pooled", "unpooled", "evan_miller", "arcsine", "normal", "noncentral_t"] | None,
         Meta(
             description="Of a fixed horizon. Rates: pooled (default), unpooled, evan_miller, "
-            "arcsine; others: noncentral_t (default), normal."
+            "arcsine; with a margin the score test's (default) or unpooled. Others: noncentral_t "
+            "(default), normal."
         ),
     ] = None
     n_star: Annotated[

@@ -39,7 +39,7 @@ from stream_processors.stats.guardrails import (
     room_of,
     sequential_guardrail,
 )
-from stream_processors.stats.rare_rates import RareCounts, harm_p_value
+from stream_processors.stats.rare_rates import RARE_SHARE, RareCounts, harm_p_value
 
 Entry = dict[str, Any]
 
@@ -119,10 +119,6 @@ def _watched(
         harm = min(harm, test.harm_p_value)
     path = msgspec.structs.replace(before, harm_p_value=harm)
     return Guarded(_entry(metric, test, harm), path)
-
-
-RARE_SHARE = 0.1
-"""Of a rate's error probability: what the exact test of its harm may use, before the burn-in."""
 
 
 def _watched_rate(

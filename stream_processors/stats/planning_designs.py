@@ -14,8 +14,13 @@ from stream_processors.stats.edges import (
     EFFECTIVE_UNITS_MIN,
     SPARSE_UNITS_MAX,
 )
+from stream_processors.stats.guardrails import EXPECTED_MIN
 from stream_processors.stats.planning_inputs import PlanError, PlanInputs
+from stream_processors.stats.proportions import Rate
 from stream_processors.stats.quantiles import BURN_IN_RANK
+from stream_processors.stats.rare_rates import RARE_SHARE
+from stream_processors.stats.rate_margins import MarginRates, rates_in_ratio
+from stream_processors.stats.roots import root_between
 
 
 class Design(NamedTuple):
@@ -34,7 +39,9 @@ class Design(NamedTuple):
         burn_in_units: Units of all variants before a sequence starts, a planned look is taken, or
             posteriors that wait for it decide: 100 in each of the two; of rates 30 that converted
             and 30 that did not; of quantiles 30 on either side; of all others what ``edges`` asks
-            of unequal variants. Where it goes by what came, with ``SPARE_DEVIATIONS``.
+            of unequal variants. One look at a rate with a relative margin asks for
+            ``guardrails.EXPECTED_MIN`` instead. Where it goes by what came, with
+            ``SPARE_DEVIATIONS``.
     """
 
     signal: float
@@ -63,8 +70,13 @@ def comparisons_in(inputs: PlanInputs) -> int:
 
 
 def alpha_of(inputs: PlanInputs) -> float:
-    """Return the level of one comparison."""
-    return inputs.alpha / (comparisons_in(inputs) if inputs.correction == "bonferroni" else 1)
+    """Return the level of one comparison.
+
+    The sequence of a rate's guardrail leaves ``RARE_SHARE`` to the exact test of harm.
+    """
+    alpha = inputs.alpha / (comparisons_in(inputs) if inputs.correction == "bonferroni" else 1)
+    is_watched_rate = inputs.kind == "conversion" and inputs.method == "always_valid"
+    return alpha * (1 - RARE_SHARE) if is_watched_rate and inputs.margin is not None else alpha
 
 
 def shares_of(inputs: PlanInputs) -> tuple[float, ...]:
@@ -140,6 +152,8 @@ def design_of(inputs: PlanInputs, effect: float, treatment: int) -> Design:
             variances = weight**2 * variances[0], variances[1]
             variance = variances[0] / pair[0] + variances[1] / pair[1]
         null_variance = variance
+        if is_scored(inputs) and inputs.formula is None:
+            null_variance = _null_variance(inputs, effect, pair)
     design = Design(
         signal,
         null_variance,
@@ -155,6 +169,8 @@ def design_of(inputs: PlanInputs, effect: float, treatment: int) -> Design:
 
 
 def _burn_in_units(inputs: PlanInputs, effect: float, pair: tuple[float, float]) -> float:
+    if is_scored(inputs) and inputs.margin_scale == "relative":
+        return _units_of_ratio(inputs, effect, pair)
     needed = [float(BURN_IN_UNITS)] * 2
     if inputs.kind == "conversion":
         rates = inputs.baseline, inputs.baseline + effect
@@ -182,6 +198,76 @@ def _units_of_conversions(rarer: float) -> float:
     spread = SPARE_DEVIATIONS * math.sqrt(1 - rarer)
     root = (spread + math.sqrt(spread**2 + 4 * BURN_IN_CONVERSIONS)) / 2
     return root**2 / rarer
+
+
+def is_scored(inputs: PlanInputs) -> bool:
+    """Return whether a guardrail is read by the score test: one look at a rate."""
+    is_one_look_at_a_rate = inputs.kind == "conversion" and inputs.method == "fixed_horizon"
+    return is_one_look_at_a_rate and inputs.margin is not None
+
+
+def _ratio_at_margin(inputs: PlanInputs) -> float:
+    """Return what a relative margin leaves of the control's rate: 1 - d, or 1 + d."""
+    sign = 1.0 if inputs.direction == "increase" else -1.0
+    return 1 - sign * (inputs.margin or 0.0)
+
+
+def _rates_at_margin(inputs: PlanInputs, effect: float, pair: tuple[float, float]) -> MarginRates:
+    """Return the rates at the margin that the test finds, with many units of the true ones."""
+    rates = inputs.baseline, inputs.baseline + effect
+    if inputs.margin_scale == "relative":
+        control, treatment = (Rate(n, n * p) for n, p in zip(pair, rates, strict=True))
+        return rates_in_ratio(control, treatment, _ratio_at_margin(inputs))
+    sign = 1.0 if inputs.direction == "increase" else -1.0
+    return _rates_that_differ(rates, pair, -sign * min(1.0, inputs.margin or 0.0))
+
+
+def _rates_that_differ(
+    rates: tuple[float, float], pair: tuple[float, float], difference: float
+) -> MarginRates:
+    """Return what ``rate_margins.rates_that_differ`` does, by a search between both rates.
+
+    Its closed form loses the digits of rates below about 1e-7, which are planned but rarely read.
+    """
+    control, implied = rates[0], rates[1] - difference
+
+    def slope(rate: float) -> float:
+        """Return the likelihood's slope times all denominators."""
+        treatment = rate + difference
+        from_control = pair[0] * (control - rate) * treatment * (1 - treatment)
+        return from_control + pair[1] * (implied - rate) * rate * (1 - rate)
+
+    low = max(0.0, -difference, min(control, implied))
+    high = min(1.0, 1 - difference, max(control, implied))
+    rate = root_between(slope, low, high, xtol=1e-300, rtol=1e-12) if low < high else low
+    return MarginRates(rate, rate + difference)
+
+
+def _null_variance(inputs: PlanInputs, effect: float, pair: tuple[float, float]) -> float:
+    """Return the variance as the score test has it, of the contrast if the margin is relative.
+
+    References:
+        Farrington, Manning (1990), Statistics in Medicine 9, 1447-1454: sizes, by method 3.
+    """
+    weight = _ratio_at_margin(inputs) if inputs.margin_scale == "relative" else 1.0
+    control, treatment = (p * (1 - p) for p in _rates_at_margin(inputs, effect, pair))
+    variance = weight**2 * control / pair[0] + treatment / pair[1]
+    return variance_factor(inputs) * variance
+
+
+def _units_of_ratio(inputs: PlanInputs, effect: float, pair: tuple[float, float]) -> float:
+    """Return the units of all variants from which on one look at a relative margin tells anything.
+
+    It has to expect ``EXPECTED_MIN`` of either outcome in each variant by rates that it estimates
+    from all that came, n p of them with a relative error of 1/√(n p).
+    """
+    if _ratio_at_margin(inputs) <= 0:
+        return 0.0
+    at_margin = _rates_at_margin(inputs, effect, pair)
+    # Rounding may leave nothing of the rarer outcome; then it takes more units than there are.
+    rarer = [max(n * min(p, 1 - p), 1e-30) for n, p in zip(pair, at_margin, strict=True)]
+    half = SPARE_DEVIATIONS / (2 * math.sqrt(math.fsum(rarer)))
+    return (half + math.sqrt(half**2 + EXPECTED_MIN / min(rarer))) ** 2
 
 
 def _sparse_units(inputs: PlanInputs, effect: float, pair: tuple[float, float]) -> float:

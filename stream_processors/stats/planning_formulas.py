@@ -28,6 +28,13 @@ _RATES = {
         " se² = 1/n_c + 1/n_t",
         "Cohen (1988), Statistical Power Analysis, ch. 6; statsmodels NormalIndPower",
     ),
+    "score": Formula(
+        "score",
+        "n_c = (z_a √(w² q_c(1 - q_c) + q_t(1 - q_t)/r)"
+        " + z_b √(w² p_c(1 - p_c) + p_t(1 - p_t)/r))² / δ², q the most likely rates at the margin,"
+        " w = q_t/q_c of a relative margin, 1 of an absolute one",
+        "Farrington, Manning (1990), Statistics in Medicine 9, 1447-1454, method 3",
+    ),
 }
 
 _MEANS = {
@@ -71,7 +78,7 @@ def default_formula(inputs: PlanInputs) -> str:
     if inputs.formula is not None:
         return inputs.formula
     if inputs.kind == "conversion":
-        return "pooled" if inputs.margin is None else "unpooled"
+        return "pooled" if inputs.margin is None else "score"
     return "normal" if inputs.kind == "quantile" else "noncentral_t"
 
 

@@ -86,7 +86,8 @@ class PlanInputs:
         method: How the results will be read.
         formula: For rates ``pooled`` (default), ``unpooled``, ``evan_miller``, ``arcsine``; for
             all others ``noncentral_t`` (default) or ``normal`` (for quantiles the default). Of
-            a fixed horizon only.
+            a fixed horizon only. With a margin rates have the score test's, or ``unpooled``,
+            which is that of the plain z.
         n_star: Always valid: units of a pair at which the sequence is about tightest; None:
             the planned units of the pair.
         tau: Always valid: standard deviation of the effects that the sequence is mixed over, in
@@ -313,6 +314,11 @@ def _check_metric(inputs: PlanInputs) -> None:
     allowed = RATE_FORMULAS if is_rate else MEAN_FORMULAS
     if inputs.formula is not None and inputs.formula not in allowed:
         raise PlanError("formula", f"must be one of {', '.join(allowed)} for {inputs.kind}")
+    if is_rate and inputs.margin is not None and inputs.formula not in (None, "unpooled"):
+        rule = (
+            "must be left out with a margin, or unpooled: the test has its variance at the margin"
+        )
+        raise PlanError("formula", rule)
     relative = "relative" in (
         inputs.effect_scale if inputs.effect else "",
         inputs.margin_scale if inputs.margin else "",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from stream_processors.stats import planning_bayes, planning_fixed, planning_sequential
-from stream_processors.stats.planning_designs import Design
+from stream_processors.stats.planning_designs import Design, is_scored
 from stream_processors.stats.planning_formulas import default_formula
 from stream_processors.stats.planning_inputs import PlanError, PlanInputs, deciding_chance
 from stream_processors.stats.spending import Spending
@@ -78,8 +78,11 @@ def bayesian_rule(inputs: PlanInputs) -> planning_bayes.Rule:
 def waits_for_burn_in(inputs: PlanInputs) -> bool:
     """Return whether nothing is decided before the burn-in.
 
-    Of posteriors, those of plain averages of totals do not wait for it, nor do guardrails.
+    Of posteriors, those of plain averages of totals do not wait for it, nor do guardrails. One
+    look waits at a rate with a relative margin.
     """
+    if is_scored(inputs):
+        return inputs.margin_scale == "relative"
     if inputs.method != "bayesian":
         return inputs.method in ("always_valid", "group_sequential")
     is_average = inputs.kind in ("count", "sum") and not inputs.covariate_correlation
@@ -96,9 +99,22 @@ def _fixed(inputs: PlanInputs) -> Planner:
             planning_fixed.normal_power,
             planning_fixed.normal_units_of_both_tails,
         )
+    if waits_for_burn_in(inputs):
+        return _fixed_after_burn_in()
     return Planner(
         planning_fixed.normal_power, planning_fixed.normal_reach, planning_fixed.normal_units
     )
+
+
+def _fixed_after_burn_in() -> Planner:
+    def power(design: Design, units: float) -> float:
+        is_waiting = units < design.burn_in_units - 1e-6
+        return 0.0 if is_waiting else planning_fixed.normal_power(design, units)
+
+    def units(design: Design, power: float) -> float:
+        return max(design.burn_in_units, planning_fixed.normal_units(design, power))
+
+    return Planner(power, power, units)
 
 
 def _bayesian(inputs: PlanInputs) -> Planner:

@@ -23,6 +23,10 @@ from typing import NamedTuple
 
 from scipy import special
 
+RARE_SHARE = 0.1
+"""Of a watched rate's error probability: what the exact test of its harm may use, before the
+burn-in. The sequences of its guardrail have the rest."""
+
 
 class RareCounts(NamedTuple):
     """Units of one variant.

@@ -96,7 +96,8 @@ def plan(
     formula: Annotated[
         str | None,
         typer.Option(
-            help="Fixed horizon: pooled, unpooled, evan_miller, arcsine; noncentral_t, normal."
+            help="Fixed horizon: pooled, unpooled (also of a margin), evan_miller, arcsine;"
+            " noncentral_t, normal."
         ),
     ] = None,
     correlation: Annotated[

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import integrate, special, stats
 from statsmodels.stats import power as sm_power
 
+from stream_processors.stats.guardrails import ArmMean, Guardrail, Margin, fixed_guardrail
 from stream_processors.stats.planning import PlanError, PlanInputs, PlanResult, plan
 from stream_processors.stats.planning_days import days_to_enter, days_to_mature, units_entered
 from stream_processors.stats.planning_fixed import noncentral_t_tail
@@ -419,6 +420,7 @@ def test_days_are_none_without_traffic() -> None:
         ("weights", rate(weights=(1.0,), effect=0.1)),
         ("weights", rate(weights=(1.0, 0.0), effect=0.1)),
         ("margin", rate(margin=0.0)),
+        ("formula", rate(margin=0.1, formula="pooled")),
         ("margin", rate(margin=0.1, goal="minimum_effect", units=100)),
         ("formula", rate(formula="normal", effect=0.1)),
         ("formula", total(formula="pooled", effect=0.1)),
@@ -479,3 +481,87 @@ def test_planned_sizes_of_rates_deliver_their_power() -> None:
     z = (counts[1] - counts[0]) / units / np.sqrt(pooled * (1 - pooled) * 2 / units)
     found = float(np.mean(np.abs(z) > Z_HALF_ALPHA))
     assert found == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / runs) + 0.003)
+
+
+def _arm(units: int, converted: int) -> ArmMean:
+    share = converted / units
+    return ArmMean(units, share, math.sqrt(share * (1 - share) / (units - 1)))
+
+
+def _share_that_passes(asked: PlanInputs, units: tuple[int, ...], *, runs: int) -> float:
+    """By the test that reads a guardrail, with two variants that do not differ."""
+    assert asked.margin is not None
+    guardrail = Guardrail(Margin(asked.margin, asked.margin_scale), asked.direction, asked.alpha)
+    rng = np.random.default_rng(4)
+    drawn = zip(*(rng.binomial(n, asked.baseline, runs).tolist() for n in units), strict=True)
+    tests = (
+        fixed_guardrail(_arm(units[0], c), _arm(units[1], t), guardrail, is_rate=True)
+        for c, t in drawn
+    )
+    return sum(test.status == "pass" for test in tests) / runs
+
+
+@pytest.mark.parametrize(
+    ("baseline", "margin", "scale", "weights", "direction"),
+    [
+        (0.01, 0.005, "absolute", (1.0, 1.0), "decrease"),
+        (0.002, 0.002, "absolute", (1.0, 1.0), "decrease"),
+        (0.01, 0.005, "absolute", (9.0, 1.0), "decrease"),
+        (0.002, 0.002, "absolute", (9.0, 1.0), "decrease"),
+        (0.002, 0.002, "absolute", (19.0, 1.0), "decrease"),
+        (0.99, 0.005, "absolute", (9.0, 1.0), "increase"),
+        (0.05, 0.2, "relative", (19.0, 1.0), "decrease"),
+        (0.05, 0.2, "relative", (1.0, 4.0), "increase"),
+        (0.02, 0.5, "relative", (9.0, 1.0), "decrease"),
+    ],
+)
+def test_planned_guardrails_of_rates_pass_as_often_as_planned(
+    baseline: float, margin: float, scale: Any, weights: tuple[float, ...], direction: Any
+) -> None:
+    asked = rate(
+        baseline=baseline,
+        margin=margin,
+        margin_scale=scale,
+        weights=weights,
+        direction=direction,
+        method="fixed_horizon",
+    )
+    found = plan(asked)
+    assert found.formula.name == "non_inferiority_score"
+    passed = _share_that_passes(asked, found.units_by_variant, runs=3_000)
+    assert found.power == pytest.approx(passed, abs=0.03)
+
+
+def test_the_plain_size_of_a_rates_guardrail_can_still_be_asked_for() -> None:
+    """(z_a + z_b)² · 2 p(1 - p) / m²: too few for the score test, and it says its name."""
+    asked = rate(margin=0.02, margin_scale="absolute", formula="unpooled")
+    expected = (stats.norm.isf(0.05) + Z_POWER) ** 2 * 2 * 0.1 * 0.9 / 0.02**2
+    assert control_units(asked) == pytest.approx(expected, rel=1e-9)
+    assert plan(asked).formula.name == "non_inferiority_unpooled"
+    assert plan(dataclasses.replace(asked, formula=None)).units > plan(asked).units
+
+
+def test_a_rates_guardrail_is_planned_for_the_rarest_conversions() -> None:
+    """Of rare events only their number counts: the size goes by 1 / rate."""
+    rare = [rate(baseline=p, margin=p, margin_scale="absolute") for p in (1e-9, 1e-6)]
+    few, many = (control_units(one) * one.baseline for one in rare)
+    assert few == pytest.approx(many, rel=1e-5)
+
+
+def test_a_relative_margin_of_a_rate_waits_until_conversions_can_be_expected() -> None:
+    asked = rate(baseline=0.01, margin=3.0, weights=(19.0, 1.0), direction="decrease")
+    found = plan(asked)
+    assert _share_that_passes(asked, found.units_by_variant, runs=500) >= 0.8
+    assert found.notes[-1].startswith("nothing is found before the burn-in")
+    early = dataclasses.replace(asked, goal="power", units=found.units // 3)
+    assert plan(early).power == 0
+    counts = (found.units_by_variant[0] // 3, found.units_by_variant[1] // 3)
+    assert _share_that_passes(early, counts, runs=500) <= 0.05
+
+
+def test_a_watched_rates_guardrail_is_planned_with_its_share_of_alpha() -> None:
+    asked = rate(margin=0.1, method="always_valid")
+    assert plan(asked).alpha_per_comparison == pytest.approx(0.045)
+    assert plan(total(margin=0.1, method="always_valid")).alpha_per_comparison == 0.05
+    decision = rate(effect=0.1, method="always_valid")
+    assert plan(decision).alpha_per_comparison == 0.05
