@@ -15,7 +15,13 @@ const STATUS_WORDS = {
   ],
   insufficient: [
     "Not enough units yet",
-    "A variant has fewer than two units that count, so its spread is unknown.",
+    "Too few units that count, or too few degrees of freedom, for a number: one unit alone says " +
+      "nothing of the spread, nor do many if one of them makes up most of it.",
+  ],
+  invalid_prior: [
+    "No number with this prior",
+    "No posterior can be computed with a prior of its size. Post the definition anew, with another " +
+      "prior or without one.",
   ],
   zero_variance: [
     "No variation yet",

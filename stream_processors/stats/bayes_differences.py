@@ -7,9 +7,9 @@ a 95 % interval covers in 88 % of cases. With many units the two are the same.
 
 A t is a normal whose precision is multiplied by W ~ χ²_d / d. Given both W the difference is
 normal, so the posterior with a normal prior, its chance and its losses are in closed form, and a
-rule over both W integrates them: a mixture of normals, of positive terms only. Without a prior the
-nodes lie around W = 1; with one they lie where it and the data leave the weight
-(``bayes_prior_rules``), however much the two contradict each other. See ``bayes.LABEL``.
+rule over both W integrates them: a mixture of normals, of positive terms only. Without a prior, or
+one that the data hardly contradict, the nodes lie around W = 1; else they lie where it and the data
+leave the weight (``bayes_prior_rules``), however far apart the two are. See ``bayes.LABEL``.
 
 References:
     Box, Tiao (1973), "Bayesian Inference in Statistical Analysis", sections 2.4-2.5; Andrews,
@@ -29,6 +29,7 @@ from stream_processors.stats.bayes import EffectPosterior, standard_loss
 from stream_processors.stats.bayes_prior_rules import (
     PriorTilt,
     fallen,
+    is_mild,
     log_density,
     prior_boxes,
     spots,
@@ -208,10 +209,10 @@ def _tilt(given: Differences) -> PriorTilt:
 
 def _rules(given: Differences) -> Iterator[tuple[NDArray[np.intp], list[_Rule]]]:
     """Yield rows that share their rules' numbers of nodes, and the rules of both variants."""
-    is_flat = np.isinf(given.prior_std_devs)
-    flat, told = np.flatnonzero(is_flat), np.flatnonzero(~is_flat)
+    is_around = np.isinf(given.prior_std_devs) | is_mild(_tilt(given))
+    around, told = np.flatnonzero(is_around), np.flatnonzero(~is_around)
     tiers = np.searchsorted(_TIERS, given.freedoms, side="right") + np.isinf(given.freedoms)
-    for rows in _batches(flat, np.array(_NODES)[tiers[:, flat]]):
+    for rows in _batches(around, np.array(_NODES)[tiers[:, around]]):
         yield rows, [_rule(freedoms) for freedoms in given.freedoms[:, rows]]
     if not len(told):
         return

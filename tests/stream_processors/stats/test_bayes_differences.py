@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from stream_processors.stats import bayes_prior_rules
 from stream_processors.stats.bayes import EffectPosterior, NormalPrior, effect_posterior
 from stream_processors.stats.bayes_differences import Differences, difference_posteriors
 from stream_processors.stats.tails import Floats
@@ -162,6 +163,36 @@ def test_a_prior_that_contradicts_the_data_is_weighed_exactly(pairs: bool, count
         assert found.std_dev[at] == pytest.approx(deviation, rel=1e-4), row
         assert found.chance_to_win[at] == pytest.approx(chance, abs=1e-4), row
         assert (found.low[at], found.high[at]) == pytest.approx((low, high), abs=near), row
+
+
+def test_up_to_the_bound_nodes_around_the_estimates_say_what_those_of_the_box_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Priors nearly as far off as is allowed, wide and narrow, and freedoms of all tiers."""
+    random = np.random.default_rng(20_261_124)
+    count = 400
+    freedoms = np.exp(random.uniform(math.log(20), math.log(1e6), (2, count)))
+    freedoms[0, :50] = math.inf
+    errors = np.exp(random.uniform(-3, 0, (2, count)))
+    scale = np.hypot(*errors)
+    std_devs = np.exp(random.uniform(-6, 4, count)) * scale
+    allowed = np.sqrt(2 * bayes_prior_rules.TILT_MILD * np.sqrt(freedoms.min(axis=0) / 2))
+    gaps = allowed * random.uniform(0.9, 0.9999, count) * random.choice([-1, 1], count)
+    ones = np.ones(count)
+    given = Differences(
+        gaps * np.hypot(std_devs, scale), errors, freedoms, 0 * ones, std_devs, 0.05 * ones,
+        ones < 0,
+    )  # fmt: skip
+
+    around = difference_posteriors(given)
+    monkeypatch.setattr(bayes_prior_rules, "TILT_MILD", -1.0)
+    boxes = difference_posteriors(given)
+
+    assert np.mean(around.mean != boxes.mean) > 0.5, "two rules"
+    for name in ("mean", "std_dev", "low", "high"):
+        off = np.abs(getattr(around, name) - getattr(boxes, name)) / boxes.std_dev
+        assert off.max() < 1e-6, name
+    assert np.abs(around.chance_to_win - boxes.chance_to_win).max() < 1e-6
 
 
 def test_between_two_modes_both_keep_their_weight() -> None:
