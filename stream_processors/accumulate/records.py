@@ -24,7 +24,10 @@ _CHECKSUM = struct.Struct("<I")
 
 MANIFEST, SEGMENT, CHUNK = range(3)
 
-_ADVICE = "start with the version of Litmus that wrote it, or with an empty changelog"
+_ADVICE = (
+    "start with the version of Litmus that wrote it, or count anew: litmus down, litmus recount, "
+    "litmus up"
+)
 
 
 class CorruptRecordError(Exception):

@@ -197,8 +197,9 @@ def test_a_record_of_another_state_version_is_refused_with_what_to_do(
         recovered(changelog | {key: value})
 
     assert f"state version == {version}, must be {STATE_VERSION}" in str(refused.value)
-    assert "start with the version of Litmus that wrote it, or with an empty changelog" in str(
-        refused.value
+    assert (
+        "start with the version of Litmus that wrote it, or count anew: litmus down, litmus recount"
+        in str(refused.value)
     )
 
 
