@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from schemas.definitions import Definition, Metric
 from stream_processors.merge import wording
 from stream_processors.merge.waiting import fewest_units
-from stream_processors.merge.wording import BURN_IN_UNITS, Reason
+from stream_processors.merge.wording import Reason
+from stream_processors.stats.edges import BURN_IN_UNITS
 
 CROSSOVERS_MAX = 0.001
 """Share of units that were in two variants from which the reader is told."""

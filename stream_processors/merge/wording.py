@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from schemas.definitions import Definition, Metric
 from stream_processors.merge.waiting import fewest_units, so_far
+from stream_processors.stats.edges import BURN_IN_UNITS
 
 Entry = dict[str, Any]
 
@@ -248,9 +249,6 @@ WAITS_FOR_UNITS = frozenset({"warming_up", "warming_up_rate", "no_units", "insuf
 _PERHAPS_SMALL = " Whether by the minimum effect that was agreed on is not settled: it may be less."
 
 _NOT_ALL_TESTED = " Not every deciding metric could be tested: the reasons say which, and why."
-
-BURN_IN_UNITS = 100
-"""Of every variant; see ``stats.edges``."""
 
 
 def wait_of(effect: Entry, metric: Metric, pair: Sequence[Entry]) -> str:

@@ -78,7 +78,7 @@ def _size(inputs: PlanInputs, planner: Planner) -> PlanResult:
 
 def _minimum_effect(inputs: PlanInputs, planner: Planner) -> PlanResult:
     units = float(inputs.units or 0)
-    sign = 1.0 if inputs.direction == "increase" else -1.0
+    sign = inputs.sign
 
     def shortfall(size: float) -> float:
         reached = (planner.reach(one, units) for one in _designs(inputs, sign * size))

@@ -139,7 +139,7 @@ def design_of(inputs: PlanInputs, effect: float, treatment: int) -> Design:
     shares = shares_of(inputs)
     pair = shares[0], shares[treatment]
     variances = arm_variances(inputs, effect)
-    sign = 1.0 if inputs.direction == "increase" else -1.0
+    sign = inputs.sign
     sides = inputs.sides if inputs.margin is None else 1
     signal = abs(effect) if sides == 2 else sign * effect
     variance = variances[0] / pair[0] + variances[1] / pair[1]
@@ -208,7 +208,7 @@ def is_scored(inputs: PlanInputs) -> bool:
 
 def _ratio_at_margin(inputs: PlanInputs) -> float:
     """Return what a relative margin leaves of the control's rate: 1 - d, or 1 + d."""
-    sign = 1.0 if inputs.direction == "increase" else -1.0
+    sign = inputs.sign
     return 1 - sign * (inputs.margin or 0.0)
 
 
@@ -218,7 +218,7 @@ def _rates_at_margin(inputs: PlanInputs, effect: float, pair: tuple[float, float
     if inputs.margin_scale == "relative":
         control, treatment = (Rate(n, n * p) for n, p in zip(pair, rates, strict=True))
         return rates_in_ratio(control, treatment, _ratio_at_margin(inputs))
-    sign = 1.0 if inputs.direction == "increase" else -1.0
+    sign = inputs.sign
     return _rates_that_differ(rates, pair, -sign * min(1.0, inputs.margin or 0.0))
 
 

@@ -141,6 +141,11 @@ class PlanInputs:
     ramp: tuple[float, ...] = (1.0,)
     window_days: float = 0.0
 
+    @property
+    def sign(self) -> float:
+        """Return the sign of an effect that is better: 1 or -1."""
+        return 1.0 if self.direction == "increase" else -1.0
+
 
 class Formula(NamedTuple):
     """What a number was computed by.

@@ -69,7 +69,7 @@ def planner_of(inputs: PlanInputs) -> Planner:
 
 def bayesian_rule(inputs: PlanInputs) -> planning_bayes.Rule:
     """Return the rule of decision, with the prior in the direction that is better."""
-    sign = 1.0 if inputs.direction == "increase" else -1.0
+    sign = inputs.sign
     return planning_bayes.Rule(
         deciding_chance(inputs), sign * inputs.prior_mean, inputs.prior_deviation
     )
